@@ -1,0 +1,94 @@
+"""Package `vla_mbpo`: the same file serves pip (bdist_wheel, editable_wheel) and colcon (install, develop)."""
+
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "vla_mbpo"
+
+# Every executable of this package: `vla-mbpo` and one per node, for `ros2 run vla_mbpo NODE` and launch files.
+NODES = ["arm_driver", "camera", "gate", "lifecycle_manager", "policy", "sim", "task"]
+EXECUTABLES = {"vla-mbpo": "vla_mbpo.cli:main", **{node: f"vla_mbpo.nodes.{node}:main" for node in NODES}}
+
+RUNTIME = [
+    "mink>=0.0.13,<2",
+    "mujoco>=3.3,<5",
+    "numpy>=2.0,<3",
+    "onnxruntime>=1.20,<2",
+    "pillow>=10,<14",
+    "PyYAML>=6,<7",
+    "rich>=13,<16",
+    "ruckig>=0.14,<1",
+]
+EXTRAS = {
+    "train": [
+        "matplotlib>=3.8,<4",
+        "onnx>=1.17,<2",
+        "onnxslim>=0.1.50,<0.2",
+        "safetensors>=0.4,<1",
+        "torch==2.13.0",
+    ],
+    "dev": [
+        "hypothesis>=6.100,<7",
+        "mypy>=1.15,<3",
+        "pytest>=8,<10",
+        "ruff>=0.17,<0.18",
+        "types-PyYAML>=6,<7",
+    ],
+}
+
+
+def tree(folder: str) -> list[tuple[str, list[str]]]:
+    """Every file below ``folder``, for the same place below share/vla_mbpo."""
+    by_folder: dict[Path, list[str]] = {}
+    for file in sorted(Path(folder).rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            by_folder.setdefault(file.parent, []).append(file.as_posix())
+    return [(f"share/{NAME}/{parent.as_posix()}", files) for parent, files in by_folder.items()]
+
+
+def forwarders(place: str, target: str) -> tuple[str, list[str]]:
+    """One script per executable, to be installed in ``place``, that runs its namesake in ``target``."""
+    up = "/".join(".." for _ in Path(place).parts)
+    folder = Path("build/forwarders")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in EXECUTABLES:
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nexec "$(dirname "$0")/{up}/{target}/{name}" "$@"\n')
+        script.chmod(0o755)
+    return place, [(folder / name).as_posix() for name in EXECUTABLES]
+
+
+# pip ignores setup.cfg's script folders and fills bin/, colcon fills lib/vla_mbpo: forward from the other one.
+data_files: list[tuple[str, list[str]]] = []
+if {"bdist_wheel", "editable_wheel"} & set(sys.argv):
+    data_files.append(forwarders(f"lib/{NAME}", "bin"))
+elif {"install", "develop", "symlink_data", "install_data"} & set(sys.argv):
+    data_files.append(forwarders("bin", f"lib/{NAME}"))
+
+data_files += [
+    ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+    (f"share/{NAME}", ["package.xml"]),
+]
+# An editable install reads these from the checkout (vla_mbpo.paths): a copy would go stale.
+if "editable_wheel" not in sys.argv:
+    for folder in ("launch", "config", "models", "calibration"):
+        data_files += tree(folder)
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Vision-language-action control in which no action chunk reaches the arm unvetted",
+    license="Apache-2.0",
+    maintainer="vla_mbpo maintainers",
+    maintainer_email="maintainers@vla-mbpo.dev",
+    python_requires=">=3.11",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    data_files=data_files,
+    install_requires=RUNTIME,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": [f"{name} = {target}" for name, target in EXECUTABLES.items()]},
+    zip_safe=False,
+)

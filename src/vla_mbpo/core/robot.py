@@ -1,0 +1,162 @@
+"""What the stack knows about a robot: joints, limits, workspace. Read from robot.yaml and its URDF."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from vla_mbpo.core.errors import ConfigError, require
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RobotSpec:
+    """Immutable description of one arm. Joint order is that of ``joints`` everywhere.
+
+    Attributes:
+        name: robot name, equal to its folder.
+        urdf: path of the URDF.
+        base_frame, tool_link: link names.
+        joints: arm joint names, n of them.
+        home: rest pose [rad], (n,).
+        lower, upper: position limits [rad], (n,).
+        velocity, acceleration, jerk: limits [rad/s, rad/s^2, rad/s^3], (n,).
+        gripper_joints: finger joints; their sum is the opening.
+        gripper_range: smallest and largest opening [m].
+        gripper_speed: fastest opening or closing [m/s].
+        workspace_lower, workspace_upper: box for the tool, base frame [m], (3,).
+        table_height, table_margin: plane no link may go below [m].
+        self_collision_margin: least distance between non-adjacent links [m].
+        row_period: time between chunk rows [ns].
+        horizon: rows per chunk.
+        commit_rows: rows already committed when the policy looks.
+    """
+
+    name: str
+    urdf: Path
+    base_frame: str
+    tool_link: str
+    joints: tuple[str, ...]
+    home: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    velocity: FloatArray
+    acceleration: FloatArray
+    jerk: FloatArray
+    gripper_joints: tuple[str, ...]
+    gripper_range: tuple[float, float]
+    gripper_speed: float
+    workspace_lower: FloatArray
+    workspace_upper: FloatArray
+    table_height: float
+    table_margin: float
+    self_collision_margin: float
+    row_period: int
+    horizon: int
+    commit_rows: int
+
+    @classmethod
+    def load(cls, folder: Path) -> "RobotSpec":
+        """Read ``folder/robot.yaml`` and the URDF it names.
+
+        Raises:
+            ConfigError: naming the field, its value and what is valid.
+        """
+        path = folder / "robot.yaml"
+        try:
+            raw = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(str(path), " ".join(str(error).split()), "expected a readable YAML file") from error
+        require(isinstance(raw, dict), str(path), type(raw).__name__, "expected a mapping")
+        missing = [key for key in REQUIRED if key not in raw]
+        require(not missing, f"{path}: {', '.join(missing)}", None, f"required fields: {', '.join(REQUIRED)}")
+        joints = tuple(raw["joints"])
+        limits = _urdf_limits(folder / raw["urdf"], joints)
+        n = len(joints)
+        tight = {key: _vector(raw, key, n) for key in ("lower", "upper", "velocity") if key in raw}
+        lower = _tighten("lower", limits[:, 0], tight.get("lower"), -1.0)
+        upper = _tighten("upper", limits[:, 1], tight.get("upper"), 1.0)
+        velocity = _tighten("velocity", limits[:, 2], tight.get("velocity"), 1.0)
+        home = _vector(raw, "home", n)
+        inside = bool(np.all((home >= lower) & (home <= upper)))
+        require(inside, "home", home.tolist(), "must lie inside the position limits")
+        box = raw["workspace"]
+        return cls(
+            name=str(raw["name"]),
+            urdf=folder / raw["urdf"],
+            base_frame=str(raw["base_frame"]),
+            tool_link=str(raw["tool_link"]),
+            joints=joints,
+            home=home,
+            lower=lower,
+            upper=upper,
+            velocity=velocity,
+            acceleration=_positive(raw, "acceleration", n),
+            jerk=_positive(raw, "jerk", n),
+            gripper_joints=tuple(raw["gripper"]["joints"]),
+            gripper_range=(float(raw["gripper"]["range"][0]), float(raw["gripper"]["range"][1])),
+            gripper_speed=float(raw["gripper"]["speed"]),
+            workspace_lower=_vector(box, "lower", 3),
+            workspace_upper=_vector(box, "upper", 3),
+            table_height=float(raw["table"]["height"]),
+            table_margin=float(raw["table"]["margin"]),
+            self_collision_margin=float(raw["self_collision_margin"]),
+            row_period=round(float(raw["row_period"]) * 1e9),
+            horizon=int(raw["horizon"]),
+            commit_rows=int(raw["commit_rows"]),
+        )
+
+
+REQUIRED = (
+    "name", "urdf", "base_frame", "tool_link", "joints", "home", "acceleration", "jerk", "gripper", "workspace",
+    "table", "self_collision_margin", "row_period", "horizon", "commit_rows",
+)  # fmt: skip
+
+
+def _vector(raw: dict, key: str, n: int) -> FloatArray:
+    """A finite read-only vector of length n."""
+    try:
+        value = np.asarray(raw[key], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(key, raw[key], f"expected {n} numbers") from None
+    require(value.shape == (n,), key, raw[key], f"expected {n} numbers")
+    require(bool(np.isfinite(value).all()), key, raw[key], "expected finite numbers")
+    value.setflags(write=False)
+    return value
+
+
+def _positive(raw: dict, key: str, n: int) -> FloatArray:
+    value = _vector(raw, key, n)
+    require(bool((value > 0).all()), key, raw[key], "expected numbers above 0")
+    return value
+
+
+def _tighten(key: str, urdf: FloatArray, own: FloatArray | None, sign: float) -> FloatArray:
+    """The robot's own limit where given; it may only be tighter than the URDF's."""
+    if own is None:
+        return urdf
+    require(bool(np.all(sign * own <= sign * urdf)), key, own.tolist(), f"must not exceed the URDF's {urdf.tolist()}")
+    return own
+
+
+def _urdf_limits(path: Path, joints: tuple[str, ...]) -> FloatArray:
+    """Lower, upper and velocity limit of each joint, shape (n, 3)."""
+    try:
+        root = ET.parse(path).getroot()
+    except (OSError, ET.ParseError) as error:
+        raise ConfigError("urdf", str(path), f"cannot be read: {error}") from error
+    found = {j.get("name"): j.find("limit") for j in root.findall("joint")}
+    rows = []
+    for name in joints:
+        limit = found.get(name)
+        if limit is None:
+            raise ConfigError("joints", name, f"joints with limits in the URDF: {', '.join(k for k in found if k)}")
+        rows.append([float(limit.get(key, "nan")) for key in ("lower", "upper", "velocity")])
+    table = np.array(rows, dtype=np.float64)
+    require(bool(np.isfinite(table).all()), "urdf", str(path), "every arm joint needs lower, upper and velocity limits")
+    table.setflags(write=False)
+    return table
