@@ -1,0 +1,51 @@
+"""Joint targets for a tool pose (mink differential IK)."""
+
+import mink
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_mbpo.core.robot import RobotSpec
+
+
+class ToolIK:
+    """Turns tool positions into joint positions, gripper pointing down with its home heading.
+
+    The posture term picks one elbow configuration per tool pose, so the map from tool to joints stays a function
+    (a policy can only learn a function).
+    """
+
+    def __init__(self, spec: RobotSpec, start: NDArray[np.float64]) -> None:
+        world = mujoco.MjSpec.from_file(str(spec.urdf))
+        for equality in list(world.equalities):  # the fingers' mimic joint
+            world.delete(equality)
+        for joint in spec.gripper_joints:
+            world.delete(world.joint(joint))
+        self._model = world.compile()
+        self._configuration = mink.Configuration(self._model)
+        self._tool = mink.FrameTask(spec.tool_link, "body", position_cost=1.0, orientation_cost=0.3)
+        self._posture = mink.PostureTask(self._model, cost=0.002)
+        self._configuration.update(np.array(spec.home))
+        self._posture.set_target_from_configuration(self._configuration)
+        self._down = self._configuration.get_transform_frame_to_world(spec.tool_link, "body").rotation()
+        self._limits = [mink.ConfigurationLimit(self._model)]
+        self._frame = spec.tool_link
+        self._configuration.update(start.copy())
+
+    def tool(self) -> NDArray[np.float64]:
+        """Tool position of the current solution [m]."""
+        return self._configuration.get_transform_frame_to_world(self._frame, "body").translation()
+
+    def reset(self, joints: NDArray[np.float64]) -> None:
+        """Start the next solution from ``joints`` [rad]."""
+        self._configuration.update(joints.copy())
+
+    def solve(self, position: NDArray[np.float64], iterations: int = 3) -> NDArray[np.float64]:
+        """Joint positions (n,) [rad] that bring the tool to ``position`` [m]."""
+        self._tool.set_target(mink.SE3.from_rotation_and_translation(self._down, position))
+        for _ in range(iterations):
+            velocity = mink.solve_ik(
+                self._configuration, [self._tool, self._posture], 1.0, "daqp", damping=1e-4, limits=self._limits
+            )
+            self._configuration.integrate_inplace(velocity, 1.0)
+        return self._configuration.q.copy()

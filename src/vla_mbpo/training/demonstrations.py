@@ -1,0 +1,158 @@
+"""Scripted demonstrations for supervised finetuning, with perturbations so that the policy learns to recover.
+
+An episode is a folder-free npz of arrays over T rows (20 Hz) and the M <= T rows that were looked at:
+    target (T, n) joint targets [rad]; gripper_target (T,) [m]; clean (T,) row executed without perturbation;
+    at (M,) row index of each observation; head, wrist (M, s, s, 3) uint8; joints, velocities (M, n); gripper (M,);
+    points (M, 9): object, goal and tool position [m], ground truth for the auxiliary loss.
+"""
+
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.core.state import Trajectory
+from vla_mbpo.paths import robot_dir
+from vla_mbpo.sim.cameras import SceneCamera
+from vla_mbpo.sim.experts import Expert
+from vla_mbpo.sim.robot import SimRobot
+from vla_mbpo.sim.scene import Scene
+
+MAX_ROWS = 320
+AFTER_SUCCESS = 8  # rows kept after success, so that the policy learns to stay
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How demonstrations are made. ``seed`` is the first scene seed; episode i of a task uses seed + i."""
+
+    robot: str = "sim_panda"
+    image_size: int = 96
+    look_every: int = 2
+    burst_probability: float = 0.03
+    burst_rows: tuple[int, int] = (4, 10)
+    burst_size: float = 0.09  # rad, standard deviation of the joint offset at the end of a burst
+    gripper_bursts: float = 0.2  # share of bursts that move the gripper instead
+    seed: int = 0
+
+
+class Perturbation:
+    """Bursts of offsets on the executed targets; the recorded target stays the expert's."""
+
+    def __init__(self, recipe: Recipe, rng: np.random.Generator, joints: int) -> None:
+        self._recipe, self._rng, self._n = recipe, rng, joints
+        self._left = self._length = 0
+        self._offset = np.zeros(joints)
+        self._gripper: float | None = None
+
+    def apply(self, target: NDArray, opening: float) -> tuple[NDArray, float, bool, bool]:
+        """Targets to execute, whether they are clean, and whether a burst ended with this row."""
+        if self._left == 0 and self._rng.random() < self._recipe.burst_probability:
+            self._left = self._length = int(self._rng.integers(*self._recipe.burst_rows))
+            grip = self._rng.random() < self._recipe.gripper_bursts
+            self._offset = np.zeros(self._n) if grip else self._rng.normal(0, self._recipe.burst_size, self._n)
+            self._gripper = float(self._rng.uniform(0.0, 0.08)) if grip else None
+        if self._left == 0:
+            return target, opening, True, False
+        self._left -= 1
+        share = (self._length - self._left) / self._length
+        opening = opening if self._gripper is None else self._gripper
+        return target + share * self._offset, opening, False, self._left == 0
+
+
+def points_of(robot: SimRobot) -> NDArray[np.float64]:
+    """Object, goal and tool position (9,) [m] of the running task, in the base frame."""
+    task, layout, data = robot.scene.task, robot.scene.layout, robot.data
+    tool = data.body(robot.spec.tool_link).xpos
+    goal = robot.referee.cube(task.goal) if task.kind == "stack" else np.array([*getattr(layout, task.goal), 0.0])
+    thing = goal.copy()
+    if task.cube:
+        thing = robot.referee.cube(task.cube)
+    elif task.kind == "open":
+        thing = data.geom("drawer_handle").xpos
+    return np.concatenate([thing, goal, tool])
+
+
+def demonstrate(spec: RobotSpec, task: str, seed: int, recipe: Recipe, perturb: bool = True) -> dict | None:
+    """One demonstration of (task, seed), or None if the expert failed under the perturbations."""
+    rng = np.random.default_rng([seed, 77])
+    robot = SimRobot(spec, Scene.build(spec, task, seed))
+    camera, expert = SceneCamera(robot.scene, recipe.image_size), Expert(robot)
+    noise = Perturbation(recipe, rng, len(spec.joints))
+    perturb = perturb and rng.random() < 0.75
+    rows, looks = [], []
+    phase, after = int(rng.integers(recipe.look_every)), 0
+    try:
+        for t in range(MAX_ROWS):
+            if t % recipe.look_every == phase:
+                state = robot.state()
+                images = camera.render(robot.qpos, "head", "wrist")
+                looks.append((t, *images, state.positions, state.velocities, state.gripper, points_of(robot)))
+            target, opening = expert.row()
+            execute = (target, opening, True, False)
+            if perturb and not robot.referee.success:
+                execute = noise.apply(target, opening)
+            rows.append((target, opening, execute[2]))
+            inside = np.clip(execute[0], spec.lower, spec.upper)
+            robot.accept(Trajectory(0, spec.joints, (spec.row_period,), inside[None], np.zeros((0, len(inside)))))
+            robot.command_gripper(float(np.clip(execute[1], *spec.gripper_range)))
+            robot.advance(robot.time + spec.row_period)
+            if execute[3]:
+                expert.resync()
+            after += robot.referee.success
+            if after > AFTER_SUCCESS:
+                return _pack(rows, looks)
+        return None
+    finally:
+        camera.close()
+
+
+def _pack(rows: list, looks: list) -> dict:
+    target, gripper, clean = zip(*rows, strict=True)
+    at, head, wrist, joints, velocities, opening, points = zip(*looks, strict=True)
+    return {
+        "target": np.array(target, np.float32),
+        "gripper_target": np.array(gripper, np.float32),
+        "clean": np.array(clean),
+        "at": np.array(at, np.int32),
+        "head": np.stack(head),
+        "wrist": np.stack(wrist),
+        "joints": np.array(joints, np.float32),
+        "velocities": np.array(velocities, np.float32),
+        "gripper": np.array(opening, np.float32),
+        "points": np.array(points, np.float32),
+    }
+
+
+def _job(args: tuple[Path, str, int, Recipe]) -> bool:
+    """Make one episode file; an existing one is kept, so an interrupted run resumes."""
+    path, task, seed, recipe = args
+    if path.exists():
+        return True
+    episode = demonstrate(RobotSpec.load(robot_dir(recipe.robot)), task, seed, recipe)
+    if episode is None:
+        return False
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, task=task, seed=seed, **episode)
+    partial.rename(path)
+    return True
+
+
+def generate(out: Path, tasks: tuple[str, ...], episodes: int, recipe: Recipe, workers: int = 2) -> int:
+    """Make ``episodes`` demonstrations per task under ``out``; returns how many are there.
+
+    Processes are spawned: fork after a GL call hangs.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        (out / f"{task}_{recipe.seed + i:06d}.npz", task, recipe.seed + i, recipe)
+        for i in range(episodes)
+        for task in tasks
+    ]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        done = list(track(pool.imap_unordered(_job, jobs, chunksize=4), "demonstrations", total=len(jobs)))
+    return sum(done)
