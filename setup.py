@@ -61,8 +61,9 @@ def forwarders(place: str, target: str) -> tuple[str, list[str]]:
 
 
 # pip ignores setup.cfg's script folders and fills bin/, colcon fills lib/vla_mbpo: forward from the other one.
+# (An editable install has no data files; scripts/setup.sh links the checkout's instead.)
 data_files: list[tuple[str, list[str]]] = []
-if {"bdist_wheel", "editable_wheel"} & set(sys.argv):
+if "bdist_wheel" in sys.argv:
     data_files.append(forwarders(f"lib/{NAME}", "bin"))
 elif {"install", "develop", "symlink_data", "install_data"} & set(sys.argv):
     data_files.append(forwarders("bin", f"lib/{NAME}"))
@@ -71,10 +72,8 @@ data_files += [
     ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
     (f"share/{NAME}", ["package.xml"]),
 ]
-# An editable install reads these from the checkout (vla_mbpo.paths): a copy would go stale.
-if "editable_wheel" not in sys.argv:
-    for folder in ("launch", "config", "models", "calibration"):
-        data_files += tree(folder)
+for folder in ("launch", "config", "models", "calibration"):
+    data_files += tree(folder)
 
 setup(
     name=NAME,
@@ -82,7 +81,7 @@ setup(
     description="Vision-language-action control in which no action chunk reaches the arm unvetted",
     license="Apache-2.0",
     maintainer="vla_mbpo maintainers",
-    maintainer_email="maintainers@vla-mbpo.dev",
+    maintainer_email="maintainers@example.com",
     python_requires=">=3.11",
     package_dir={"": "src"},
     packages=find_packages("src"),

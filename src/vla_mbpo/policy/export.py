@@ -1,0 +1,149 @@
+"""From a training run to a bundle: ONNX graphs, int8 graphs, parity, manifest (torch; not on the robot)."""
+
+import datetime
+import os
+import platform
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxslim
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.policy.bundle import Bundle, write_manifest
+from vla_mbpo.policy.network import FlowPolicy
+from vla_mbpo.policy.runtime import _session
+
+PARITY = 1e-4  # largest difference of the fp32 graphs to torch, in standard deviations
+
+
+class _Encoder(nn.Module):
+    """``encode`` with camera images as they come: (1, s, s, 3) uint8."""
+
+    def __init__(self, net: FlowPolicy) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, head: Tensor, wrist: Tensor, words: Tensor, proprio: Tensor):
+        """Prefix cache, mask and features."""
+        return self.net.encode(head.permute(0, 3, 1, 2).float(), wrist.permute(0, 3, 1, 2).float(), words, proprio)
+
+
+class _Step(nn.Module):
+    """``velocity`` as a graph of its own."""
+
+    def __init__(self, net: FlowPolicy) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, cache: Tensor, mask: Tensor, rows: Tensor, time: Tensor) -> Tensor:
+        """Velocity of the rows."""
+        return self.net.velocity(cache, mask, rows, time)
+
+
+def export_bundle(net: FlowPolicy, state: dict, spec: RobotSpec, out: Path, name: str) -> Bundle:
+    """Write the bundle of a trained network to ``out``.
+
+    Args:
+        net: the network, in evaluation mode.
+        state: state of its training run (``sft.load_average``).
+        spec: robot the policy was trained for.
+        out: folder, made or emptied.
+        name: bundle name.
+
+    Raises:
+        RuntimeError: if a graph does not reproduce the network.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.iterdir():
+        old.unlink()
+    sample = _sample(net)
+    encoded = _Encoder(net)(*sample["encoder"])
+    step = (encoded[0], encoded[1], *sample["step"])
+    _export(_Encoder(net), sample["encoder"], ["head", "wrist", "words", "proprio"], ["cache", "mask", "features"],
+            out / "encoder.onnx", None)  # fmt: skip
+    candidates = torch.export.Dim("candidates", min=1, max=64)
+    shapes = {"cache": None, "mask": None, "rows": {0: candidates}, "time": {0: candidates}}
+    _export(_Step(net), step, ["cache", "mask", "rows", "time"], ["velocity"], out / "step.onnx", shapes)
+    parity = {
+        "encoder": _difference(out / "encoder.onnx", sample["encoder"], encoded),
+        "step": _difference(out / "step.onnx", step, (_Step(net)(*step),)),
+    }
+    worst = max(value for value in parity.values())
+    if worst > PARITY:
+        raise RuntimeError(f"the exported graphs differ from the network by {worst:.2e}, at most {PARITY:.0e} allowed")
+    for graph in ("encoder", "step"):
+        quantize(out / f"{graph}.onnx", out / f"{graph}.int8.onnx")
+        (out / f"{graph}.onnx").unlink()
+    half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    save_file(half, out / "policy.safetensors")
+    return write_manifest(out, _manifest(net, state, spec, name, parity))
+
+
+def quantize(source: Path, target: Path) -> None:
+    """Dynamic int8 of the matrix products. The graph's value_info must go first, or the quantizer fails."""
+    model = onnx.load(str(source))
+    del model.graph.value_info[:]
+    slim = target.with_suffix(".slim.onnx")
+    onnx.save(onnxslim.slim(model), str(slim))
+    quantize_dynamic(str(slim), str(target), weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"])
+    slim.unlink()
+
+
+def _sample(net: FlowPolicy) -> dict[str, tuple[Tensor, ...]]:
+    """Random inputs of the right shapes."""
+    c, make = net.config, torch.Generator().manual_seed(0)
+    images = [torch.randint(0, 255, (1, c.image_size, c.image_size, 3), generator=make, dtype=torch.uint8) for _ in "hw"]
+    words = torch.randint(1, c.words, (1, c.text_length), generator=make)
+    words[:, -2:] = 0
+    rows = torch.randn(8, c.horizon, c.action, generator=make)
+    time = torch.rand(8, c.horizon, generator=make)
+    return {"encoder": (*images, words, torch.randn(1, c.proprio, generator=make)), "step": (rows, time)}
+
+
+def _export(module: nn.Module, args: tuple, inputs: list[str], outputs: list[str], path: Path, shapes) -> None:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module, args, input_names=inputs, output_names=outputs, opset_version=20, dynamo=True,
+            dynamic_shapes=shapes, verbose=False,
+        )  # fmt: skip
+    program.save(str(path), external_data=False)
+
+
+def _difference(path: Path, args: tuple, expected: tuple) -> float:
+    session = _session(path, 1)
+    feed = {i.name: a.detach().numpy() for i, a in zip(session.get_inputs(), args, strict=True)}
+    got = session.run(None, feed)
+    return max(float(np.abs(g - e.detach().numpy()).max()) for g, e in zip(got, expected, strict=True))
+
+
+def _manifest(net: FlowPolicy, state: dict, spec: RobotSpec, name: str, parity: dict) -> dict:
+    norm = state["normalisation"]
+    return {
+        "name": name,
+        "kind": "policy",
+        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "robot": spec.name,
+        "joints": list(spec.joints),
+        "row_period": spec.row_period / 1e9,
+        "gripper": {"range": list(spec.gripper_range), "speed": spec.gripper_speed},
+        "policy": net.config.to_dict(),
+        "vocabulary": {"words": list(state["words"]), "length": net.config.text_length},
+        "normalisation": norm,
+        "action_bins": {"count": 256, "low": norm["action_low"], "high": norm["action_high"]},
+        "recipe": state["sft"],
+        "demonstrations": state["demonstrations"],
+        "observations": state["observations"],
+        "seeds": {"training": state["sft"]["seed"], "scenes": "0 to 999999"},
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "parity": parity,
+    }
+
+

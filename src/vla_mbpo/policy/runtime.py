@@ -1,0 +1,137 @@
+"""The policy on the robot: ONNX Runtime sessions, candidates from one prefix, decoding to joint rows. No torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from vla_mbpo.core.errors import require
+from vla_mbpo.core.observation import Observation
+from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.policy.vocabulary import UnknownInstruction, Vocabulary
+
+__all__ = ["Candidates", "PolicySession", "UnknownInstruction"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """K chunks of one inference.
+
+    Attributes:
+        positions: (K, H, n) absolute joint positions [rad].
+        gripper: (K, H) opening [m].
+        features: (F,) float32 pooled prefix features, for the failure detector.
+    """
+
+    positions: FloatArray
+    gripper: FloatArray
+    features: NDArray[np.float32]
+
+
+class PolicySession:
+    """Runs one bundle's encoder and flow step. One thread at a time."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1, steps: int = 5, precision: str = "int8") -> None:
+        """``steps``: Euler steps of the flow; ``precision``: int8 or fp32, where the bundle has it."""
+        require(precision in ("int8", "fp32"), "precision", precision, "int8 or fp32")
+        require(1 <= steps <= 32, "steps", steps, "1 to 32")
+        self.bundle, self.version = bundle, bundle.version
+        manifest = bundle.manifest
+        self.vocabulary = Vocabulary(tuple(manifest["vocabulary"]["words"]), manifest["vocabulary"]["length"])
+        self.words = frozenset(self.vocabulary.words)
+        self.image_size: int = manifest["policy"]["image_size"]
+        self.horizon: int = manifest["policy"]["horizon"]
+        self._joints: int = manifest["policy"]["action"] - 1
+        self._steps = steps
+        norm = {k: np.array(v, np.float32) for k, v in manifest["normalisation"].items()}
+        self._mean, self._std = norm["action_mean"], norm["action_std"]
+        self._proprio_mean, self._proprio_std = norm["proprio_mean"], norm["proprio_std"]
+        self._range = tuple(manifest["gripper"]["range"])
+        self._reach = manifest["gripper"]["speed"] * manifest["row_period"]
+        suffix = ".int8.onnx" if precision == "int8" else ".onnx"
+        self._encoder = _session(bundle.path / f"encoder{suffix}", threads)
+        self._step = _session(bundle.path / f"step{suffix}", threads)
+
+    @classmethod
+    def load(cls, path: Path, threads: int = 1, steps: int = 5, precision: str = "int8") -> "PolicySession":
+        """Load a bundle folder. ConfigError if a file is missing or its hash is wrong."""
+        return cls(Bundle.load(path), threads, steps, precision)
+
+    def check_instruction(self, text: str) -> None:
+        """Raise UnknownInstruction if ``text`` holds words outside the vocabulary."""
+        self.vocabulary.encode(text)
+
+    def infer(
+        self,
+        observation: Observation,
+        instruction: str,
+        prefix: FloatArray,
+        prefix_gripper: FloatArray,
+        k: int,
+        rng: np.random.Generator,
+        noise: float = 1.0,
+    ) -> Candidates:
+        """Sample K chunks for one observation.
+
+        Args:
+            observation: images of ``image_size`` px.
+            instruction: words of the vocabulary.
+            prefix: (d, n) committed rows, absolute [rad]; d may be 0. They come back as the first d rows.
+            prefix_gripper: (d,) their openings [m].
+            k: number of candidates.
+            rng: source of the flow's noise.
+            noise: standard deviation of that noise; above 1 widens the candidates.
+        """
+        size = self.image_size
+        for name, image in (("head", observation.head), ("wrist", observation.wrist)):
+            require(image.shape == (size, size, 3), f"{name} image", image.shape, f"expected ({size}, {size}, 3)")
+        cache, mask, features = self._encode(observation, instruction)
+        d = len(prefix)
+        rows = rng.standard_normal((k, self.horizon, self._joints + 1), np.float32) * np.float32(noise)
+        time = np.zeros((k, self.horizon), np.float32)
+        if d:
+            clean = np.concatenate([prefix - observation.joints, prefix_gripper[:, None]], 1)
+            rows[:, :d] = (clean - self._mean[:d]) / self._std[:d]
+            time[:, :d] = 1.0
+        for step in range(self._steps):
+            time[:, d:] = step / self._steps
+            inputs = {"cache": cache, "mask": mask, "rows": rows, "time": time}
+            velocity = self._step.run(None, inputs)[0]
+            rows[:, d:] += velocity[:, d:] / self._steps
+        return self._decode(rows, observation, prefix, prefix_gripper, features[0])
+
+    def _encode(self, observation: Observation, instruction: str) -> list[NDArray]:
+        body = np.concatenate([observation.joints, observation.velocities, [observation.gripper]]).astype(np.float32)
+        inputs = {
+            "head": observation.head[None],
+            "wrist": observation.wrist[None],
+            "words": self.vocabulary.encode(instruction)[None],
+            "proprio": ((body - self._proprio_mean) / self._proprio_std)[None],
+        }
+        return self._encoder.run(None, inputs)
+
+    def _decode(self, rows, observation, prefix, prefix_gripper, features) -> Candidates:
+        """Back to radians and metres. The opening is kept to what the gripper can do: range and speed."""
+        d = len(prefix)
+        actions = (rows * self._std + self._mean).astype(np.float64)
+        positions = actions[:, :, :-1] + observation.joints
+        gripper = np.clip(actions[:, :, -1], *self._range)
+        positions[:, :d], gripper[:, :d] = prefix, prefix_gripper
+        last = np.full(len(rows), prefix_gripper[-1] if d else np.clip(observation.gripper, *self._range))
+        for row in range(d, self.horizon):
+            last = gripper[:, row] = np.clip(gripper[:, row], last - self._reach, last + self._reach)
+        return Candidates(positions, gripper, features)
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """CPU session with a fixed number of threads that do not spin (two contended spinning threads take seconds)."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

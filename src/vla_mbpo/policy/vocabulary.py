@@ -1,0 +1,42 @@
+"""Instructions as word ids. A word outside the vocabulary is reported and refused, not guessed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAD = 0
+
+
+class UnknownInstruction(ValueError):
+    """The instruction holds words the policy never saw, is empty or is too long."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words in the order of their ids; id 0 is padding.
+
+    Attributes:
+        words: known words; word i has id i + 1.
+        length: longest instruction [words].
+    """
+
+    words: tuple[str, ...]
+    length: int
+
+    @classmethod
+    def of(cls, instructions: list[str]) -> "Vocabulary":
+        """The vocabulary that covers ``instructions``."""
+        split = [text.lower().split() for text in instructions]
+        return cls(tuple(sorted({word for words in split for word in words})), max(map(len, split)))
+
+    def encode(self, instruction: str) -> NDArray[np.int64]:
+        """Ids (length,), padded. Raises UnknownInstruction naming unknown and known words."""
+        words = instruction.lower().split()
+        unknown = sorted(set(words) - set(self.words))
+        if unknown or not words or len(words) > self.length:
+            what = f"unknown words {unknown}" if unknown else f"{len(words)} words, expected 1 to {self.length}"
+            raise UnknownInstruction(f"instruction: {instruction!r} is not valid; {what}; known: {' '.join(self.words)}")
+        ids = np.full(self.length, PAD, np.int64)
+        ids[: len(words)] = [self.words.index(word) + 1 for word in words]
+        return ids

@@ -1,0 +1,120 @@
+"""Demonstrations in memory, as normalised training samples."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vla_mbpo.core.errors import require
+from vla_mbpo.policy.vocabulary import Vocabulary
+from vla_mbpo.sim.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Standardisation constants, stored in the bundle.
+
+    Attributes:
+        action_mean, action_std: (H, A) of joint targets relative to the measured pose [rad] and the opening [m].
+        proprio_mean, proprio_std: (P,).
+        action_low, action_high: (A,) 1st and 99th percentile over all rows: the range of the world model's bins.
+    """
+
+    action_mean: NDArray[np.float32]
+    action_std: NDArray[np.float32]
+    proprio_mean: NDArray[np.float32]
+    proprio_std: NDArray[np.float32]
+    action_low: NDArray[np.float32]
+    action_high: NDArray[np.float32]
+
+
+class Demonstrations:
+    """All observations of a folder of demonstrations, with their chunk labels. Read-only after construction."""
+
+    def __init__(self, files: list[Path], vocabulary: Vocabulary, horizon: int) -> None:
+        require(bool(files), "demonstrations", "none found", "run `vla-mbpo train demos` first")
+        keys = ("head", "wrist", "joints", "velocities", "gripper", "points")
+        parts: dict[str, list] = {key: [] for key in (*keys, "words", "chunk", "valid", "episode")}
+        self.tasks: dict[str, int] = {}
+        for number, file in enumerate(files):
+            with np.load(file) as episode:
+                task = str(episode["task"])
+                self.tasks[task] = self.tasks.get(task, 0) + 1
+                for key in keys:
+                    parts[key].append(episode[key])
+                chunk, valid = _label(episode, horizon)
+            parts["chunk"].append(chunk)
+            parts["valid"].append(valid)
+            parts["words"].append(np.tile(vocabulary.encode(TASKS[task].instruction), (len(chunk), 1)))
+            parts["episode"].append(np.full(len(chunk), number))
+        joined = {}
+        for key in list(parts):
+            joined[key] = np.concatenate(parts.pop(key))
+        self.arrays = joined
+        self.proprio = np.concatenate([joined["joints"], joined["velocities"], joined["gripper"][:, None]], 1)
+
+    def __len__(self) -> int:
+        return len(self.proprio)
+
+    def normalisation(self) -> Normalisation:
+        """Constants over the valid rows."""
+        chunk, valid = self.arrays["chunk"], self.arrays["valid"]
+        mean = np.zeros(chunk.shape[1:], np.float32)
+        std = np.ones_like(mean)
+        for row in range(chunk.shape[1]):
+            rows = chunk[valid[:, row], row]
+            mean[row], std[row] = rows.mean(0), rows.std(0)
+        low, high = np.percentile(chunk[valid], [1, 99], axis=0).astype(np.float32)
+        floor = np.array([0.004] * (chunk.shape[-1] - 1) + [0.01], np.float32)
+        return Normalisation(
+            mean, np.maximum(std, floor), self.proprio.mean(0), np.maximum(self.proprio.std(0), 1e-3), low, high
+        )
+
+    def targets(self) -> NDArray[np.float32]:
+        """Auxiliary targets (N, 12) [dm]: object, goal, object - tool, goal - tool."""
+        p = self.arrays["points"].reshape(-1, 3, 3)
+        return (10 * np.stack([p[:, 0], p[:, 1], p[:, 0] - p[:, 2], p[:, 1] - p[:, 2]], 1)).reshape(-1, 12)
+
+
+def _label(episode, horizon: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Chunks (M, H, A) relative to the measured pose, and which rows count.
+
+    Rows count up to the first perturbed one: what the expert did after it answers a state the chunk cannot know.
+    """
+    rows = np.concatenate([episode["target"], episode["gripper_target"][:, None]], 1)
+    index = episode["at"][:, None] + np.arange(horizon)
+    inside = index < len(rows)
+    index = np.minimum(index, len(rows) - 1)
+    chunk = rows[index]
+    chunk[:, :, :-1] -= episode["joints"][:, None]
+    undisturbed = np.cumprod(episode["clean"][index], axis=1).astype(bool)
+    valid = inside & np.concatenate([np.ones((len(index), 1), bool), undisturbed[:, :-1]], 1)
+    return chunk.astype(np.float32), valid
+
+
+class Augment:
+    """Random shift, brightness and proprioception noise, per sample."""
+
+    def __init__(self, shift: int, brightness: float, proprio: float) -> None:
+        self._shift, self._brightness, self._proprio = shift, brightness, proprio
+
+    def images(self, batch: torch.Tensor) -> torch.Tensor:
+        """(B, s, s, 3) uint8 -> (B, 3, s, s) float in 0..255."""
+        if self._shift:
+            pad, size = self._shift, batch.shape[1]
+            near = torch.arange(size)
+            moves = torch.randint(-pad, pad + 1, (2, len(batch), 1))
+            down, right = ((near + move).clamp(0, size - 1) for move in moves)
+            batch = batch[torch.arange(len(batch))[:, None, None], down[:, :, None], right[:, None, :]]
+        x = batch.permute(0, 3, 1, 2).float()
+        if self._brightness:
+            gain = 1 + self._brightness * (2 * torch.rand(len(x), 1, 1, 1) - 1)
+            tint = 1 + 0.3 * self._brightness * (2 * torch.rand(len(x), 3, 1, 1) - 1)
+            x = (x * gain * tint).clamp(0, 255)
+        return x
+
+    def proprio(self, batch: torch.Tensor) -> torch.Tensor:
+        """Add noise in units of standard deviations."""
+        return batch + self._proprio * torch.randn_like(batch)
