@@ -1,0 +1,150 @@
+"""``vla-mbpo eval``: success rates with intervals, resumable."""
+
+import argparse
+import json
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.eval.lockstep import Attempt, Outcome, Settings, attempt_expert
+from vla_mbpo.eval.report import machine, now, percentiles, summarise
+from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.policy.runtime import PolicySession
+from vla_mbpo.sim.tasks import TASKS, TEST_SEED_BASE, find_task
+
+EXPERT = "expert"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("--bundle", required=True, help="bundle name or folder, or 'expert' for the scripted experts")
+    add("--tasks", default="all", help=f"all, or names separated by commas: {', '.join(TASKS)}")
+    add("--episodes", type=int, default=50, help="episodes per task")
+    add("--seed", type=int, default=0, help="first test seed (any; never a training or calibration seed)")
+    add("--json", type=Path, required=True, help="result file; an interrupted run resumes from FILE.partial.jsonl")
+    add("--k", type=int, default=8, help="candidates per inference")
+    add("--gate", choices=("on", "off"), default="on")
+    add("--clock", choices=("lockstep", "realtime"), default="lockstep")
+    add("--precision", choices=("int8", "fp32"), default="int8")
+    add("--robot", default="sim_panda")
+    add("--workers", type=int, default=2, help="processes (lockstep)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and write the result file."""
+    tasks = list(TASKS) if args.tasks == "all" else [find_task(name.strip()).name for name in args.tasks.split(",")]
+    require(args.episodes > 0, "--episodes", args.episodes, "a number above 0")
+    require(args.seed >= 0, "--seed", args.seed, "0 or more")
+    require(1 <= args.k <= 64, "--k", args.k, "1 to 64")
+    require(args.workers > 0, "--workers", args.workers, "a number above 0")
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    head = _head(args)
+    jobs = [(task, TEST_SEED_BASE + args.seed + i) for i in range(args.episodes) for task in tasks]
+    if args.clock == "realtime":
+        from vla_mbpo.eval.realtime import run_realtime
+
+        outcomes, cadence = run_realtime(args, jobs)
+    else:
+        outcomes = _lockstep(args, head, jobs)
+        stages = {stage for o in outcomes for stage in o.stage_ms}
+        latency = {s: percentiles([v for o in outcomes for v in o.stage_ms.get(s, [])]) for s in sorted(stages)}
+        cadence = {"missed_cycles": 0, "latency_ms": latency}
+    result = {**head, "date": now(), **summarise(outcomes), "cadence": cadence}
+    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    _partial(args).unlink(missing_ok=True)
+    _print(result)
+    return 0
+
+
+def _head(args: argparse.Namespace) -> dict[str, Any]:
+    """What identifies the run; a partial file of another run is not resumed."""
+    expert = args.bundle == EXPERT
+    return {
+        "bundle": args.bundle,
+        "bundle_sha256": "" if expert else Bundle.load(bundle_dir(args.bundle)).digest,
+        "command": "vla-mbpo " + " ".join(sys.argv[1:]),
+        "machine": machine(),
+        "seed": args.seed,
+        "settings": {**asdict(Settings(k=args.k, gate=args.gate == "on")), "clock": args.clock,
+                     "precision": args.precision, "imagination": "off", "detector": "off"},
+    }  # fmt: skip
+
+
+def _partial(args: argparse.Namespace) -> Path:
+    return args.json.with_name(args.json.name + ".partial.jsonl")
+
+
+def _lockstep(args: argparse.Namespace, head: dict, jobs: list[tuple[str, int]]) -> list[Outcome]:
+    partial = _partial(args)
+    identity = {key: head[key] for key in ("bundle", "bundle_sha256", "settings")}
+    outcomes = _resume(partial, identity, jobs)
+    done = {(o.task, o.seed) for o in outcomes}
+    left = [job for job in jobs if job not in done]
+    with partial.open("a") as file, Progress() as bar:
+        if not outcomes:
+            file.write(json.dumps(identity) + "\n")
+        row = bar.add_task("episodes", total=len(jobs), completed=len(outcomes))
+        for outcome in _work(args, left):
+            outcomes.append(outcome)
+            file.write(json.dumps(asdict(outcome)) + "\n")
+            file.flush()
+            rate = sum(o.success for o in outcomes) / len(outcomes)
+            bar.update(row, advance=1, description=f"episodes, success {rate:.0%}")
+    return outcomes
+
+
+def _resume(partial: Path, identity: dict, jobs: list[tuple[str, int]]) -> list[Outcome]:
+    if not partial.exists():
+        return []
+    lines = [json.loads(line) for line in partial.read_text().splitlines() if line.endswith("}")]
+    if not lines or lines[0] != identity:
+        raise ConfigError("--json", str(partial), "belongs to a run with other settings; remove it or choose another file")
+    wanted = set(jobs)
+    outcomes = [Outcome(**line) for line in lines[1:]]
+    return [o for o in outcomes if (o.task, o.seed) in wanted]
+
+
+def _work(args: argparse.Namespace, jobs: list[tuple[str, int]]) -> Iterator[Outcome]:
+    """Run the jobs in spawned processes (fork after a GL call hangs)."""
+    settings = Settings(k=args.k, gate=args.gate == "on")
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(args.workers, _prepare, (args.robot, args.bundle, args.precision, settings)) as pool:
+        yield from pool.imap_unordered(_job, jobs)
+
+
+_WORKER: dict[str, Any] = {}
+
+
+def _prepare(robot: str, bundle: str, precision: str, settings: Settings) -> None:
+    _WORKER["spec"] = RobotSpec.load(robot_dir(robot))
+    _WORKER["settings"] = settings
+    _WORKER["session"] = None if bundle == EXPERT else PolicySession.load(bundle_dir(bundle), precision=precision)
+
+
+def _job(job: tuple[str, int]) -> Outcome:
+    session = _WORKER["session"]
+    if session is None:
+        return attempt_expert(_WORKER["spec"], *job)
+    return Attempt(_WORKER["spec"], session, *job, _WORKER["settings"]).run()
+
+
+def _print(result: dict[str, Any]) -> None:
+    """A table for the terminal."""
+    for group in ("tasks", "unseen_tasks"):
+        for name, row in result[group].items():
+            low, high = row["interval"]
+            mark = " (held out)" if group == "unseen_tasks" else ""
+            print(f"{name + mark:24} {row['successes']:3}/{row['n']:<3} [{low:.2f}, {high:.2f}]  "
+                  f"{row['mean_seconds']:5.1f} s  vetoes {row['vetoes']}  costs {sum(row['cost_events'].values())}")  # fmt: skip
+    if result["success_rate"] is not None:
+        low, high = result["interval"]
+        print(f"{'training tasks':24} {result['success_rate']:.3f} [{low:.3f}, {high:.3f}]")
