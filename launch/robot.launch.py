@@ -1,0 +1,103 @@
+"""The node graph of `vla_mbpo.bringup` for `ros2 launch vla_mbpo robot.launch.py scene:=red_bin use_rviz:=true`."""
+
+import os
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.conditions import IfCondition
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+
+from launch import LaunchContext, LaunchDescription
+from vla_mbpo.bringup import (
+    DEFAULT_BUNDLE,
+    DEFAULT_ROBOT,
+    DEFAULT_SCENE,
+    NodeSpec,
+    Options,
+    Restart,
+    graph,
+    parse_override,
+)
+from vla_mbpo.paths import robots, ros_environment, share_dir
+from vla_mbpo.sim.tasks import TASKS
+
+ARGUMENTS = (
+    DeclareLaunchArgument("robot", default_value=DEFAULT_ROBOT, choices=robots(), description="Robot to bring up."),
+    DeclareLaunchArgument("bundle", default_value=DEFAULT_BUNDLE, description="Model bundle: a name or a folder."),
+    DeclareLaunchArgument("scene", default_value=DEFAULT_SCENE, choices=list(TASKS), description="Simulated scene."),
+    DeclareLaunchArgument("seed", default_value="0", description="Seed of the simulated scene."),
+    DeclareLaunchArgument("k", default_value="8", description="Candidate chunks per inference."),
+    DeclareLaunchArgument("use_rviz", default_value="false", choices=["true", "false"], description="Start RViz."),
+    DeclareLaunchArgument(
+        "use_sim_time", default_value="false", choices=["true", "false"], description="Follow the simulator's /clock."
+    ),
+    DeclareLaunchArgument(
+        "set", default_value="", description="More parameters: node.param=value, separated by semicolons."
+    ),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, the middleware's environment, and the nodes."""
+    environment = [
+        SetEnvironmentVariable(name, value)
+        for name, value in ros_environment().items()
+        if os.environ.get(name) != value
+    ]
+    rviz_file = share_dir() / "config" / "rviz" / "vla_mbpo.rviz"
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", str(rviz_file)] if rviz_file.is_file() else [],
+        condition=IfCondition(LaunchConfiguration("use_rviz")),
+    )
+    return LaunchDescription([*ARGUMENTS, *environment, OpaqueFunction(function=_nodes), rviz])
+
+
+def _nodes(context: LaunchContext) -> list:
+    """Actions for the graph; the lifecycle manager configures and activates it in order."""
+    values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
+    overrides: dict[str, dict] = {}
+    for text in filter(None, (part.strip() for part in values["set"].split(";"))):
+        node, name, value = parse_override(text)
+        overrides.setdefault(node, {})[name] = value
+    options = Options(
+        bundle=values["bundle"],
+        scene=values["scene"],
+        seed=int(values["seed"]),
+        k=int(values["k"]),
+        overrides=overrides,
+        use_sim_time=values["use_sim_time"] == "true",
+    )
+    actions = []
+    for spec in graph(values["robot"], options):
+        action = _action(spec)
+        actions.append(action)
+        if spec.restart == Restart.NEVER:
+            end = EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))
+            actions.append(RegisterEventHandler(OnProcessExit(target_action=action, on_exit=[end])))
+    return actions
+
+
+def _action(spec: NodeSpec) -> Node:
+    kind = LifecycleNode if spec.lifecycle else Node
+    return kind(
+        package="vla_mbpo",
+        executable=spec.executable,
+        name=spec.name,
+        namespace=spec.namespace,
+        parameters=[str(spec.params_file), spec.parameters],
+        prefix=f"nice -n {spec.nice}" if spec.nice else None,
+        respawn=spec.restart == Restart.ON_FAILURE,
+        respawn_delay=0.5,
+        output="screen",
+        emulate_tty=True,
+    )

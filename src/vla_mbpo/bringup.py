@@ -1,0 +1,139 @@
+"""The one description of the node graph. `launch/robot.launch.py` and `vla-mbpo up` both start what stands here."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.paths import robot_dir
+
+DEFAULT_ROBOT, DEFAULT_BUNDLE, DEFAULT_SCENE = "sim_panda", "sft_full", "red_bin"
+MANAGER = "lifecycle_manager"
+
+
+class Restart(StrEnum):
+    """What to do when a process ends by itself."""
+
+    NEVER = "never"
+    ON_FAILURE = "on_failure"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user chooses.
+
+    Attributes:
+        bundle: model bundle, a name in models/ or a folder.
+        scene: task whose scene the simulator builds.
+        seed: scene seed.
+        k: candidates per inference.
+        overrides: node -> parameter -> value, stronger than everything else.
+        use_sim_time: nodes follow /clock.
+    """
+
+    bundle: str = DEFAULT_BUNDLE
+    scene: str = DEFAULT_SCENE
+    seed: int = 0
+    k: int = 8
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    use_sim_time: bool = False
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One process of the graph.
+
+    Attributes:
+        executable: module in `nodes/` and executable of the package.
+        name: node name.
+        parameters: stronger than ``params_file``.
+        params_file: ROS parameters of the robot.
+        order: place in the bring-up; the processes start together, their lifecycles in this order.
+        restart: what to do when the process ends by itself.
+        motion_critical: its loss ends motion, and starting it again is a person's decision.
+        nice: scheduling priority; what makes the arm move goes before what looks and thinks.
+        condition: robots of which kind have it: ``always`` or ``simulated``.
+        namespace: node namespace.
+        lifecycle: managed by the lifecycle manager.
+    """
+
+    executable: str
+    name: str
+    parameters: dict[str, Any]
+    params_file: Path
+    order: int
+    restart: Restart = Restart.ON_FAILURE
+    motion_critical: bool = False
+    nice: int = 0
+    condition: str = "always"
+    namespace: str = ""
+    lifecycle: bool = True
+
+
+def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[NodeSpec]:
+    """The processes of ``robot``, in order of bring-up, the lifecycle manager last.
+
+    Raises:
+        ConfigError: unknown robot, unreadable params.yaml or an override for a node that does not exist.
+    """
+    params_file = robot_dir(robot) / "params.yaml"
+    _check_params_file(params_file)
+    critical = {"restart": Restart.NEVER, "motion_critical": True}
+    rows: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+        ("sim", "sim", {"task": options.scene, "seed": options.seed}, {**critical, "condition": "simulated"}),
+        ("camera", "head_camera", {"view": "head"}, {"nice": 5}),
+        ("camera", "wrist_camera", {"view": "wrist"}, {"nice": 5}),
+        ("arm_driver", "arm_driver", {}, critical),
+        ("gate", "gate", {}, critical),
+        ("policy", "policy", {"bundle": options.bundle, "k": options.k}, {"nice": 5}),
+        ("task", "task", {"bundle": options.bundle}, {}),
+    ]
+    kind = "simulated" if robot.startswith("sim_") else "real"
+    rows = [row for row in rows if row[3].get("condition", "always") in ("always", kind)]
+    managed = [name for _, name, _, _ in rows]
+    rows.append((MANAGER, MANAGER, {"nodes": managed}, {"lifecycle": False, "restart": Restart.NEVER}))
+
+    unknown = set(options.overrides) - {name for _, name, _, _ in rows}
+    require(not unknown, "--set", ", ".join(sorted(unknown)), f"nodes: {', '.join([*managed, MANAGER])}")
+    return [
+        NodeSpec(
+            executable=executable,
+            name=name,
+            parameters={
+                "robot": robot,
+                "use_sim_time": options.use_sim_time,
+                **parameters,
+                **options.overrides.get(name, {}),
+            },
+            params_file=params_file,
+            order=order,
+            **rest,
+        )
+        for order, (executable, name, parameters, rest) in enumerate(rows)
+    ]
+
+
+def parse_override(text: str) -> tuple[str, str, Any]:
+    """``node.param=value`` to its parts; the value is read as YAML. Raises ConfigError."""
+    where, equals, value = text.partition("=")
+    node, dot, name = where.partition(".")
+    require(bool(equals and dot and node and name), "--set", text, "expected node.param=value")
+    try:
+        return node, name, yaml.safe_load(value) if value else ""
+    except yaml.YAMLError as error:
+        raise ConfigError("--set", text, " ".join(str(error).split())) from None
+
+
+def _check_params_file(path: Path) -> None:
+    """Say which file is unreadable once, instead of once per node."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(str(path), " ".join(str(error).split()), "expected a ROS parameter file") from None
+    require(isinstance(raw, dict), str(path), type(raw).__name__, "expected nodes with ros__parameters")
+    for node, body in raw.items():
+        ok = isinstance(body, dict) and isinstance(body.get("ros__parameters"), dict)
+        require(ok, f"{path}: {node}", body, "expected ros__parameters below the node's name")

@@ -1,0 +1,153 @@
+"""`vla-mbpo doctor`: what works on this machine and what does not, in one table."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.paths import bundle_dir, bundles, robot_dir, robots, ros_environment, share_dir
+
+PACKAGES = ("vla_mbpo", "vla_mbpo_msgs", "rclpy", "mujoco", "onnxruntime", "numpy", "ruckig")
+
+
+class CheckError(Exception):
+    """A check failed; the text says what to do."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """No arguments."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table. Returns 1 if anything failed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    os.environ.update(ros_environment())
+    table = Table("check", "", "result", box=None)
+    failed = 0
+    for name, check in CHECKS.items():
+        try:
+            ok, text = True, check()
+        except (CheckError, ConfigError) as error:
+            ok, text = False, str(error)
+        except Exception as error:
+            ok, text = False, f"{type(error).__name__}: {error}"
+        failed += not ok
+        table.add_row(name, "[green]ok[/]" if ok else "[red]FAILED[/]", text)
+    Console().print(table)
+    return int(failed > 0)
+
+
+def _python() -> str:
+    return f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+
+
+def _packages() -> str:
+    found, missing = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    # On a ROS install rclpy and the messages come from apt and colcon, without pip metadata.
+    missing = [name for name in missing if not _importable(name)]
+    if missing:
+        raise CheckError(f"missing: {', '.join(missing)}; run `make setup`")
+    return ", ".join(found)
+
+
+def _importable(name: str) -> bool:
+    try:
+        __import__(name)
+    except ImportError:
+        return False
+    return True
+
+
+def _messages() -> str:
+    from rclpy.serialization import deserialize_message, serialize_message
+    from vla_mbpo_msgs.msg import ActionChunkSet
+
+    sent = ActionChunkSet(chunk_set_id=7)
+    if deserialize_message(serialize_message(sent), ActionChunkSet) != sent:
+        raise CheckError("a message does not survive serialisation; rebuild vla_mbpo_msgs")
+    return "vla_mbpo_msgs serialises"
+
+
+def _rendering() -> str:
+    import mujoco
+
+    begin = time.monotonic()
+    model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
+    with mujoco.Renderer(model, 96, 96) as renderer:
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        renderer.update_scene(data)
+        if not renderer.render().any():
+            raise CheckError("the picture is black")
+    return f"MUJOCO_GL={os.environ.get('MUJOCO_GL')}, first picture after {1e3 * (time.monotonic() - begin):.0f} ms"
+
+
+def _transport() -> str:
+    """A message from one process to another: this one listens."""
+    import rclpy
+    from std_msgs.msg import String
+
+    from vla_mbpo.nodes.base import start_ros
+
+    start_ros([])
+    code = (
+        "import rclpy, time; from std_msgs.msg import String; rclpy.init(); n = rclpy.create_node('doctor_talker')\n"
+        "p = n.create_publisher(String, '/doctor', 1)\n"
+        "for _ in range(100): p.publish(String(data=str(time.time_ns()))); time.sleep(0.1)"
+    )
+    heard: list[float] = []
+    node = rclpy.create_node("doctor")
+    node.create_subscription(String, "/doctor", lambda m: heard.append((time.time_ns() - int(m.data)) / 1e6), 1)
+    talker = subprocess.Popen([sys.executable, "-c", code], env=ros_environment(), stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 10.0
+        while len(heard) < 5 and time.monotonic() < until:
+            rclpy.spin_once(node, timeout_sec=0.1)
+    finally:
+        talker.kill()
+        talker.wait()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    if len(heard) < 5:
+        raise CheckError("no message came through within 10 s; is a firewall in the way of multicast on the loopback?")
+    rmw = os.environ.get("RMW_IMPLEMENTATION", "default middleware")
+    return f"{rmw}, domain {os.environ.get('ROS_DOMAIN_ID', '0')}, {min(heard):.1f} ms between processes"
+
+
+def _robots() -> str:
+    from vla_mbpo.core.robot import RobotSpec
+
+    for name in robots():
+        RobotSpec.load(robot_dir(name))
+    return f"{', '.join(robots())} in {share_dir() / 'config' / 'robots'}"
+
+
+def _models() -> str:
+    from vla_mbpo.policy.runtime import PolicySession
+
+    if not bundles():
+        raise CheckError(f"no bundle in {share_dir() / 'models'}")
+    return ", ".join(PolicySession.load(bundle_dir(name)).version for name in bundles())
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "python": _python,
+    "packages": _packages,
+    "messages": _messages,
+    "rendering": _rendering,
+    "transport": _transport,
+    "robots": _robots,
+    "models": _models,
+}

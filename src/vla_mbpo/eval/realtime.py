@@ -1,0 +1,123 @@
+"""Attempts on the running stack: real processes, real time, through the ExecuteTask action."""
+
+import argparse
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import Progress
+
+from vla_mbpo.bringup import Options, graph
+from vla_mbpo.eval.lockstep import Outcome, Settings
+from vla_mbpo.eval.report import percentiles
+from vla_mbpo.paths import ros_environment
+from vla_mbpo.processes import Supervisor
+from vla_mbpo.sim.tasks import TASKS
+
+PATIENCE = 60.0  # s for the stack to become ready, and on top of an attempt's timeout
+
+
+class Stack:
+    """A running stack with a client and a probe beside it. One thread."""
+
+    def __init__(self, supervisor: Supervisor, client: Any, probe: Any) -> None:
+        self.supervisor, self.client, self.probe = supervisor, client, probe
+
+    def wait(self, ready: Any, seconds: float, what: str) -> None:
+        """Spin until ``ready()`` is true. RuntimeError after ``seconds`` or when a process has ended."""
+        until = time.monotonic() + seconds
+        while not ready():
+            ended = self.supervisor.poll()
+            if ended is not None:
+                raise RuntimeError(str(ended))
+            if time.monotonic() > until:
+                raise RuntimeError(f"{what}: not within {seconds:.0f} s")
+            self.client.spin(0.05)
+
+    def attempt(self, task: str, seed: int, timeout: float) -> Outcome:
+        """Reset the scene and execute its task."""
+        reset = self.client.reset_scene(task, seed)
+        self.wait(reset.done, 10.0, "/sim/reset")
+        self.client.spin(0.4)
+        call: list[Any] = []
+
+        def engaged() -> bool:
+            gate = self.client.gate
+            if gate is not None and gate.mode == gate.AUTONOMOUS:
+                return True
+            if not call or call[-1].done():
+                future = self.client.engage()
+                call[:] = [future] if future is not None else []
+            return False
+
+        self.wait(engaged, 10.0, "engage")
+        feedback: list[Any] = []
+        goal: list[Any] = []
+
+        def sent() -> bool:
+            future = self.client.execute(TASKS[task].instruction, timeout, feedback.append)
+            goal[:] = [future] if future is not None else []
+            return bool(goal)
+
+        self.wait(sent, 10.0, "/task/execute")
+        self.wait(goal[0].done, timeout + PATIENCE, "the attempt")
+        result = goal[0].result()
+        rejected = feedback[-1].chunks_rejected if feedback else 0
+        accepted = feedback[-1].chunks_accepted if feedback else 0
+        return Outcome(
+            task, seed, result.outcome == result.SUCCEEDED, result.elapsed, list(result.cost_events),
+            vetoes=rejected, chunks=accepted,
+        )  # fmt: skip
+
+
+@contextmanager
+def running_stack(robot: str, options: Options) -> Iterator[Stack]:
+    """Start the graph on a domain of its own, with nothing printed; end it afterwards."""
+    os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randrange(110, 220))
+    os.environ.update(ros_environment())
+    from vla_mbpo.eval.probe import Probe
+    from vla_mbpo.nodes.client import StackClient
+
+    lines: list[str] = []
+    supervisor = Supervisor(graph(robot, options), ros_environment(), lambda name, line: lines.append(f"[{name}] {line}"))
+    supervisor.start()
+    client = StackClient()
+    try:
+        stack = Stack(supervisor, client, Probe(client.node))
+        stack.wait(lambda: client.ready, PATIENCE, "bring-up")
+        yield stack
+    except RuntimeError as error:
+        raise RuntimeError("\n".join([str(error), *lines[-5:]])) from error
+    finally:
+        client.close()
+        supervisor.stop()
+
+
+def run_realtime(args: argparse.Namespace, jobs: list[tuple[str, int]]) -> tuple[list[Outcome], dict[str, Any]]:
+    """All attempts and the cadence report."""
+    outcomes: list[Outcome] = []
+    overrides = {"policy": {"precision": args.precision}}
+    options = Options(args.bundle, jobs[0][0], jobs[0][1], args.k, overrides)
+    with running_stack(args.robot, options) as stack, Progress() as bar:
+        row = bar.add_task("episodes", total=len(jobs))
+        for task, seed in jobs:
+            outcomes.append(stack.attempt(task, seed, Settings().timeout))
+            rate = sum(o.success for o in outcomes) / len(outcomes)
+            bar.update(row, advance=1, description=f"episodes, success {rate:.0%}")
+        return outcomes, cadence(stack.probe)
+
+
+def cadence(probe: Any) -> dict[str, Any]:
+    """Missed cycles, latency by stage and late rows."""
+    missed = probe.missed()
+    latency = {name: percentiles(values) for name, values in probe.latency_ms.items()}
+    return {
+        "missed_cycles": sum(int(row["missed"]) for row in missed.values()),
+        "cycles": missed,
+        "latency_ms": {**latency, "inference": percentiles(probe.inference_ms)},
+        "rows": probe.rows,
+        "chunk_sets": probe.chunk_sets,
+    }

@@ -1,0 +1,97 @@
+"""The checks, and for each action type the complete set of them.
+
+Every type becomes joint rows first, so that one set serves all types. A type is complete when its rows can be made
+(CONVERTERS) and its set holds every check of REQUIRED. A type that is not is refused when the gate is configured.
+"""
+
+from collections.abc import Callable
+
+from vla_mbpo.core.chunk import ActionChunk, ActionType
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.gate.checks.acceleration import JointAcceleration
+from vla_mbpo.gate.checks.age import Age
+from vla_mbpo.gate.checks.check import Check, Context, FloatArray, Stage
+from vla_mbpo.gate.checks.finite import Finite
+from vla_mbpo.gate.checks.format import Format
+from vla_mbpo.gate.checks.gripper_range import GripperRange
+from vla_mbpo.gate.checks.gripper_speed import GripperSpeed
+from vla_mbpo.gate.checks.join import Join
+from vla_mbpo.gate.checks.measured import MeasuredState
+from vla_mbpo.gate.checks.position import JointPosition
+from vla_mbpo.gate.checks.reference import Reference
+from vla_mbpo.gate.checks.self_collision import SelfCollision
+from vla_mbpo.gate.checks.servo_lag import ServoLag
+from vla_mbpo.gate.checks.table import Table
+from vla_mbpo.gate.checks.velocity import JointVelocity
+from vla_mbpo.gate.checks.workspace import Workspace
+
+__all__ = ["CHECKS", "CONVERTERS", "REQUIRED", "Check", "Context", "Stage", "complete_set", "gateable"]
+
+JOINT_CHECKS: tuple[Check, ...] = (
+    Format(),
+    Age(),
+    MeasuredState(),
+    Finite(),
+    Reference(),
+    JointPosition(),
+    JointVelocity(),
+    JointAcceleration(),
+    ServoLag(),
+    Join(),
+    GripperRange(),
+    GripperSpeed(),
+    Workspace(),
+    Table(),
+    SelfCollision(),
+)
+
+# What no type may lack: every property of the arm's motion that can hurt somebody or something.
+REQUIRED: frozenset[str] = frozenset(
+    "format finite age measured_state reference joint_position joint_velocity joint_acceleration servo_lag join "
+    "gripper_range gripper_speed workspace table self_collision".split()
+)
+
+
+def _absolute(chunk: ActionChunk) -> FloatArray:
+    return chunk.positions
+
+
+def _delta(chunk: ActionChunk) -> FloatArray:
+    return chunk.positions + chunk.reference
+
+
+# Rows of a chunk as absolute joint positions [rad], (H, n).
+CONVERTERS: dict[ActionType, Callable[[ActionChunk], FloatArray]] = {
+    ActionType.JOINT_POSITION: _absolute,
+    ActionType.JOINT_DELTA: _delta,
+}
+
+# CARTESIAN_DELTA and TWIST need inverse kinematics to become rows: no set, so no gate accepts them.
+CHECKS: dict[ActionType, tuple[Check, ...]] = {
+    ActionType.JOINT_POSITION: JOINT_CHECKS,
+    ActionType.JOINT_DELTA: JOINT_CHECKS,
+    ActionType.CARTESIAN_DELTA: (),
+    ActionType.TWIST: (),
+}
+
+
+def gateable() -> tuple[ActionType, ...]:
+    """Types with a complete set of checks."""
+    return tuple(
+        kind for kind in ActionType
+        if kind in CONVERTERS and {check.name for check in CHECKS.get(kind, ())} >= REQUIRED
+    )  # fmt: skip
+
+
+def complete_set(kind: ActionType) -> tuple[Check, ...]:
+    """The checks of ``kind``, in the order of their stages.
+
+    Raises:
+        ConfigError: the type has no complete set; names those that do.
+    """
+    valid = gateable()
+    if kind not in valid:
+        raise ConfigError(
+            "gate.action_types", getattr(kind, "name", kind), f"one of {', '.join(t.name for t in valid)}"
+        )
+    return tuple(sorted(CHECKS[kind], key=lambda check: check.stage))

@@ -1,0 +1,204 @@
+"""Where the links are for a row of joint positions, and how close they come to the table and to each other.
+
+MuJoCo reads the same URDF as the simulator and RViz. Which link pairs are checked is computed, see ``_checked_pairs``.
+"""
+
+import itertools
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.robot import RobotSpec
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+SAMPLES = 256  # poses that tell a structural pair from one that can collide
+STRUCTURAL = 0.95  # share of sampled poses above which ...
+STRUCTURAL_DISTANCE = 0.005  # ... a pair closer than this [m] is so by construction. Not the margin: see below
+SAMPLE_SEED = 20240
+
+
+class Kinematics:
+    """Forward kinematics and distances for rows of joint positions. Buffers are reused: one thread.
+
+    The fingers are taken fully open, the widest shape of the hand, so that no verdict depends on a gripper command.
+
+    Attributes:
+        pairs: pairs of link names whose distance is checked, (P,).
+    """
+
+    def __init__(self, spec: RobotSpec) -> None:
+        """Load the URDF.
+
+        Raises:
+            ConfigError: the URDF cannot be loaded, or lacks a joint or link that the spec names.
+        """
+        try:
+            self.model = mujoco.MjSpec.from_file(str(spec.urdf)).compile()
+        except (ValueError, OSError) as error:
+            raise ConfigError("urdf", str(spec.urdf), f"MuJoCo cannot load it: {error}") from error
+        self.data = mujoco.MjData(self.model)
+        self._spec = spec
+        self._columns = np.array([self._joint_address(name) for name in spec.joints])
+        for name in spec.gripper_joints:
+            address = self._joint_address(name)
+            self.data.qpos[address] = self.model.jnt_range[self.model.joint(name).id][1]
+        self._base = self._body(spec.base_frame)
+        self._tool_body = self._body(spec.tool_link)
+        self._prepare_geometry()
+        self._allocate(spec.horizon)
+        self._count = 0
+        self._set_pairs(self._movable_pairs())
+        self._set_pairs(self._checked_pairs())
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Names of links with geometry that may not touch the table: all but those fixed to the base, (L,)."""
+        return self._links
+
+    @property
+    def tool(self) -> FloatArray:
+        """Tool positions of the placed rows, base frame [m], (H, 3)."""
+        return self._tool[: self._count]
+
+    @property
+    def tool_rotation(self) -> FloatArray:
+        """Tool orientations of the placed rows, base frame, (H, 3, 3)."""
+        return self._tool_mat[: self._count].reshape(-1, 3, 3)
+
+    def place(self, rows: FloatArray) -> None:
+        """Compute link poses of ``rows`` [rad], (H, n). The other methods answer for the rows placed last."""
+        if len(rows) > len(self._tool):
+            self._allocate(len(rows))
+        self._count = len(rows)
+        data = self.data
+        base, base_mat = data.xpos[self._base], data.xmat[self._base].reshape(3, 3)
+        for k, row in enumerate(rows):
+            data.qpos[self._columns] = row
+            mujoco.mj_kinematics(self.model, data)
+            self._xpos[k], self._xmat[k] = data.geom_xpos, data.geom_xmat
+            self._tool[k] = base_mat.T @ (data.xpos[self._tool_body] - base)
+            self._tool_mat[k] = (base_mat.T @ data.xmat[self._tool_body].reshape(3, 3)).ravel()
+
+    def table_clearance(self) -> FloatArray:
+        """Signed distance of each link's lowest point above the table plane [m], (H, L)."""
+        rows, geoms = slice(self._count), self._movable
+        axes = self._xmat[rows][:, geoms, 6:9]  # z component of each geometry axis
+        centre = self._xpos[rows][:, geoms, 2] + np.einsum("hgi,gi->hg", axes, self._centre)
+        along = np.abs(axes)
+        box = np.einsum("hgi,gi->hg", along, self._half)
+        radial = np.sqrt(np.clip(1.0 - along[:, :, 2] ** 2, 0.0, None))
+        round_ = along[:, :, 2] * self._length + np.where(self._capped, self._radius, radial * self._radius)
+        lowest = centre - np.where(self._boxed, box, round_) - self._spec.table_height
+        return np.minimum.reduceat(lowest, self._link_start, axis=1)
+
+    def self_clearance(self, cutoff: float) -> FloatArray:
+        """Smallest distance of each link pair, at most ``cutoff`` [m], (H, P); below 0: they overlap."""
+        result = np.full((self._count, len(self.pairs)), cutoff)
+        if not self.pairs:
+            return result
+        xpos = self._xpos[: self._count]
+        gap = xpos[:, self._first] - xpos[:, self._second]
+        # Bounding spheres first: an exact distance costs microseconds and most pairs are far apart.
+        near = np.einsum("hgi,hgi->hg", gap, gap) < (self._reach + cutoff) ** 2
+        for k in np.flatnonzero(near.any(axis=1)):
+            self.data.geom_xpos[:], self.data.geom_xmat[:] = self._xpos[k], self._xmat[k]
+            for g in np.flatnonzero(near[k]):
+                distance = mujoco.mj_geomDistance(
+                    self.model, self.data, self._first_id[g], self._second_id[g], cutoff, self._segment
+                )
+                pair = self._pair_of[g]
+                if distance < result[k, pair]:
+                    result[k, pair] = distance
+        return result
+
+    def _joint_address(self, name: str) -> int:
+        index = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, name)
+        if index < 0:
+            raise ConfigError("joints", name, "must be a joint of the URDF")
+        return int(self.model.jnt_qposadr[index])
+
+    def _body(self, name: str) -> int:
+        index = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, name)
+        if index < 0:
+            raise ConfigError("tool_link or base_frame", name, "must be a link of the URDF")
+        return int(index)
+
+    def _prepare_geometry(self) -> None:
+        """Shape of each geometry that can move, in MuJoCo's order, which groups geometries by link."""
+        model = self.model
+        body = model.geom_bodyid
+        self._movable = np.flatnonzero(model.body_weldid[body] != 0)  # fixed to the base: may stand on the table
+        bodies = body[self._movable]
+        self._link_start = np.flatnonzero(np.r_[True, bodies[1:] != bodies[:-1]])
+        self._links = tuple(model.body(int(b)).name for b in bodies[self._link_start])
+        types, size = model.geom_type[self._movable], model.geom_size[self._movable]
+        kind = mujoco.mjtGeom
+        self._capped = np.isin(types, (int(kind.mjGEOM_SPHERE), int(kind.mjGEOM_CAPSULE)))
+        self._boxed = ~(self._capped | (types == int(kind.mjGEOM_CYLINDER)))
+        self._radius = size[:, 0]
+        self._length = np.where(types == int(kind.mjGEOM_SPHERE), 0.0, size[:, 1])
+        # Boxes, and the bounding boxes of meshes and ellipsoids, which contain them.
+        box = model.geom_aabb[self._movable]
+        self._half = box[:, 3:]
+        self._centre = np.where(self._boxed[:, None], box[:, :3], 0.0)
+        self._segment = np.zeros(6)
+
+    def _allocate(self, rows: int) -> None:
+        geoms = self.model.ngeom
+        self._xpos, self._xmat = np.zeros((rows, geoms, 3)), np.zeros((rows, geoms, 9))
+        self._tool, self._tool_mat = np.zeros((rows, 3)), np.zeros((rows, 9))
+
+    def _set_pairs(self, pairs: list[tuple[int, int]]) -> None:
+        """Expand pairs of bodies to pairs of geometries."""
+        model = self.model
+        self.pairs = tuple((model.body(a).name, model.body(b).name) for a, b in pairs)
+        rows = [
+            (first, second, index)
+            for index, (a, b) in enumerate(pairs)
+            for first in np.flatnonzero(model.geom_bodyid == a)
+            for second in np.flatnonzero(model.geom_bodyid == b)
+        ]
+        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        self._bodies = pairs
+        self._first, self._second = table[:, 0], table[:, 1]
+        self._first_id, self._second_id = self._first.tolist(), self._second.tolist()
+        self._pair_of: list[int] = table[:, 2].tolist()
+        self._reach = model.geom_rbound[self._first] + model.geom_rbound[self._second]
+
+    def _arm_joints_above(self, body: int) -> frozenset[int]:
+        """Arm joints between ``body`` and the world."""
+        model, found = self.model, set()
+        while body:
+            start = model.body_jntadr[body]
+            for joint in range(start, start + model.body_jntnum[body]):
+                if model.jnt_qposadr[joint] in self._columns:
+                    found.add(joint)
+            body = int(model.body_parentid[body])
+        return frozenset(found)
+
+    def _movable_pairs(self) -> list[tuple[int, int]]:
+        """Pairs of links with at least two arm joints between them.
+
+        Links across one joint meet at that joint by construction. Gripper joints do not count: hand and fingers
+        touch by design, and the gripper limits its own travel.
+        """
+        solid = [int(b) for b in np.unique(self.model.geom_bodyid) if b]
+        above = {b: self._arm_joints_above(b) for b in solid}
+        return [(a, b) for a, b in itertools.combinations(solid, 2) if len(above[a] ^ above[b]) >= 2]
+
+    def _checked_pairs(self) -> list[tuple[int, int]]:
+        """Movable pairs without those that nearly touch in nearly all of a fixed set of valid poses.
+
+        Such a pair is close because of how the arm is built (two short links around a wrist), and checking it would
+        refuse every chunk. A pair that is never close in the sample stays: a sample is no proof. The distance is a
+        constant, so that a large margin cannot switch off the pairs it is meant for.
+        """
+        spec, rng = self._spec, np.random.default_rng(SAMPLE_SEED)
+        self.place(rng.uniform(spec.lower, spec.upper, (SAMPLES, len(spec.joints))))
+        close = (self.self_clearance(STRUCTURAL_DISTANCE) < STRUCTURAL_DISTANCE).mean(axis=0)
+        self._allocate(spec.horizon)
+        return [pair for pair, share in zip(self._bodies, close, strict=True) if share < STRUCTURAL]

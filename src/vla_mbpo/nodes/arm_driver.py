@@ -1,0 +1,155 @@
+"""Node `arm_driver`: approved rows become trajectories at 50 Hz, and a controlled stop when anything is amiss."""
+
+import sys
+from collections.abc import Sequence
+
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Float64MultiArray, String
+from vla_mbpo_msgs.msg import ApprovedChunk, GateState
+
+from vla_mbpo.arm.config import RANGES, DriverConfig
+from vla_mbpo.arm.driver import ArmDriver
+from vla_mbpo.core.verdict import Reason
+from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.base import ManagedNode, run
+from vla_mbpo.nodes.parameters import Param
+
+GRIPPER_REPEAT = 10  # ticks after which an unchanged opening is sent again
+_MOVING = (GateState.AUTONOMOUS, GateState.TELEOP)
+_DEFAULTS = DriverConfig()
+
+
+class ArmDriverNode(ManagedNode):
+    """Executes what the gate approved, under the gate's present epoch, as long as gate and joint states are heard."""
+
+    PARAMETERS = tuple(Param(name, getattr(_DEFAULTS, name), f"DriverConfig.{name}", *RANGES[name]) for name in RANGES)
+
+    def configure(self) -> None:
+        """Read the settings."""
+        self._spec = self.spec()
+        self._config = DriverConfig(**{name: self.parameters[name] for name in RANGES})
+        self._reader = convert.JointStateReader(self._spec)
+        self._trajectory = self.publisher(qos.TRAJECTORY)
+        self._gripper = self.publisher(qos.GRIPPER)
+        self._commitment = self.publisher(qos.COMMITMENT)
+        self._taken = self._refused = self._stops = 0
+
+    def activate(self) -> None:
+        """Start without rows, at rest."""
+        self._driver = ArmDriver(self._spec, self._config)
+        self._joints: JointState | None = None
+        self._gate: GateState | None = None
+        self._estop = False
+        self._estop_epoch = 0
+        self._instruction: str | None = None
+        self._opening: float | None = None
+        self._ticks = 0
+        self.subscribe(qos.APPROVED_CHUNK, self._on_approved)
+        self.subscribe(qos.GATE_STATE, self._on_gate, on_deadline=self._on_gate_silent)
+        self.subscribe(qos.JOINT_STATES, self._on_joints)
+        self.subscribe(qos.ESTOP, self._on_estop)
+        self.subscribe(qos.INSTRUCTION, self._on_instruction)
+        self.every(self._config.tick, self._tick)
+
+    def deactivate(self) -> None:
+        """Brake; the last trajectory ends at rest by itself."""
+        self._stop("deactivated")
+        self._tick()
+
+    def report(self) -> dict[str, object]:
+        """Values for /diagnostics."""
+        clock = self._driver.clock
+        return {
+            "chunks_taken": self._taken,
+            "chunks_refused": self._refused,
+            "stops": self._stops,
+            "stop_reason": self._driver.stop_reason,
+            "rows_executed": clock.executed,
+            "rows_dropped_late": clock.dropped_late,
+            "seams": self._driver.seams,
+            "worst_seam_ratio": f"{self._driver.worst_seam_ratio:.3f}",
+        }
+
+    def warning(self) -> str:
+        """What is wrong at the moment."""
+        return "the gate is silent" if self._gate is None else ""
+
+    def _on_joints(self, message: JointState) -> None:
+        self._joints = message
+
+    def _on_gate(self, message: GateState) -> None:
+        self._gate = message
+        if message.mode not in _MOVING:
+            self._stop(f"gate {message.reason}")
+        elif not self._estop and message.epoch > self._estop_epoch:
+            self._driver.release()
+        self._driver.enter_epoch(message.epoch)
+
+    def _on_gate_silent(self) -> None:
+        self._gate = None
+        self._stop("gate silent")
+
+    def _on_estop(self, message: Bool) -> None:
+        self._estop = message.data
+        if message.data:
+            self._estop_epoch = self._gate.epoch if self._gate is not None else 0
+            self._stop("e-stop", latch=True)
+
+    def _on_instruction(self, message: String) -> None:
+        if self._instruction not in (None, message.data) and self._driver.clock.first_due(self.now()) is not None:
+            self._stop("instruction changed")
+        self._instruction = message.data
+
+    def _stop(self, reason: str, latch: bool = False) -> None:
+        """Drop what is committed and brake."""
+        if self._driver.clock.first_due(self.now()) is not None:
+            self._stops += 1
+            self.get_logger().info(f"stop: {reason}")
+        self._driver.stop(reason, latch)
+
+    def _on_approved(self, message: ApprovedChunk) -> None:
+        reasons = self._refusal(message)
+        if not reasons:
+            try:
+                reasons = self._driver.offer(convert.from_approved(message), self.now())
+            except ValueError as error:
+                reasons = (Reason("message", -1, qos.APPROVED_CHUNK.name, 0.0, 0.0, str(error)),)
+        if reasons:
+            self._refused += 1
+            self.get_logger().warning(f"chunk refused: {reasons[0]}", throttle_duration_sec=1.0)
+        else:
+            self._taken += 1
+
+    def _refusal(self, message: ApprovedChunk) -> tuple[Reason, ...]:
+        """Why the gate's present state forbids the chunk."""
+        gate = self._gate
+        if gate is None or gate.mode not in _MOVING:
+            return (Reason("mode", -1, "gate", -1.0 if gate is None else gate.mode, float(GateState.AUTONOMOUS)),)
+        if message.epoch != gate.epoch:
+            return (Reason("epoch", -1, "gate", float(message.epoch), float(gate.epoch), "stale"),)
+        return ()
+
+    def _tick(self) -> None:
+        now = self.now()
+        if self._joints is not None:
+            state, self._joints = self._reader.read(self._joints), None
+            if state is not None:
+                self._driver.measure(state)
+        trajectory = self._driver.tick(now)
+        if trajectory is not None:
+            self._trajectory.publish(convert.to_trajectory(trajectory))
+        opening = self._driver.gripper(now)
+        self._ticks += 1
+        if opening is not None and (opening != self._opening or self._ticks % GRIPPER_REPEAT == 0):
+            self._opening = opening
+            self._gripper.publish(Float64MultiArray(data=[opening]))
+        self._commitment.publish(convert.to_commitment(self._driver.commitment(now), self._spec.base_frame))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run(lambda: ArmDriverNode("arm_driver"), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

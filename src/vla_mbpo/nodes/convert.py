@@ -1,0 +1,255 @@
+"""Between messages and the values of `core/`. Arrays go in and out of messages as buffers, not element by element."""
+
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from vla_mbpo_msgs import msg as ours
+
+from vla_mbpo.arm.commitment import Commitment
+from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.core.state import RobotState, Trajectory
+from vla_mbpo.core.verdict import Reason
+
+FloatArray = NDArray[np.float64]
+_S = 1_000_000_000
+MODES = {getattr(ours.GateState, name): name for name in ("HOLD", "AUTONOMOUS", "TELEOP", "ESTOP")}
+
+
+def to_time(ns: int) -> Time:
+    """Nanoseconds to a stamp."""
+    return Time(sec=ns // _S, nanosec=ns % _S)
+
+
+def to_duration(ns: int) -> Duration:
+    """Nanoseconds to a duration."""
+    return Duration(sec=ns // _S, nanosec=ns % _S)
+
+
+def to_ns(stamp: Time | Duration) -> int:
+    """A stamp or duration to nanoseconds."""
+    return stamp.sec * _S + stamp.nanosec
+
+
+def to_doubles(values: Any) -> array:
+    """A float64 field."""
+    return array("d", np.ascontiguousarray(values, dtype=np.float64).tobytes())
+
+
+def to_floats(values: Any) -> array:
+    """A float32 field."""
+    return array("f", np.ascontiguousarray(values, dtype=np.float32).tobytes())
+
+
+def from_doubles(field: Any, columns: int = 0) -> FloatArray:
+    """A float64 field as (n,), or as (rows, columns). Raises ValueError when it does not divide into rows."""
+    values = np.array(field, dtype=np.float64)
+    return values.reshape(-1, columns) if columns else values
+
+
+def to_reason(reason: Reason) -> ours.Reason:
+    """A typed reason."""
+    return ours.Reason(
+        check=reason.check,
+        row=reason.row,
+        subject=reason.subject,
+        value=float(reason.value),
+        limit=float(reason.limit),
+        text=str(reason),
+    )
+
+
+class JointStateReader:
+    """Reads sensor_msgs/JointState, whatever its order of joints, as RobotState."""
+
+    def __init__(self, spec: RobotSpec) -> None:
+        self._wanted = (spec.joints, spec.gripper_joints)
+        self._names: list[str] = []
+        self._arm = self._fingers = np.zeros(0, dtype=np.intp)
+
+    def read(self, message: JointState) -> RobotState | None:
+        """The state, or None when the message lacks a joint or the velocities."""
+        if message.name != self._names:
+            if not set(self._wanted[0]) | set(self._wanted[1]) <= set(message.name):
+                return None
+            self._names = list(message.name)
+            self._arm, self._fingers = (
+                np.array([self._names.index(n) for n in group], dtype=np.intp) for group in self._wanted
+            )
+        positions, velocities = np.array(message.position), np.array(message.velocity)
+        if not len(positions) == len(velocities) == len(self._names):
+            return None
+        opening = float(positions[self._fingers].sum())
+        return RobotState(to_ns(message.header.stamp), positions[self._arm], velocities[self._arm], opening)
+
+
+class JointStateWriter:
+    """Fills one JointState message again and again: arm joints, then fingers that share the opening."""
+
+    def __init__(self, spec: RobotSpec) -> None:
+        n, fingers = len(spec.joints), len(spec.gripper_joints)
+        self.message = JointState(name=[*spec.joints, *spec.gripper_joints])
+        self.message.header.frame_id = spec.base_frame
+        self.message.position, self.message.velocity = (array("d", bytes(8 * (n + fingers))) for _ in range(2))
+        self._position = np.frombuffer(self.message.position)
+        self._velocity = np.frombuffer(self.message.velocity)
+        self._n, self._fingers = n, max(fingers, 1)
+
+    def write(self, state: RobotState) -> JointState:
+        """The message for ``state``; valid until the next call."""
+        self.message.header.stamp = to_time(state.stamp)
+        self._position[: self._n] = state.positions
+        self._position[self._n :] = state.gripper / self._fingers
+        self._velocity[: self._n] = state.velocities
+        return self.message
+
+
+def to_trajectory(trajectory: Trajectory) -> JointTrajectory:
+    """Core trajectory to trajectory_msgs."""
+    message = JointTrajectory(joint_names=list(trajectory.joint_names))
+    message.header.stamp = to_time(trajectory.stamp)
+    points = []
+    for i, time in enumerate(trajectory.times):
+        point = JointTrajectoryPoint(time_from_start=to_duration(time))
+        point.positions = to_doubles(trajectory.positions[i])
+        if len(trajectory.velocities):
+            point.velocities = to_doubles(trajectory.velocities[i])
+        points.append(point)
+    message.points = points
+    return message
+
+
+def from_trajectory(message: JointTrajectory) -> Trajectory:
+    """trajectory_msgs to a core trajectory. Raises ValueError when points differ in width."""
+    n = len(message.joint_names)
+    velocities = [p.velocities for p in message.points if len(p.velocities)]
+    return Trajectory(
+        stamp=to_ns(message.header.stamp),
+        joint_names=tuple(message.joint_names),
+        times=tuple(to_ns(p.time_from_start) for p in message.points),
+        positions=np.array([p.positions for p in message.points], dtype=np.float64).reshape(len(message.points), n),
+        velocities=np.array(velocities, dtype=np.float64).reshape(len(velocities), n),
+    )
+
+
+def to_chunk(chunk: ActionChunk, now: int, frame: str) -> ours.ActionChunk:
+    """An action chunk published at ``now``."""
+    message = ours.ActionChunk(candidate=chunk.candidate, action_type=int(chunk.action_type))
+    message.reference = to_doubles(chunk.reference)
+    return _fill(message, chunk, now, frame)
+
+
+def from_chunk(message: ours.ActionChunk) -> ActionChunk:
+    """An action chunk. Raises ValueError when sizes disagree or the action type is unknown."""
+    kind = ActionType(message.action_type)
+    width = len(message.joint_names) if kind in (ActionType.JOINT_POSITION, ActionType.JOINT_DELTA) else 6
+    return ActionChunk(
+        action_type=kind, reference=from_doubles(message.reference), **_common(message, message.horizon, width)
+    )
+
+
+def to_approved(rows: JointRows, now: int, frame: str, approved_by: str, reason: str) -> ours.ApprovedChunk:
+    """Approved rows published at ``now``."""
+    message = ours.ApprovedChunk(candidate=rows.candidate, epoch=rows.epoch, approved_by=approved_by, reason=reason)
+    return _fill(message, rows, now, frame)
+
+
+def from_approved(message: ours.ApprovedChunk) -> JointRows:
+    """Approved rows. Raises ValueError when sizes disagree."""
+    return JointRows(epoch=message.epoch, **_common(message, message.horizon, len(message.joint_names)))
+
+
+def to_commitment(commitment: Commitment, frame: str) -> ours.Commitment:
+    """What the arm will do next."""
+    message = ours.Commitment(
+        joint_names=list(commitment.joint_names),
+        chunk_set_id=commitment.chunk_set_id,
+        first_due=to_time(commitment.first_due),
+        row_period=to_duration(commitment.row_period),
+        rows_executed=commitment.rows_executed,
+        rows_dropped_late=commitment.rows_dropped_late,
+        rows_executed_late=commitment.rows_executed_late,
+    )
+    message.header.stamp, message.header.frame_id = to_time(commitment.stamp), frame
+    message.positions, message.gripper = to_doubles(commitment.positions), to_doubles(commitment.gripper)
+    message.commanded_positions = to_doubles(commitment.commanded_positions)
+    message.commanded_velocities = to_doubles(commitment.commanded_velocities)
+    return message
+
+
+def from_commitment(message: ours.Commitment) -> Commitment:
+    """What the arm will do next. Raises ValueError when sizes disagree."""
+    return Commitment(
+        stamp=to_ns(message.header.stamp),
+        joint_names=tuple(message.joint_names),
+        chunk_set_id=message.chunk_set_id,
+        first_due=to_ns(message.first_due),
+        row_period=to_ns(message.row_period),
+        positions=from_doubles(message.positions, len(message.joint_names)),
+        gripper=from_doubles(message.gripper),
+        commanded_positions=from_doubles(message.commanded_positions),
+        commanded_velocities=from_doubles(message.commanded_velocities),
+        rows_executed=message.rows_executed,
+        rows_dropped_late=message.rows_dropped_late,
+        rows_executed_late=message.rows_executed_late,
+    )
+
+
+def to_reasons(reasons: Iterable[Reason]) -> list[ours.Reason]:
+    """Typed reasons."""
+    return [to_reason(reason) for reason in reasons]
+
+
+def to_image(image: NDArray[np.uint8], stamp: int, frame: str) -> Image:
+    """An rgb8 image."""
+    height, width, _ = image.shape
+    message = Image(height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width)
+    message.header.stamp, message.header.frame_id = to_time(stamp), frame
+    data = array("B")
+    data.frombytes(np.ascontiguousarray(image).data.cast("B"))
+    message.data = data
+    return message
+
+
+def from_image(message: Image) -> NDArray[np.uint8]:
+    """A view (height, width, 3) on an rgb8 image. Raises ValueError for another encoding or size."""
+    if message.encoding != "rgb8":
+        raise ValueError(f"encoding: {message.encoding!r} is not valid; expected rgb8")
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    return rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
+
+
+def _fill(message: Any, rows: ActionChunk | JointRows, now: int, frame: str) -> Any:
+    """The fields that ActionChunk.msg and ApprovedChunk.msg share."""
+    message.header.stamp, message.header.frame_id = to_time(now), frame
+    message.chunk_set_id = rows.chunk_set_id
+    message.observation_stamp, message.expiry = to_time(rows.observation_stamp), to_time(rows.expiry)
+    message.joint_names = list(rows.joint_names)
+    message.horizon, message.committed_rows = len(rows.positions), rows.committed_rows
+    message.row_period = to_duration(rows.row_period)
+    message.positions, message.gripper = to_doubles(rows.positions), to_doubles(rows.gripper)
+    return message
+
+
+def _common(message: Any, horizon: int, width: int) -> dict[str, Any]:
+    """The fields that ActionChunk and JointRows share."""
+    gripper = from_doubles(message.gripper)
+    if len(gripper) not in (0, horizon):
+        raise ValueError(f"gripper: {len(gripper)} values for {horizon} rows")
+    return {
+        "chunk_set_id": message.chunk_set_id,
+        "candidate": message.candidate,
+        "observation_stamp": to_ns(message.observation_stamp),
+        "expiry": to_ns(message.expiry),
+        "joint_names": tuple(message.joint_names),
+        "row_period": to_ns(message.row_period),
+        "positions": from_doubles(message.positions).reshape(horizon, width),
+        "gripper": gripper,
+        "committed_rows": message.committed_rows,
+    }

@@ -1,0 +1,240 @@
+"""Node `policy`: looks at the scene every few rows and proposes K action chunks."""
+
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from vla_mbpo_msgs.msg import ActionChunkSet, Commitment, GateState
+
+from vla_mbpo.core.chunk import ActionChunk, ActionType
+from vla_mbpo.core.observation import FreshnessLimits, FrozenPixels, Observation, StaleInput
+from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.base import ManagedNode, run
+from vla_mbpo.nodes.frames import FramePairs
+from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.paths import bundle_dir
+from vla_mbpo.policy.runtime import Candidates, PolicySession
+
+
+@dataclass(frozen=True)
+class Job:
+    """One inference."""
+
+    observation: Observation
+    instruction: str
+    prefix: NDArray[np.float64]
+    prefix_gripper: NDArray[np.float64]
+    round: int
+
+
+class PolicyNode(ManagedNode):
+    """Builds observations in the executor's thread, infers in one worker thread, publishes from there."""
+
+    PARAMETERS = (
+        Param("bundle", "sft_full", "model bundle: a name in models/ or a folder"),
+        Param("k", 8, "candidate chunks per inference", 1, 64),
+        Param("threads", 1, "threads of the inference session", 1, 16),
+        Param("precision", "int8", "weights of the inference session", choices=("int8", "fp32")),
+        Param("steps", 5, "Euler steps of the flow", 1, 32),
+        Param("replan_rows", 8, "rows between inferences", 1, 64),
+        Param("commit_rows", 3, "rows after the observation that are taken as committed", 0, 15),
+        Param("seed", 0, "seed of the candidates' noise", 0, 2**31),
+        Param("max_age", 0.25, "oldest input, s", 0.05, 2.0),
+        Param("max_skew", 0.025, "largest difference between the stamps of one observation, s", 0.0, 0.2),
+        Param("max_frozen", 0.5, "longest time with identical pixels, s", 0.1, 5.0),
+    )
+
+    def configure(self) -> None:
+        """Load the bundle."""
+        self._spec = self.spec()
+        options = {key: self.parameters[key] for key in ("threads", "steps", "precision")}
+        self._session = PolicySession.load(bundle_dir(self.parameters["bundle"]), **options)
+        self._out = self.publisher(qos.ACTION_CHUNKS)
+        self._rng = np.random.default_rng(self.parameters["seed"])
+        age, skew, frozen = (round(self.parameters[key] * 1e9) for key in ("max_age", "max_skew", "max_frozen"))
+        self._limits = FreshnessLimits(max_age=age, max_skew=skew, max_frozen=frozen)
+        self._reader = convert.JointStateReader(self._spec)
+        self._sets = self._missed = 0
+        self._latency: deque[float] = deque(maxlen=100)
+        self._refused = ""
+
+    def activate(self) -> None:
+        """Listen and start the worker."""
+        self._pairs = FramePairs(self._limits.max_skew)
+        self._frozen = {view: FrozenPixels(view, self._limits.max_frozen) for view in ("head", "wrist")}
+        self._joints: deque[JointState] = deque(maxlen=64)
+        self._commitments: deque[Commitment] = deque(maxlen=64)
+        self._instruction, self._mode, self._epoch = "", GateState.HOLD, 0
+        self._round, self._started, self._last = 0, False, 0
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._worker.start()
+        self.subscribe(qos.INSTRUCTION, self._on_instruction)
+        self.subscribe(qos.GATE_STATE, self._on_gate)
+        self.subscribe(qos.COMMITMENT, lambda message: self._commitments.append(message))
+        self.subscribe(qos.JOINT_STATES, lambda message: self._joints.append(message))
+        self.subscribe(qos.HEAD_IMAGE, lambda image: self._on_image("head", image))
+        self.subscribe(qos.WRIST_IMAGE, lambda image: self._on_image("wrist", image))
+
+    def deactivate(self) -> None:
+        """Stop the worker; a running inference is dropped."""
+        self._round += 1
+        self._jobs.put(None)
+        self._worker.join(1.0)
+
+    def report(self) -> dict[str, object]:
+        """Values for /diagnostics."""
+        p95 = float(np.percentile(self._latency, 95)) if self._latency else 0.0
+        values = {"version": self._session.version, "chunk_sets": self._sets, "missed_cycles": self._missed}
+        return {**values, "inference_p95_ms": f"{p95:.1f}"}
+
+    def warning(self) -> str:
+        """What is wrong at the moment."""
+        return self._refused
+
+    def _on_instruction(self, message: String) -> None:
+        if message.data == self._instruction:
+            return
+        self._restart()
+        self._instruction, self._refused = message.data, ""
+        if message.data:
+            try:
+                self._session.check_instruction(message.data)
+            except ValueError as error:
+                self._instruction, self._refused = "", str(error)
+                self.get_logger().error(f"instruction refused: {error}")
+
+    def _on_gate(self, message: GateState) -> None:
+        if (message.mode, message.epoch) != (self._mode, self._epoch):
+            self._mode, self._epoch = message.mode, message.epoch
+            self._restart()
+
+    def _restart(self) -> None:
+        """What was committed no longer counts: motion starts again from the measured pose."""
+        self._round += 1
+        self._started, self._last = False, 0
+
+    def _on_image(self, view: str, image: Image) -> None:
+        pair = self._pairs.add(view, image)
+        if pair is None:
+            return
+        stamp = convert.to_ns(pair[0].header.stamp)
+        wanted = self._instruction and self._mode == GateState.AUTONOMOUS
+        due = self._last + self.parameters["replan_rows"] * self._spec.row_period - self._spec.row_period // 2
+        try:
+            head, wrist = ((convert.to_ns(image.header.stamp), convert.from_image(image)) for image in pair)
+            self._frozen["head"].check(*head)
+            self._frozen["wrist"].check(*wrist)
+            if not wanted or stamp < due:
+                return
+            if not self._idle.is_set():
+                self._missed += 1
+                return
+            state = self._state_at(stamp)
+            observation = Observation.fresh(self.now(), head, wrist, state, self._limits)
+        except StaleInput as error:
+            self._refused = str(error)
+            self.get_logger().warning(f"input refused: {error}", throttle_duration_sec=1.0)
+            return
+        self._refused = ""
+        self._submit(observation)
+
+    def _state_at(self, stamp: int) -> tuple[int, Any, Any, float]:
+        """The measured state nearest to ``stamp``."""
+        if not self._joints:
+            return 0, np.zeros(0), np.zeros(0), 0.0
+        nearest = min(self._joints, key=lambda m: abs(convert.to_ns(m.header.stamp) - stamp))
+        state = self._reader.read(nearest)
+        if state is None:
+            return 0, np.zeros(0), np.zeros(0), 0.0
+        return state.stamp, state.positions, state.velocities, state.gripper
+
+    def _submit(self, observation: Observation) -> None:
+        prefix = self._prefix(observation.stamp)
+        self._started, self._last = True, observation.stamp
+        self._idle.clear()
+        self._jobs.put(Job(observation, self._instruction, *prefix, self._round))
+
+    def _prefix(self, stamp: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Rows that are already committed; none after a restart, and none when the arm is holding now.
+
+        They come from the commitment in force at ``stamp``: later ones lack what has been executed since.
+        """
+        if not self._started or not self._commitments or self._commitments[-1].chunk_set_id == 0:
+            return np.zeros((0, len(self._spec.joints))), np.zeros(0)
+        then = [c for c in self._commitments if convert.to_ns(c.header.stamp) <= stamp]
+        commitment = convert.from_commitment(then[-1] if then else self._commitments[-1])
+        positions, gripper = commitment.prefix(stamp, self.parameters["commit_rows"])
+        known = len(gripper) if np.isfinite(gripper).all() else int(np.argmin(np.isfinite(gripper)))
+        return positions[:known], gripper[:known]
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            begin = time.monotonic()
+            try:
+                found = self._session.infer(
+                    job.observation, job.instruction, job.prefix, job.prefix_gripper, self.parameters["k"], self._rng
+                )
+                seconds = time.monotonic() - begin
+                if job.round == self._round:
+                    self._out.publish(self._message(job, found, seconds))
+                    self._sets += 1
+                    self._latency.append(1e3 * seconds)
+            except Exception as error:
+                self._refused = f"inference failed: {type(error).__name__}: {error}"
+                self.get_logger().error(self._refused, throttle_duration_sec=1.0)
+            finally:
+                self._idle.set()
+
+    def _message(self, job: Job, found: Candidates, seconds: float) -> ActionChunkSet:
+        stamp, now, spec = job.observation.stamp, self.now(), self._spec
+        message = ActionChunkSet(
+            chunk_set_id=stamp,
+            observation_stamp=convert.to_time(stamp),
+            policy_version=self._session.version,
+            instruction=job.instruction,
+            inference_time=convert.to_duration(round(seconds * 1e9)),
+        )
+        message.header.stamp, message.header.frame_id = convert.to_time(now), spec.base_frame
+        message.features = convert.to_floats(found.features)
+        message.chunks = [
+            convert.to_chunk(
+                ActionChunk(
+                    chunk_set_id=stamp,
+                    candidate=i,
+                    observation_stamp=stamp,
+                    expiry=stamp + len(positions) * spec.row_period,
+                    action_type=ActionType.JOINT_POSITION,
+                    joint_names=spec.joints,
+                    reference=job.observation.joints,
+                    row_period=spec.row_period,
+                    positions=positions,
+                    gripper=gripper,
+                    committed_rows=len(job.prefix),
+                ),
+                now,
+                spec.base_frame,
+            )
+            for i, (positions, gripper) in enumerate(zip(found.positions, found.gripper, strict=True))
+        ]
+        return message
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run(lambda: PolicyNode("policy"), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

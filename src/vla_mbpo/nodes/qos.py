@@ -1,0 +1,76 @@
+"""Every topic of the stack: name, type and quality of service, in one table.
+
+Where only the latest value counts the depth is 1. State that a late joiner must know is transient local.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Bool, Float64MultiArray, String
+from trajectory_msgs.msg import JointTrajectory
+from vla_mbpo_msgs.msg import ActionChunkSet, ApprovedChunk, Commitment, GateDecision, GateState, SceneState, TaskStatus
+
+GATE_STATE_PERIOD = 0.1  # s
+GATE_STATE_DEADLINE = 3 * GATE_STATE_PERIOD  # s; the arm driver stops when the gate is silent for longer
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic."""
+
+    name: str
+    type: Any
+    qos: QoSProfile
+
+
+def _qos(reliability: str, depth: int, latched: bool = False, deadline: float | None = None) -> QoSProfile:
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+    profile = QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=getattr(ReliabilityPolicy, reliability),
+        durability=durability,
+    )
+    if deadline is not None:
+        profile.deadline = Duration(seconds=deadline)
+    return profile
+
+
+SENSOR = _qos("BEST_EFFORT", 1)
+LATEST = _qos("RELIABLE", 1)
+EVERY = _qos("RELIABLE", 50)
+LATCHED = _qos("RELIABLE", 1, latched=True)
+
+HEAD_IMAGE = Topic("/head_camera/color/image_raw", Image, SENSOR)
+HEAD_INFO = Topic("/head_camera/color/camera_info", CameraInfo, SENSOR)
+WRIST_IMAGE = Topic("/wrist_camera/color/image_raw", Image, SENSOR)
+WRIST_INFO = Topic("/wrist_camera/color/camera_info", CameraInfo, SENSOR)
+# Drivers of real arms offer no deadline and a reader that asks for one would never hear them: who needs the joint
+# states in time watches their age.
+JOINT_STATES = Topic("/joint_states", JointState, SENSOR)
+INSTRUCTION = Topic("/instruction", String, LATCHED)
+ACTION_CHUNKS = Topic("/policy/action_chunks", ActionChunkSet, LATEST)
+APPROVED_CHUNK = Topic("/gate/approved_chunk", ApprovedChunk, LATEST)
+GATE_DECISION = Topic("/gate/decision", GateDecision, EVERY)
+GATE_STATE = Topic("/gate/state", GateState, _qos("RELIABLE", 1, latched=True, deadline=GATE_STATE_DEADLINE))
+ESTOP = Topic("/estop", Bool, _qos("RELIABLE", 10))
+COMMITMENT = Topic("/arm_driver/commitment", Commitment, LATEST)
+TRAJECTORY = Topic("/arm_controller/joint_trajectory", JointTrajectory, LATEST)
+GRIPPER = Topic("/gripper_controller/command", Float64MultiArray, LATEST)
+SCENE_STATE = Topic("/sim/scene_state", SceneState, SENSOR)
+CLOCK = Topic("/clock", Clock, SENSOR)
+TASK_STATUS = Topic("/task/status", TaskStatus, LATEST)
+READY = Topic("/lifecycle_manager/ready", Bool, LATCHED)
+DIAGNOSTICS = Topic("/diagnostics", DiagnosticArray, EVERY)
+
+TOPICS = tuple(value for value in list(globals().values()) if isinstance(value, Topic))
+
+# Services and actions
+ENGAGE, RESET_GATE, ESTOP_SERVICE = "/gate/engage", "/gate/reset", "/gate/estop"
+RESET_SCENE = "/sim/reset"
+EXECUTE_TASK = "/task/execute"

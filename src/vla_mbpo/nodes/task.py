@@ -1,0 +1,184 @@
+"""Node `task`: the ExecuteTask action. Gives out the instruction, watches, and says how it ended."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.task import Future
+from std_msgs.msg import String
+from vla_mbpo_msgs.action import ExecuteTask
+from vla_mbpo_msgs.msg import GateDecision, GateState, TaskStatus
+
+from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.base import ManagedNode, run
+from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.paths import bundle_dir
+from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.policy.vocabulary import Vocabulary
+
+_RESULT = ExecuteTask.Result
+
+
+class TaskNode(ManagedNode):
+    """One attempt at a time. It never moves the scene back to its start."""
+
+    PARAMETERS = (
+        Param("bundle", "sft_full", "bundle whose vocabulary the instruction must keep to; empty: any words"),
+        Param("timeout", 60.0, "longest attempt where the goal names none, s", 1.0, 3600.0),
+    )
+
+    def configure(self) -> None:
+        """Read the vocabulary."""
+        bundle = self.parameters["bundle"]
+        self._vocabulary = _vocabulary(bundle) if bundle else None
+        self._instruction_out = self.publisher(qos.INSTRUCTION)
+
+    def activate(self) -> None:
+        """Offer the action."""
+        self._goal: ServerGoalHandle | None = None
+        self._outcome: Future | None = None
+        self._gate: GateState | None = None
+        self._gate_at = 0.0
+        self._status: TaskStatus | None = None
+        self._accepted = self._rejected = 0
+        self._reason = ""
+        self._server = ActionServer(
+            self, ExecuteTask, qos.EXECUTE_TASK, self._execute, cancel_callback=lambda _: CancelResponse.ACCEPT
+        )
+        self.subscribe(qos.GATE_STATE, self._on_gate)
+        self.subscribe(qos.GATE_DECISION, self._on_decision)
+        self.subscribe(qos.TASK_STATUS, self._on_status)
+        self.every(0.1, self._step)
+        self._instruction_out.publish(String(data=""))
+
+    def deactivate(self) -> None:
+        """End a running attempt."""
+        self._end(_RESULT.STOPPED, "the task node was deactivated")
+        self._instruction_out.publish(String(data=""))
+        self._server.destroy()
+
+    def report(self) -> dict[str, object]:
+        """Values for /diagnostics."""
+        return {"instruction": self._goal.request.instruction if self._goal else ""}
+
+    def _on_gate(self, message: GateState) -> None:
+        self._gate, self._gate_at = message, time.monotonic()
+
+    def _on_decision(self, message: GateDecision) -> None:
+        if message.accepted:
+            self._accepted, self._reason = self._accepted + 1, ""
+        else:
+            self._rejected += 1
+            self._reason = message.reasons[0].text if message.reasons else ""
+
+    def _on_status(self, message: TaskStatus) -> None:
+        self._status = message
+
+    async def _execute(self, goal: ServerGoalHandle) -> ExecuteTask.Result:
+        refusal = self._refusal(goal.request.instruction)
+        if refusal:
+            self.get_logger().warning(f"goal refused: {refusal}")
+            goal.abort()
+            return _RESULT(outcome=_RESULT.REFUSED, message=refusal)
+        self._goal, self._outcome = goal, Future()
+        self._accepted = self._rejected = 0
+        self._reason = ""
+        self._limit = goal.request.timeout or self.parameters["timeout"]
+        self._begin, self._feedback_at = self.now(), 0
+        self._instruction_out.publish(String(data=goal.request.instruction))
+        self.get_logger().info(f"attempt begins: {goal.request.instruction}")
+        try:
+            outcome, message = await self._outcome  # type: ignore[misc]
+        finally:
+            self._goal = self._outcome = None
+            self._instruction_out.publish(String(data=""))
+        if outcome == _RESULT.SUCCEEDED:
+            goal.succeed()
+        elif goal.is_cancel_requested:
+            goal.canceled()
+        else:
+            goal.abort()
+        self.get_logger().info(f"attempt ended: {message}")
+        events = list(self._status.cost_events) if self._status else []
+        return _RESULT(outcome=outcome, message=message, elapsed=self._elapsed(), cost_events=events)
+
+    def _refusal(self, instruction: str) -> str:
+        """Why a goal cannot begin, or an empty string."""
+        if self._goal is not None:
+            return f"another attempt is running: {self._goal.request.instruction!r}"
+        if self._vocabulary is not None:
+            try:
+                self._vocabulary.encode(instruction)
+            except ValueError as error:
+                return str(error)
+        if self._stopped():
+            return f"{self._stopped()}; engage it with /gate/engage"
+        status = self._judgement(instruction)
+        if status is not None and (status.success or status.failed):
+            return "the scene's attempt is over; put it back to its start with /sim/reset"
+        return ""
+
+    def _stopped(self) -> str:
+        """Why there can be no motion, or an empty string."""
+        if self._gate is None or time.monotonic() - self._gate_at > qos.GATE_STATE_DEADLINE:
+            return "the gate is silent"
+        if self._gate.mode in (GateState.HOLD, GateState.ESTOP):
+            return f"the gate is in {convert.MODES[self._gate.mode]}: {self._gate.reason}"
+        return ""
+
+    def _judgement(self, instruction: str, since: int = 0) -> TaskStatus | None:
+        """The last /task/status if it is about this instruction and not older than ``since`` [ns]."""
+        status = self._status
+        if status is None or status.instruction.lower().split() != instruction.lower().split():
+            return None
+        return status if convert.to_ns(status.header.stamp) >= since else None
+
+    def _elapsed(self) -> float:
+        return (self.now() - self._begin) / 1e9
+
+    def _step(self) -> None:
+        goal = self._goal
+        if goal is None:
+            return
+        status = self._judgement(goal.request.instruction, self._begin)
+        if goal.is_cancel_requested:
+            self._end(_RESULT.STOPPED, "cancelled")
+        elif self._stopped():
+            self._end(_RESULT.STOPPED, self._stopped())
+        elif status is not None and status.success:
+            self._end(_RESULT.SUCCEEDED, f"succeeded after {self._elapsed():.1f} s")
+        elif status is not None and status.failed:
+            self._end(_RESULT.FAILED, f"failed after {self._elapsed():.1f} s: cannot succeed any more")
+        elif self._elapsed() >= self._limit:
+            self._end(_RESULT.TIMED_OUT, f"no success within {self._limit:.0f} s")
+        elif self.now() - self._feedback_at >= 200_000_000:
+            self._feedback_at = self.now()
+            goal.publish_feedback(
+                ExecuteTask.Feedback(
+                    progress=status.progress if status is not None else 0.0,
+                    elapsed=self._elapsed(),
+                    chunks_accepted=self._accepted,
+                    chunks_rejected=self._rejected,
+                    message=self._reason,
+                )
+            )
+
+    def _end(self, outcome: int, message: str) -> None:
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result((outcome, message))
+
+
+def _vocabulary(bundle: str) -> Vocabulary:
+    manifest = Bundle.load(bundle_dir(bundle)).manifest
+    return Vocabulary(tuple(manifest["vocabulary"]["words"]), manifest["vocabulary"]["length"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run(lambda: TaskNode("task"), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Starts the processes of a node graph, passes on what they print, restarts or ends them."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from vla_mbpo.bringup import MANAGER, NodeSpec, Restart
+
+ERROR_PREFIX = "vla-mbpo: error: "
+RESTARTS, RESTART_WINDOW, RESTART_DELAY = 5, 60.0, 0.5  # at most so many within so many s, each after so many s
+MANAGER_TIME, TOTAL_TIME = 1.0, 1.8  # s after the stop request: lifecycle shutdown is over; everything is killed
+_PR_SET_PDEATHSIG = 1
+
+_prctl = ctypes.CDLL(None).prctl
+
+
+@dataclass
+class _Child:
+    spec: NodeSpec
+    popen: subprocess.Popen | None = None
+    starts: list[float] = field(default_factory=list)
+    restart_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that ended by itself and will not be restarted."""
+
+    spec: NodeSpec
+    code: int
+
+    def __str__(self) -> str:
+        how = f"signal {signal.Signals(-self.code).name}" if self.code < 0 else f"exit code {self.code}"
+        return f"{self.spec.name} ended ({how})"
+
+
+def command(spec: NodeSpec, python: str = sys.executable) -> list[str]:
+    """Command line of one node."""
+    arguments = ["-r", f"__node:={spec.name}", "--params-file", str(spec.params_file)]
+    if spec.namespace:
+        arguments += ["-r", f"__ns:={spec.namespace}"]
+    for name, value in spec.parameters.items():
+        arguments += ["-p", f"{name}:={_flow(value)}"]
+    return [python, "-m", f"vla_mbpo.nodes.{spec.executable}", "--ros-args", *arguments]
+
+
+def _flow(value: Any) -> str:
+    """A value as one line of YAML that reads back with its type: '2' stays a string, off stays off."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
+    return text.removesuffix("...").strip()
+
+
+class Supervisor:
+    """The processes of one graph, each in a process group of its own. One thread calls all methods."""
+
+    def __init__(self, specs: Sequence[NodeSpec], environment: dict[str, str], log: Callable[[str, str], None]) -> None:
+        """``log(name, line)`` gets every line that a process prints, from reader threads."""
+        self._children = {spec.name: _Child(spec) for spec in specs}
+        self._environment, self._log = environment, log
+        self._readers: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start everything."""
+        for child in self._children.values():
+            self._start(child)
+
+    def poll(self) -> Ended | None:
+        """Restart what is to be restarted. Returns a process that ended for good."""
+        now = time.monotonic()
+        for child in self._children.values():
+            if child.restart_at is not None and now >= child.restart_at:
+                self._start(child)
+            if child.popen is None or child.popen.poll() is None:
+                continue
+            ended = Ended(child.spec, child.popen.returncode)
+            child.popen = None
+            recent = [start for start in child.starts if now - start < RESTART_WINDOW]
+            wanted = child.spec.restart == Restart.ON_FAILURE and ended.code not in (0, 64)
+            if not wanted or len(recent) > RESTARTS:
+                return ended
+            self._log("up", f"{ended}; restarting it")
+            child.restart_at = now + RESTART_DELAY
+        return None
+
+    def pid(self, name: str) -> int | None:
+        """Process id of a running node."""
+        popen = self._children[name].popen
+        return popen.pid if popen else None
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of all running nodes."""
+        return {name: child.popen.pid for name, child in self._children.items() if child.popen is not None}
+
+    def stop(self) -> None:
+        """End everything within two seconds: the lifecycle manager's orderly way first, then signals."""
+        begin = time.monotonic()
+        manager = self._children.get(MANAGER)
+        if manager is not None and manager.popen is not None:
+            self._signal(manager.popen, signal.SIGINT)
+            self._wait([manager.popen], begin + MANAGER_TIME)
+        running = [child.popen for child in self._children.values() if child.popen is not None]
+        for popen in running:
+            self._signal(popen, signal.SIGINT)
+        self._wait(running, begin + TOTAL_TIME)
+        for popen in running:
+            self._signal(popen, signal.SIGKILL)  # the group: also what a node may have started
+        for popen in running:
+            popen.wait()
+        for reader in self._readers:
+            reader.join(0.2)
+
+    def _start(self, child: _Child) -> None:
+        nice = child.spec.nice
+
+        def prepare() -> None:
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.nice(nice)
+
+        popen = subprocess.Popen(
+            command(child.spec),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+        child.popen, child.restart_at = popen, None
+        child.starts.append(time.monotonic())
+        reader = threading.Thread(target=self._read, args=(child.spec.name, popen), daemon=True)
+        reader.start()
+        self._readers.append(reader)
+
+    def _read(self, name: str, popen: subprocess.Popen) -> None:
+        assert popen.stdout is not None
+        for line in popen.stdout:
+            self._log(name, line.decode(errors="replace").rstrip())
+
+    @staticmethod
+    def _signal(popen: subprocess.Popen, number: int) -> None:
+        try:
+            os.killpg(popen.pid, number)
+        except ProcessLookupError:
+            pass
+
+    @staticmethod
+    def _wait(processes: Sequence[subprocess.Popen], until: float) -> None:
+        while time.monotonic() < until and any(popen.poll() is None for popen in processes):
+            time.sleep(0.01)

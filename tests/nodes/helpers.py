@@ -1,0 +1,120 @@
+"""Nodes under test in this process, a probe beside them, and processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.utilities import get_default_context
+
+from vla_mbpo.nodes.base import ManagedNode, start_ros
+from vla_mbpo.nodes.qos import Topic
+
+
+class Graph:
+    """One executor with the nodes under test and a probe."""
+
+    def __init__(self) -> None:
+        self.nodes: list[ManagedNode] = []
+        self.heard: dict[str, list[Any]] = {}
+        self.probe: Node = None  # type: ignore[assignment]
+        self._executor: SingleThreadedExecutor = None  # type: ignore[assignment]
+
+    def start(self, *nodes: Callable[[], ManagedNode], parameters: dict[str, Any] | None = None) -> Any:
+        """Make the nodes with ``{"node.param": value}``; returns the last one."""
+        arguments = ["test", "--ros-args"]
+        for key, value in (parameters or {}).items():
+            node, name = key.split(".", 1)
+            arguments += ["-p", f"{node}:{name}:={value}"]
+        start_ros(arguments)
+        self._executor = SingleThreadedExecutor()
+        self.probe = Node("probe", use_global_arguments=False)
+        self._executor.add_node(self.probe)
+        for make in nodes:
+            node = make()
+            self.nodes.append(node)
+            self._executor.add_node(node)
+        return self.nodes[-1] if self.nodes else None
+
+    def activate(self) -> None:
+        """Configure and activate all nodes."""
+        for node in self.nodes:
+            assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS, node._fault
+        for node in self.nodes:
+            assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS, node._fault
+
+    def listen(self, *topics: Topic) -> None:
+        """Keep what comes on these topics in ``heard``."""
+        for topic in topics:
+            kept = self.heard.setdefault(topic.name, [])
+            self.probe.create_subscription(topic.type, topic.name, lambda m, k=kept: k.append(m), topic.qos)
+
+    def talk(self, topic: Topic) -> Callable[[Any], None]:
+        """A function that publishes, connected to at least one listener."""
+        publisher = self.probe.create_publisher(topic.type, topic.name, topic.qos)
+        self.until(lambda: publisher.get_subscription_count() > 0)
+        return publisher.publish
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        """Call a service."""
+        client = self.probe.create_client(kind, name)
+        self.until(client.service_is_ready)
+        future = client.call_async(request)
+        self.until(future.done)
+        return future.result()
+
+    def spin(self, seconds: float) -> None:
+        """Run the executor."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def until(self, condition: Callable[[], bool], timeout: float = 5.0) -> None:
+        """Run the executor until ``condition``."""
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, "condition not met in time"
+            self._executor.spin_once(timeout_sec=0.01)
+
+    def close(self) -> None:
+        """Take everything down."""
+        for node in self.nodes:
+            node.shut_down()
+            node.destroy_node()
+        if self.probe is not None:
+            self.probe.destroy_node()
+            self._executor.shutdown(timeout_sec=0.2)
+        rclpy.try_shutdown()
+        self.nodes.clear()
+        get_default_context().destroy()
+
+
+def spawn(module: str, *arguments: str) -> subprocess.Popen[str]:
+    """A node as a process; its output is one stream."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=dict(os.environ),
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], number: int = signal.SIGINT, timeout: float = 5.0) -> tuple[int, str, float]:
+    """Signal a process and wait. Returns exit code, output and the seconds it took."""
+    begin = time.monotonic()
+    process.send_signal(number)
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, output, time.monotonic() - begin
