@@ -20,11 +20,13 @@ RUNTIME = [
     "PyYAML>=6,<7",
     "rich>=13,<16",
     "ruckig>=0.14,<1",
+    "scipy>=1.11,<2",
 ]
 EXTRAS = {
     "train": [
         "matplotlib>=3.8,<4",
         "onnx>=1.17,<2",
+        "onnxscript>=0.5,<1",
         "onnxslim>=0.1.50,<0.2",
         "safetensors>=0.4,<1",
         "torch==2.13.0",

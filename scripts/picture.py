@@ -1,4 +1,4 @@
-"""Draw docs/images/robot.png: a policy at work in the simulator, four moments of one attempt (head camera, enlarged)."""
+"""Draw docs/images/robot.png: a policy at work in the simulator, four moments of one attempt."""
 
 import argparse
 from pathlib import Path

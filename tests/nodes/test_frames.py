@@ -23,7 +23,7 @@ def test_each_pair_comes_once_in_order_head_wrist():
 
 
 def test_a_late_image_finds_its_own_partner():
-    assert pairs([("head", 0), ("head", 50), ("wrist", 0), ("wrist", 50)]) == [(0, 0)]
+    assert pairs([("head", 0), ("head", 50), ("wrist", 0), ("wrist", 50)]) == [(0, 0), (50, 50)]
     assert pairs([("head", 50), ("wrist", 0), ("wrist", 50)]) == [(50, 50)]
 
 

@@ -44,9 +44,9 @@ def test_a_wrong_value_is_named_with_what_is_valid(param, value, valid):
 
 
 def test_overrides_reach_the_node(graph):
-    values = {"example.count": 5, "example.rate": 4, "example.switch": "off", "example.group.name": "y"}
+    values = {"example.count": 5, "example.rate": 4, "example.switch": "off", "example.group.name": "yy"}
     node = graph.start(lambda: Example("example"), parameters=values)
-    assert [node.parameters[name] for name in ("count", "rate", "switch", "group.name")] == [5, 4.0, "off", "y"]
+    assert [node.parameters[name] for name in ("count", "rate", "switch", "group.name")] == [5, 4.0, "off", "yy"]
     assert node.describe_parameter("count").integer_range[0].to_value == 8
 
 

@@ -107,7 +107,9 @@ def _resume(partial: Path, identity: dict, jobs: list[tuple[str, int]]) -> list[
         return []
     lines = [json.loads(line) for line in partial.read_text().splitlines() if line.endswith("}")]
     if not lines or lines[0] != identity:
-        raise ConfigError("--json", str(partial), "belongs to a run with other settings; remove it or choose another file")
+        raise ConfigError(
+            "--json", str(partial), "belongs to a run with other settings; remove it or choose another file"
+        )
     wanted = set(jobs)
     outcomes = [Outcome(**line) for line in lines[1:]]
     return [o for o in outcomes if (o.task, o.seed) in wanted]
@@ -143,8 +145,9 @@ def _print(result: dict[str, Any]) -> None:
         for name, row in result[group].items():
             low, high = row["interval"]
             mark = " (held out)" if group == "unseen_tasks" else ""
-            print(f"{name + mark:24} {row['successes']:3}/{row['n']:<3} [{low:.2f}, {high:.2f}]  "
-                  f"{row['mean_seconds']:5.1f} s  vetoes {row['vetoes']}  costs {sum(row['cost_events'].values())}")  # fmt: skip
+            score = f"{row['successes']:3}/{row['n']:<3} [{low:.2f}, {high:.2f}]"
+            rest = f"{row['mean_seconds']:5.1f} s  vetoes {row['vetoes']}  costs {sum(row['cost_events'].values())}"
+            print(f"{name + mark:24} {score}  {rest}")
     if result["success_rate"] is not None:
         low, high = result["interval"]
         print(f"{'training tasks':24} {result['success_rate']:.3f} [{low:.3f}, {high:.3f}]")

@@ -82,7 +82,9 @@ def running_stack(robot: str, options: Options) -> Iterator[Stack]:
     from vla_mbpo.nodes.client import StackClient
 
     lines: list[str] = []
-    supervisor = Supervisor(graph(robot, options), ros_environment(), lambda name, line: lines.append(f"[{name}] {line}"))
+    supervisor = Supervisor(
+        graph(robot, options), ros_environment(), lambda name, line: lines.append(f"[{name}] {line}")
+    )
     supervisor.start()
     client = StackClient()
     try:

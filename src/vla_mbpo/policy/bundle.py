@@ -43,7 +43,9 @@ class Bundle:
             raise ConfigError("bundle", str(path), f"manifest.json cannot be read: {error}") from error
         for key in ("name", "files", "vocabulary", "policy", "normalisation"):
             if key not in manifest:
-                raise ConfigError(f"{path}/manifest.json", f"without {key!r}", "expected the manifest of a policy bundle")
+                raise ConfigError(
+                    f"{path}/manifest.json", f"without {key!r}", "expected the manifest of a policy bundle"
+                )
         for name, digest in manifest["files"].items():
             file = path / name
             found = sha256(file) if file.is_file() else "missing"

@@ -1,6 +1,7 @@
 """From a training run to a bundle: ONNX graphs, int8 graphs, parity, manifest (torch; not on the robot)."""
 
 import datetime
+import logging
 import os
 import platform
 import warnings
@@ -91,14 +92,18 @@ def quantize(source: Path, target: Path) -> None:
     del model.graph.value_info[:]
     slim = target.with_suffix(".slim.onnx")
     onnx.save(onnxslim.slim(model), str(slim))
-    quantize_dynamic(str(slim), str(target), weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"])
+    quantize_dynamic(
+        str(slim), str(target), weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
+    )
     slim.unlink()
 
 
 def _sample(net: FlowPolicy) -> dict[str, tuple[Tensor, ...]]:
     """Random inputs of the right shapes."""
     c, make = net.config, torch.Generator().manual_seed(0)
-    images = [torch.randint(0, 255, (1, c.image_size, c.image_size, 3), generator=make, dtype=torch.uint8) for _ in "hw"]
+    images = [
+        torch.randint(0, 255, (1, c.image_size, c.image_size, 3), generator=make, dtype=torch.uint8) for _ in "hw"
+    ]
     words = torch.randint(1, c.words, (1, c.text_length), generator=make)
     words[:, -2:] = 0
     rows = torch.randn(8, c.horizon, c.action, generator=make)
@@ -107,12 +112,14 @@ def _sample(net: FlowPolicy) -> dict[str, tuple[Tensor, ...]]:
 
 
 def _export(module: nn.Module, args: tuple, inputs: list[str], outputs: list[str], path: Path, shapes) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports each optional package it does not find
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module, args, input_names=inputs, output_names=outputs, opset_version=20, dynamo=True,
             dynamic_shapes=shapes, verbose=False,
         )  # fmt: skip
+    assert program is not None
     program.save(str(path), external_data=False)
 
 
@@ -145,5 +152,3 @@ def _manifest(net: FlowPolicy, state: dict, spec: RobotSpec, name: str, parity: 
         "parameters": sum(p.numel() for p in net.parameters()),
         "parity": parity,
     }
-
-

@@ -46,13 +46,15 @@ class Film(nn.Module):
         nn.init.zeros_(self.affine.bias)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        """x (B, C, H, W), text (B, width)."""
+        """X (B, C, H, W), text (B, width)."""
         scale, shift = self.affine(text)[:, :, None, None].chunk(2, dim=1)
         return x * (1 + scale) + shift
 
 
 class Eye(nn.Module):
     """One camera view -> two tokens of spatial-softmax keypoints with their values."""
+
+    grid: Tensor
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
@@ -66,7 +68,9 @@ class Eye(nn.Module):
         side = config.image_size // 4
         line = torch.linspace(-1, 1, side)
         self.register_buffer("grid", torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2))
-        self.out = nn.Sequential(nn.Linear(4 * config.keypoints, config.width), nn.GELU(), nn.Linear(config.width, 2 * config.width))
+        self.out = nn.Sequential(
+            nn.Linear(4 * config.keypoints, config.width), nn.GELU(), nn.Linear(config.width, 2 * config.width)
+        )
         self.pool = nn.Linear(c3, config.keypoints)
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
@@ -94,8 +98,10 @@ class Block(nn.Module):
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, mask: Tensor | None, cached: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x (B, T, width); mask (B, 1, 1, S) additive; cached keys and values (B, heads, P, d)."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None, cached: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """X (B, T, width); mask (B, 1, 1, S) additive; cached keys and values (B, heads, P, d)."""
         split = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = split[0], split[1], split[2]
         fresh = (k, v)
@@ -108,6 +114,8 @@ class Block(nn.Module):
 
 class FlowPolicy(nn.Module):
     """The whole network. ``encode`` once per observation, ``velocity`` once per flow step."""
+
+    frequencies: Tensor
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()

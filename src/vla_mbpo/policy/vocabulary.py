@@ -36,7 +36,9 @@ class Vocabulary:
         unknown = sorted(set(words) - set(self.words))
         if unknown or not words or len(words) > self.length:
             what = f"unknown words {unknown}" if unknown else f"{len(words)} words, expected 1 to {self.length}"
-            raise UnknownInstruction(f"instruction: {instruction!r} is not valid; {what}; known: {' '.join(self.words)}")
+            raise UnknownInstruction(
+                f"instruction: {instruction!r} is not valid; {what}; known: {' '.join(self.words)}"
+            )
         ids = np.full(self.length, PAD, np.int64)
         ids[: len(words)] = [self.words.index(word) + 1 for word in words]
         return ids

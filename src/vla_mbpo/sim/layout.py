@@ -66,9 +66,7 @@ def sample_layout(task: Task, seed: int) -> Layout:
             distractors.append(spot)
             taken.append(spot)
     tint = rng.uniform(-0.06, 0.06, (3, 3))
-    colours = {
-        name: _rgb(np.clip(np.array(BASE_COLOURS[name]) + tint[i], 0.03, 1.0)) for i, name in enumerate(COLOURS)
-    }
+    colours = {name: _rgb(np.clip(np.array(BASE_COLOURS[name]) + tint[i], 0.03, 1.0)) for i, name in enumerate(COLOURS)}
     return Layout(
         cubes=cubes,
         mark=mark,

@@ -51,7 +51,7 @@ class Trainer:
         self.norm = self.demos.normalisation()
         size = self.demos.arrays["head"].shape[1]
         self.net = FlowPolicy(PolicyConfig(len(self.vocabulary.words), self.vocabulary.length, image_size=size))
-        self.net.to(memory_format=torch.channels_last)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decay = [p for p in self.net.parameters() if p.ndim > 1]
         rest = [p for p in self.net.parameters() if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -111,7 +111,7 @@ class Trainer:
         return np.array([float(flow.detach()), float(auxiliary.detach())])
 
     def _loss(self, index: np.ndarray, augment: Augment) -> tuple[torch.Tensor, torch.Tensor]:
-        config, arrays = self.config, self.demos.arrays
+        arrays = self.demos.arrays
         head, wrist = (augment.images(torch.from_numpy(arrays[key][index])) for key in ("head", "wrist"))
         chunk = torch.from_numpy((arrays["chunk"][index] - self.norm.action_mean) / self.norm.action_std)
         valid = torch.from_numpy(arrays["valid"][index]).float()

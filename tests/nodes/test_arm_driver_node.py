@@ -1,0 +1,158 @@
+import time
+
+import numpy as np
+import pytest
+from std_msgs.msg import Bool, String
+from vla_mbpo_msgs.msg import GateState
+
+from vla_mbpo.core.chunk import JointRows
+from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.arm_driver import ArmDriverNode
+from vla_mbpo.nodes.sim import SimNode
+
+PERIOD = 50_000_000
+SPEED = 0.3  # rad/s of the last joint
+
+
+class Bench:
+    """A driver that moves the simulated arm, under a gate played by the test."""
+
+    def __init__(self, graph, spec):
+        self.graph, self.spec = graph, spec
+        self.node = graph.start(lambda: SimNode("sim"), lambda: ArmDriverNode("arm_driver"))
+        graph.activate()
+        graph.listen(qos.JOINT_STATES, qos.TRAJECTORY, qos.COMMITMENT)
+        self._state, self.approve = graph.talk(qos.GATE_STATE), graph.talk(qos.APPROVED_CHUNK)
+        self.mode, self.epoch = GateState.AUTONOMOUS, 1
+        self.reader = convert.JointStateReader(spec)
+        self.beat = graph.probe.create_timer(0.1, self.say)
+        self.say()
+        graph.until(lambda: bool(graph.heard["/joint_states"]) and self.node.warning() == "")
+
+    def say(self):
+        self._state(GateState(mode=self.mode, epoch=self.epoch, reason="test"))
+
+    def change(self, mode):
+        self.mode, self.epoch = mode, self.epoch + 1
+        self.say()
+
+    @property
+    def measured(self):
+        return self.reader.read(self.graph.heard["/joint_states"][-1])
+
+    @property
+    def commitment(self):
+        return self.graph.heard["/arm_driver/commitment"][-1]
+
+    def rows(self, epoch=None, committed=0, stamp=None):
+        stamp = stamp or time.time_ns() - 20_000_000
+        start = self.measured.positions
+        positions = np.tile(start, (16, 1))
+        positions[:, -1] += SPEED * 0.05 * np.arange(1, 17)
+        epoch = self.epoch if epoch is None else epoch
+        return JointRows(
+            stamp, 0, stamp, stamp + 16 * PERIOD, self.spec.joints, PERIOD, positions, np.full(16, 0.04), committed,
+            epoch,
+        )  # fmt: skip
+
+    def go(self):
+        """Send rows and wait until the arm moves."""
+        self.approve(convert.to_approved(self.rows(), time.time_ns(), "base", "gate", ""))
+        self.graph.until(lambda: abs(self.measured.velocities[-1]) > 0.5 * SPEED)
+
+    def time_to_rest(self, limit=2.0):
+        begin = time.monotonic()
+        self.graph.until(lambda: np.abs(self.measured.velocities).max() < 0.02, limit)
+        return time.monotonic() - begin
+
+
+@pytest.fixture
+def bench(graph, spec):
+    return Bench(graph, spec)
+
+
+def test_rows_become_a_trajectory_every_tick_and_a_commitment(bench, graph):
+    bench.go()
+    first = len(graph.heard[qos.TRAJECTORY.name])
+    graph.spin(0.3)
+    assert 11 <= len(graph.heard[qos.TRAJECTORY.name]) - first <= 18
+    assert bench.commitment.chunk_set_id > 0 and len(bench.commitment.positions) > 7
+    graph.until(lambda: bench.commitment.chunk_set_id == 0)  # the rows have run out
+    assert bench.time_to_rest() < 1.0
+    assert bench.commitment.rows_executed >= 14 and bench.commitment.rows_executed_late == 0
+    assert abs(bench.measured.gripper - 0.04) < 0.01
+
+
+def test_rows_of_another_epoch_are_refused(bench, graph):
+    bench.change(GateState.AUTONOMOUS)
+    graph.spin(0.1)
+    rows = convert.to_approved(bench.rows(epoch=bench.epoch - 1), time.time_ns(), "base", "gate", "")
+    bench.approve(rows)
+    graph.spin(0.2)
+    assert bench.node.report()["chunks_refused"] == 1 and bench.commitment.chunk_set_id == 0
+
+
+def test_malformed_rows_are_refused(bench, graph):
+    message = convert.to_approved(bench.rows(), time.time_ns(), "base", "gate", "")
+    message.horizon = 15
+    bench.approve(message)
+    graph.spin(0.2)
+    assert bench.node.report()["chunks_refused"] == 1
+
+
+@pytest.mark.parametrize("mode", [GateState.HOLD, GateState.ESTOP])
+def test_any_mode_without_motion_stops_the_arm(bench, mode):
+    bench.go()
+    bench.change(mode)
+    assert bench.time_to_rest() < 0.4
+    assert bench.commitment.chunk_set_id == 0
+
+
+def test_a_new_epoch_drops_what_was_committed(bench, graph):
+    bench.go()
+    bench.change(GateState.AUTONOMOUS)
+    assert bench.time_to_rest() < 0.4
+    bench.go()  # a new observation under the new epoch is taken
+
+
+def test_the_estop_topic_stops_without_the_gate_and_stays(bench, graph):
+    estop = graph.talk(qos.ESTOP)
+    bench.go()
+    estop(Bool(data=True))
+    assert bench.time_to_rest() < 0.4
+    estop(Bool(data=False))
+    graph.spin(0.2)
+    bench.approve(convert.to_approved(bench.rows(), time.time_ns(), "base", "gate", ""))
+    graph.spin(0.3)
+    assert np.abs(bench.measured.velocities).max() < 0.02  # still the epoch in which it was stopped
+    bench.change(GateState.AUTONOMOUS)
+    graph.spin(0.1)
+    bench.go()
+
+
+def test_silence_of_the_gate_stops_the_arm(bench, graph):
+    bench.go()
+    graph.probe.destroy_timer(bench.beat)
+    assert bench.time_to_rest() < 0.8
+    assert bench.node.warning() == "the gate is silent"
+    assert bench.node.report()["stop_reason"] == "gate silent"
+
+
+def test_another_instruction_stops_the_arm(bench, graph):
+    instruct = graph.talk(qos.INSTRUCTION)
+    instruct(String(data="press the button"))
+    graph.spin(0.1)
+    bench.go()
+    instruct(String(data=""))
+    assert bench.time_to_rest() < 0.4
+
+
+def test_silence_of_the_joint_states_stops_the_arm(bench, graph):
+    bench.go()
+    sim = graph.nodes[0]
+    sim.deactivate()
+    graph.until(lambda: bench.commitment.chunk_set_id == 0, 1.0)
+    assert "measured state" in bench.node.report()["stop_reason"]
+    sim._running.set()
+    sim._thread = __import__("threading").Thread(target=sim._loop, daemon=True)
+    sim._thread.start()

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import yaml
+from rclpy.lifecycle import TransitionCallbackReturn
+from vla_mbpo_msgs.msg import SceneState
+
+from vla_mbpo.cameras.calibration import Calibration
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.camera import CameraNode
+from vla_mbpo.paths import share_dir
+from vla_mbpo.sim.scene import CAMERAS, Scene
+
+VIEWS = {"head": (qos.HEAD_IMAGE, qos.HEAD_INFO), "wrist": (qos.WRIST_IMAGE, qos.WRIST_INFO)}
+
+
+def scene_message(spec, stamp, task="red_bin", seed=3):
+    scene = Scene.build(spec, task, seed)
+    message = SceneState(task=task, seed=seed)
+    message.header.stamp = convert.to_time(stamp)
+    message.qpos = convert.to_doubles(scene.qpos0)
+    return message
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_images_follow_the_scene_state(graph, spec, view):
+    image, info = VIEWS[view]
+    graph.start(lambda: CameraNode("camera"), parameters={"camera.view": view})
+    graph.activate()
+    graph.listen(image, info)
+    send = graph.talk(qos.SCENE_STATE)
+    stamps = [10**18 + i for i in range(3)]
+    for count, stamp in enumerate(stamps, 1):
+        message = scene_message(spec, stamp)
+        send(message)
+        graph.until(lambda n=count: len(graph.heard[image.name]) >= n and len(graph.heard[info.name]) >= n)
+    images = graph.heard[image.name]
+    assert [convert.to_ns(m.header.stamp) for m in images] == stamps
+    assert [convert.to_ns(m.header.stamp) for m in graph.heard[info.name]] == stamps
+    assert {(m.encoding, m.width, m.height) for m in images} == {("rgb8", 96, 96)}
+    assert {m.header.frame_id for m in images} == {f"{view}_camera_optical_frame"}
+    pixels = [convert.from_image(m).astype(int) for m in images]
+    assert pixels[0].std() > 10  # a picture, not a blank
+    difference = np.abs(pixels[0] - pixels[1])
+    assert 0 < difference.mean() and difference.max() <= 2  # the scene rests, the sensor does not
+
+
+def test_the_scene_can_change(graph, spec):
+    graph.start(lambda: CameraNode("camera"))
+    graph.activate()
+    graph.listen(qos.HEAD_IMAGE)
+    send = graph.talk(qos.SCENE_STATE)
+    for count, seed in enumerate((3, 4), 1):
+        send(scene_message(spec, count, seed=seed))
+        graph.until(lambda n=count: len(graph.heard[qos.HEAD_IMAGE.name]) >= n)
+    first, second = (convert.from_image(m).astype(int) for m in graph.heard[qos.HEAD_IMAGE.name])
+    assert np.abs(first - second).max() > 20
+
+
+def test_a_calibration_of_another_size_is_refused(graph):
+    node = graph.start(lambda: CameraNode("camera"), parameters={"camera.size": 64})
+    graph.listen(qos.DIAGNOSTICS)
+    graph.spin(0.1)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    graph.until(lambda: bool(graph.heard["/diagnostics"]))
+    text = graph.heard["/diagnostics"][-1].status[0].message
+    assert text == "configure failed: calibration size: '96x96' is not valid; the camera delivers 64x64"
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_simulated_cameras_calibration_is_the_simulator_s(view):
+    calibration = Calibration.load(share_dir() / "calibration" / f"{view}_camera.yaml")
+    calibration.require_size(96, 96)
+    focal = 48.0 / np.tan(np.radians(CAMERAS[view] / 2))
+    np.testing.assert_allclose([calibration.k[0], calibration.k[4]], focal, rtol=1e-6)
+    np.testing.assert_allclose([calibration.k[2], calibration.k[5]], 47.5)
+    np.testing.assert_allclose(np.reshape(calibration.p, (3, 4))[:, :3], np.reshape(calibration.k, (3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"image_width": 0}, "image_width"),
+        ({"camera_matrix": {"data": [1.0] * 8}}, "camera_matrix"),
+        ({"projection_matrix": None}, "projection_matrix"),
+        ({"distortion_coefficients": {"data": [float("nan")]}}, "distortion_coefficients"),
+    ],
+)
+def test_a_wrong_calibration_file_names_the_field(tmp_path, change, field):
+    raw = yaml.safe_load((share_dir() / "calibration" / "head_camera.yaml").read_text())
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({**raw, **change}))
+    with pytest.raises(ConfigError, match=field):
+        Calibration.load(path)
+
+
+def test_an_unreadable_calibration_file_is_one_line(tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("a: [1\nb: 2")
+    with pytest.raises(ConfigError) as error:
+        Calibration.load(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError):
+        Calibration.load(tmp_path / "missing.yaml")

@@ -1,0 +1,206 @@
+import time
+
+import numpy as np
+import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
+from std_msgs.msg import Bool, String
+from std_srvs.srv import Trigger
+from vla_mbpo_msgs.msg import ActionChunkSet, GateState
+from vla_mbpo_msgs.srv import GateCommand
+
+from vla_mbpo.arm.commitment import Commitment
+from vla_mbpo.core.chunk import ActionChunk, ActionType
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.state import RobotState
+from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.gate import GateNode
+
+OFF = {"gate.vetting.imagination": "off", "gate.vetting.failure_detector": "off"}
+PERIOD = 50_000_000
+
+
+class Bench:
+    """A gate with live inputs."""
+
+    def __init__(self, graph, spec, **parameters):
+        self.graph, self.spec = graph, spec
+        values = {**OFF, **{f"gate.{key}": value for key, value in parameters.items()}}
+        self.node = graph.start(lambda: GateNode("gate"), parameters=values)
+        graph.activate()
+        graph.listen(qos.GATE_STATE, qos.GATE_DECISION, qos.APPROVED_CHUNK)
+        self.writer = convert.JointStateWriter(spec)
+        self.joints, self.commitment = graph.talk(qos.JOINT_STATES), graph.talk(qos.COMMITMENT)
+        self.chunks = graph.talk(qos.ACTION_CHUNKS)
+        self.feeding = graph.probe.create_timer(0.01, self.feed)
+        self.feed()
+
+    def feed(self):
+        n, now = len(self.spec.joints), time.time_ns()
+        self.joints(self.writer.write(RobotState(now, self.spec.home, np.zeros(n), 0.08)))
+        none = np.zeros((0, n))
+        holding = Commitment(
+            now, self.spec.joints, 0, 0, PERIOD, none, np.zeros(0), self.spec.home, np.zeros(n), 0, 0, 0
+        )
+        self.commitment(convert.to_commitment(holding, "base"))
+
+    @property
+    def state(self):
+        return self.graph.heard["/gate/state"][-1]
+
+    @property
+    def decisions(self):
+        return self.graph.heard["/gate/decision"]
+
+    @property
+    def approved(self):
+        return self.graph.heard["/gate/approved_chunk"]
+
+    def until_mode(self, mode):
+        self.graph.until(lambda: bool(self.graph.heard["/gate/state"]) and self.state.mode == mode)
+
+    def send(self, *speeds, instruction="", age=0.05):
+        """A set with one candidate per speed [rad/s] of the last joint."""
+        stamp = time.time_ns() - round(age * 1e9)
+        message = ActionChunkSet(chunk_set_id=stamp, instruction=instruction)
+        message.observation_stamp = convert.to_time(stamp)
+        chunks = []
+        for i, speed in enumerate(speeds):
+            rows = np.tile(self.spec.home, (16, 1))
+            rows[:, -1] += speed * 0.05 * np.arange(1, 17)
+            chunk = ActionChunk(
+                stamp, i, stamp, stamp + 16 * PERIOD, ActionType.JOINT_POSITION, self.spec.joints, self.spec.home,
+                PERIOD, rows, np.full(16, 0.08),
+            )  # fmt: skip
+            chunks.append(convert.to_chunk(chunk, stamp, "base"))
+        message.chunks = chunks
+        before = len(self.decisions)
+        self.chunks(message)
+        self.graph.until(lambda: len(self.decisions) > before)
+        self.graph.spin(0.05)
+        return self.decisions[before:]
+
+    def command(self, name, epoch=None):
+        request = GateCommand.Request(epoch=self.state.epoch if epoch is None else epoch)
+        return self.graph.call(GateCommand, name, request)
+
+
+@pytest.mark.parametrize("missing", list(OFF))
+def test_vetting_must_be_stated(graph, missing):
+    stated = {key: value for key, value in OFF.items() if key != missing}
+    with pytest.raises(ConfigError, match=f"{missing}: '' is not valid; choose one of: off"):
+        graph.start(lambda: GateNode("gate"), parameters=stated)
+
+
+def test_vetting_cannot_be_on_in_this_version(graph):
+    with pytest.raises(ConfigError, match="imagination: 'on' is not valid"):
+        graph.start(lambda: GateNode("gate"), parameters={**OFF, "gate.vetting.imagination": "on"})
+
+
+def test_a_wrong_limit_is_refused(graph):
+    with pytest.raises(ConfigError, match="gate.checks.max_chunk_age: 50.0 is not valid"):
+        graph.start(lambda: GateNode("gate"), parameters={**OFF, "gate.checks.max_chunk_age": 50.0})
+
+
+def test_the_first_candidate_that_passes_is_approved_and_every_decision_published(graph, spec):
+    bench = Bench(graph, spec, start_engaged=True)
+    bench.until_mode(GateState.AUTONOMOUS)
+    assert list(bench.state.vetting_off) == ["imagination", "failure_detector"]
+    decisions = bench.send(9.0, 0.2, 0.1)
+    assert [(d.candidate, d.accepted) for d in decisions] == [(0, False), (1, True)]
+    assert decisions[0].reasons[0].check == "joint_velocity"
+    assert convert.to_ns(decisions[0].latency) > 0
+    (approved,) = bench.approved
+    assert (approved.candidate, approved.epoch, approved.approved_by) == (1, bench.state.epoch, "gate")
+    np.testing.assert_allclose(np.diff(convert.from_doubles(approved.positions, 7)[:, -1]), 0.01, atol=1e-9)
+
+
+def test_a_set_without_a_good_candidate_moves_nothing(graph, spec):
+    bench = Bench(graph, spec, start_engaged=True)
+    bench.until_mode(GateState.AUTONOMOUS)
+    for _ in range(3):
+        assert not any(d.accepted for d in bench.send(9.0, -9.0))
+    assert not bench.approved and "3 chunk sets rejected" in bench.node.warning()
+    assert bench.state.mode == GateState.AUTONOMOUS
+    assert bench.send(0.1)[0].accepted and bench.node.warning() == ""
+
+
+@pytest.mark.parametrize(
+    ("send", "check"),
+    [({"age": 1.5}, "age"), ({"age": -0.5}, "age"), ({"instruction": "do something"}, "instruction")],
+)
+def test_old_future_and_foreign_sets_are_rejected(graph, spec, send, check):
+    bench = Bench(graph, spec, start_engaged=True)
+    bench.until_mode(GateState.AUTONOMOUS)
+    decisions = bench.send(0.1, **send)
+    assert [d.accepted for d in decisions] == [False] and decisions[0].reasons[0].check == check
+    assert not bench.approved
+
+
+def test_the_current_instruction_passes(graph, spec):
+    bench = Bench(graph, spec, start_engaged=True)
+    bench.until_mode(GateState.AUTONOMOUS)
+    graph.talk(qos.INSTRUCTION)(String(data="press the button"))
+    graph.spin(0.1)
+    assert bench.send(0.1, instruction="press the button")[0].accepted
+    assert not bench.send(0.1, instruction="open the drawer")[0].accepted
+
+
+def test_engage_needs_the_present_epoch(graph, spec):
+    bench = Bench(graph, spec)
+    bench.until_mode(GateState.HOLD)
+    assert bench.send(0.1)[0].reasons[0].check == "mode"
+    stale = bench.command("/gate/engage", bench.state.epoch + 1)
+    assert not stale.success and "stale epoch" in stale.message
+    assert bench.command("/gate/engage").success
+    bench.until_mode(GateState.AUTONOMOUS)
+    assert bench.send(0.1)[0].accepted
+
+
+def test_the_estop_latches_and_is_reset_by_hand(graph, spec):
+    bench = Bench(graph, spec, start_engaged=True)
+    bench.until_mode(GateState.AUTONOMOUS)
+    estop = graph.talk(qos.ESTOP)
+    estop(Bool(data=True))
+    bench.until_mode(GateState.ESTOP)
+    assert bench.send(0.1)[0].reasons[0].check == "mode"
+    assert "still present" in bench.command("/gate/reset").message
+    estop(Bool(data=False))
+    graph.spin(0.2)
+    assert bench.state.mode == GateState.ESTOP  # clearing the cause does not reset
+    assert not bench.command("/gate/engage").success
+    graph.spin(0.5)  # the cool-down
+    assert bench.command("/gate/reset").success
+    bench.until_mode(GateState.HOLD)
+    assert bench.command("/gate/engage").success
+
+
+def test_the_estop_service_latches(graph, spec):
+    bench = Bench(graph, spec, start_engaged=True)
+    bench.until_mode(GateState.AUTONOMOUS)
+    assert graph.call(Trigger, "/gate/estop", Trigger.Request()).success
+    bench.until_mode(GateState.ESTOP)
+    assert "cool-down" in bench.command("/gate/reset").message
+
+
+def test_a_latched_estop_survives_a_restart(graph, spec, tmp_path):
+    bench = Bench(graph, spec, start_engaged=True, state_file=str(tmp_path / "gate.json"))
+    bench.until_mode(GateState.AUTONOMOUS)
+    graph.call(Trigger, "/gate/estop", Trigger.Request())
+    bench.until_mode(GateState.ESTOP)
+    epoch = bench.state.epoch
+    assert bench.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert bench.node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    graph.activate()
+    graph.spin(0.5)
+    assert bench.state.mode == GateState.ESTOP and bench.state.epoch > epoch
+
+
+def test_silence_of_an_input_ends_autonomy(graph, spec):
+    bench = Bench(graph, spec, start_engaged=True)
+    bench.until_mode(GateState.AUTONOMOUS)
+    graph.probe.destroy_timer(bench.feeding)
+    begin = time.monotonic()
+    bench.until_mode(GateState.HOLD)
+    assert time.monotonic() - begin < 0.8
+    assert "no message of" in bench.state.reason
+    assert "no message" in bench.command("/gate/engage").message
