@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     client = StackClient()
     try:
-        domain = os.environ.get("ROS_DOMAIN_ID", "0")
+        domain = os.environ.get("ROS_DOMAIN_ID") or "0"
         client.require_free([spec.name for spec in specs], domain)
     finally:
         client.close()

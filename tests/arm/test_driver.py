@@ -199,7 +199,7 @@ def test_reordered_and_repeated_chunks_are_refused():
     assert refused(loop, stamp=START - PERIOD) == {"order"}
 
 
-@given(st.integers(1, 25), st.sampled_from(["stop", "epoch"]))
+@given(st.integers(2, 25), st.sampled_from(["stop", "epoch"]))
 def test_a_stop_drops_the_committed_rows_and_needs_a_new_look_at_the_resting_arm(ticks, kind):
     loop = Loop()
     loop.offer(rows(towards(GOAL, HOME)))
@@ -216,6 +216,14 @@ def test_a_stop_drops_the_committed_rows_and_needs_a_new_look_at_the_resting_arm
     assert loop.still
     assert refused(loop, stamp=stamp, epoch=epoch) == {"before_stop"}
     assert refused(loop, epoch=epoch) == set()
+
+
+def test_a_stop_right_after_the_first_tick_counts_as_a_stop_in_motion():
+    loop = Loop()
+    loop.offer(rows(towards(GOAL, HOME)))
+    loop.tick(1)
+    loop.driver.stop("veto")
+    assert refused(loop) == {"before_stop"}
 
 
 def test_a_latched_stop_takes_no_rows_until_released():

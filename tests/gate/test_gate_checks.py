@@ -82,6 +82,15 @@ def test_rows_that_start_elsewhere_are_refused(joint, sign, offset):
     assert checks(vet(chunk(away))) & {"join", "joint_position"}
 
 
+@pytest.mark.parametrize(("joint", "offset", "note"), [(0, 0.11, "too far"), (1, 0.09, "too sudden")])
+def test_the_first_row_to_come_is_bounded_by_speed_and_by_acceleration(joint, offset, note):
+    """30 ms are left: a quick joint may not cover 0.11 rad in them, a weak one not reach 0.09 rad from rest."""
+    away = still_rows()
+    away[:, joint] += offset
+    found = next(reason for reason in vet(chunk(away)) if reason.check == "join")
+    assert (found.row, found.subject, found.note) == (2, spec().joints[joint], note)
+
+
 @given(JOINT, st.floats(0.15, 0.6))
 def test_motion_is_refused_while_the_arm_is_not_where_it_was_told_to_be(joint, offset):
     commanded = spec().home.copy()
@@ -161,9 +170,7 @@ def test_a_chunk_whose_rows_are_all_past_is_refused():
     assert "age" in checks(vet(chunk(still_rows(2))))
 
 
-@given(
-    st.integers(0, 20), st.integers(0, 9), st.integers(0, 20), st.integers(0, 9), st.integers(-2, 20), st.booleans()
-)
+@given(st.integers(0, 20), st.integers(0, 9), st.integers(0, 20), st.integers(0, 9), st.integers(-2, 20), st.booleans())
 def test_no_layout_makes_the_gate_fail(rows, columns, openings, references, committed, single):
     kind = np.float32 if single else np.float64
     of = chunk(

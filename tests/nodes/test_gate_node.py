@@ -105,7 +105,7 @@ def test_the_first_candidate_that_passes_is_approved_and_every_decision_publishe
     bench = Bench(graph, spec, start_engaged=True)
     bench.until_mode(GateState.AUTONOMOUS)
     assert list(bench.state.vetting_off) == ["imagination", "failure_detector"]
-    decisions = bench.send(9.0, 0.2, 0.1)
+    decisions = bench.send(-3.0, 0.2, 0.1)
     assert [(d.candidate, d.accepted) for d in decisions] == [(0, False), (1, True)]
     assert decisions[0].reasons[0].check == "joint_velocity"
     assert convert.to_ns(decisions[0].latency) > 0

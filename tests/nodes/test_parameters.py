@@ -65,7 +65,7 @@ def test_changes_are_checked_and_refused_once_configured(graph):
 
     assert change(4).successful and node.parameters["count"] == 4
     refused = change(44)
-    assert not refused.successful and "expected an integer from 1 to 8" in refused.reason
+    assert not refused.successful and "range" in refused.reason
     graph.activate()
     refused = change(5)
     assert not refused.successful and "unconfigured" in refused.reason

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_mbpo.arm.admission import rows_fault, state_fault
 from vla_mbpo.arm.commitment import Commitment
 from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.arm.plan import Plan
@@ -73,7 +74,8 @@ class ArmDriver:
         self.clock.clear()
         self.stop_reason = reason
         self._latched |= latch
-        self._stopping = self._plan is not None and not self._plan.at(self._now).at_rest
+        plan = self._plan
+        self._stopping = plan is not None and (plan.motion_end > self._now or not plan.at(self._now).at_rest)
         self._resume_after = self._now
 
     def release(self) -> None:
@@ -108,6 +110,7 @@ class ArmDriver:
             joint = self.spec.joints[int(np.argmax(gap))]
             return (Reason("gap", first, joint, float(gap.max()), self.config.max_gap),)
         if self.clock.offer(rows, now, start.q, start.v):
+            self._begin(now, start)
             self._last_observation, self.stop_reason = rows.observation_stamp, ""
             if moving:
                 self.seams += 1
@@ -201,17 +204,20 @@ class ArmDriver:
             near = np.abs(self._state.positions - state.q).max() <= self.config.reanchor
             if near or not state.at_rest or self.clock.first_due(now) is not None:
                 return state
-        state = JointState.rest(self._state.positions)
-        self._plan = Plan.standstill(now, self._tick, self._smoother.brake(state))
-        self._last = None
-        return state
+        return JointState.rest(self._state.positions)
+
+    def _begin(self, now: int, start: JointState) -> None:
+        """Make ``start`` the commanded state, if it is not."""
+        if self._plan is None or not np.array_equal(self._plan.at(now).q, start.q):
+            self._plan = Plan.standstill(now, self._tick, self._smoother.brake(start))
+            self._last = None
 
     def _let_go(self, state: JointState) -> None:
         """Forget the set point if the silent arm has been moved away from it: what comes next starts where it is."""
-        measured = self._state
-        if measured is not None and np.isfinite(measured.positions).all():
-            if np.abs(measured.positions - state.q).max() > self.config.reanchor:
-                self._plan, self._last = None, None
+        if self._state is None or self._state_fault(self._now):
+            return
+        if np.abs(self._state.positions - state.q).max() > self.config.reanchor:
+            self._plan, self._last = None, None
 
     def _refusal(self, rows: JointRows, now: int) -> Reason | None:
         """First reason not to take ``rows``, apart from where they lead."""
@@ -219,18 +225,9 @@ class ArmDriver:
             return Reason("epoch", -1, "epoch", rows.epoch, self.epoch, "approved before a change of mode")
         if self._latched:
             return Reason("stopped", -1, "latch", 1.0, 0.0, self.stop_reason)
-        if rows.joint_names != self.spec.joints or rows.row_period != self.spec.row_period:
-            return Reason("format", -1, "joint_names", len(rows.joint_names), len(self.spec.joints), "or row_period")
-        shape, n = rows.positions.shape, len(self.spec.joints)
-        if len(shape) != 2 or shape[0] < 1 or shape[1] != n or rows.gripper.shape not in ((0,), (shape[0],)):
-            return Reason("format", -1, "positions", float(rows.positions.size), float(n), "shape")
-        if not (np.isfinite(rows.positions).all() and np.isfinite(rows.gripper).all()):
-            return Reason("finite", -1, "positions", float("nan"), 0.0)
-        if now > rows.expiry:
-            return Reason("expired", -1, "expiry", (now - rows.expiry) / 1e9, 0.0)
-        ahead = (rows.observation_stamp - now) / 1e9
-        if ahead > self.config.max_future:
-            return Reason("future", -1, "observation_stamp", ahead, self.config.max_future)
+        unfit = rows_fault(rows, self.spec, now, self.config)
+        if unfit is not None:
+            return unfit
         if rows.observation_stamp <= self._last_observation:
             behind = (self._last_observation - rows.observation_stamp) / 1e9
             return Reason("order", -1, "observation_stamp", behind, 0.0, "rows of a newer observation are here")
@@ -241,18 +238,7 @@ class ArmDriver:
         return Reason("measured_state", -1, "joint_states", float("nan"), 0.0, fault) if fault else None
 
     def _state_fault(self, now: int) -> str:
-        """Why the measured state cannot be used; empty: it can."""
-        state, n = self._state, len(self.spec.joints)
-        if state is None:
-            return "no measured state"
-        age = (now - state.stamp) / 1e9
-        if age > self.config.max_state_age:
-            return f"measured state {age:.3f} s old"
-        if -age > self.config.max_future:
-            return f"measured state {-age:.3f} s in the future"
-        if state.positions.shape != (n,) or not np.isfinite(state.positions).all():
-            return "measured state not finite"
-        return ""
+        return state_fault(self._state, len(self.spec.joints), now, self.config)
 
     def _fault(self, now: int, state: JointState) -> str:
         """Why motion must end; empty: it may go on."""

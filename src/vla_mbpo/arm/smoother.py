@@ -18,7 +18,8 @@ from vla_mbpo.core.robot import RobotSpec
 
 FloatArray = NDArray[np.float64]
 
-MARGIN = 0.9  # share of the limits used, so that differences of rounded 50 Hz samples stay under them
+MARGIN = 0.9  # share of the acceleration limits used, so that differences of 50 Hz samples stay under them
+VELOCITY_MARGIN = 0.99  # share of the velocity limits used: rows may use them fully, and what is left over is lag
 LOOK_AHEAD = 40_000_000  # ns beyond the end of a step at which the step's target is read off the path
 SETTLE = 0.06  # s to reach the wanted velocity: averages row noise away
 GAIN = 15.0  # 1/s, position error to velocity
@@ -106,11 +107,11 @@ class Smoother:
     brakes instead. A standstill inside the limits is such a state, so what starts there stays inside for ever.
     """
 
-    def __init__(self, spec: RobotSpec, margin: float = MARGIN) -> None:
-        """Take limits from ``spec``; ``margin`` is the share of velocity and acceleration limits to use."""
+    def __init__(self, spec: RobotSpec) -> None:
+        """Take limits from ``spec``."""
         self._n = len(spec.joints)
         self._lower, self._upper, self._jerk = spec.lower, spec.upper, spec.jerk
-        self._velocity, self._acceleration = margin * spec.velocity, margin * spec.acceleration
+        self._velocity, self._acceleration = VELOCITY_MARGIN * spec.velocity, MARGIN * spec.acceleration
         # A change of acceleration takes time under the jerk limit; this much velocity can pass meanwhile.
         self._reserve = np.minimum(2.5 * self._acceleration**2 / self._jerk, 0.5 * self._velocity)
         # Farthest a joint can swing past both ends of its brake while a jerk-limited acceleration changes sign.

@@ -110,6 +110,7 @@ class ArmDriverNode(ManagedNode):
     def _on_approved(self, message: ApprovedChunk) -> None:
         reasons = self._refusal(message)
         if not reasons:
+            self._measure()
             try:
                 reasons = self._driver.offer(convert.from_approved(message), self.now())
             except ValueError as error:
@@ -129,12 +130,17 @@ class ArmDriverNode(ManagedNode):
             return (Reason("epoch", -1, "gate", float(message.epoch), float(gate.epoch), "stale"),)
         return ()
 
+    def _measure(self) -> None:
+        """Read the newest joint states; most are overtaken by newer ones before anybody needs them."""
+        if self._joints is None:
+            return
+        state, self._joints = self._reader.read(self._joints), None
+        if state is not None:
+            self._driver.measure(state)
+
     def _tick(self) -> None:
         now = self.now()
-        if self._joints is not None:
-            state, self._joints = self._reader.read(self._joints), None
-            if state is not None:
-                self._driver.measure(state)
+        self._measure()
         trajectory = self._driver.tick(now)
         if trajectory is not None:
             self._trajectory.publish(convert.to_trajectory(trajectory))

@@ -54,6 +54,7 @@ class ManagedNode(LifecycleNode):
         self._fault = ""
         self.ended: Future = Future()  # a node may end its own process
         self.exit_code = 0
+        self.alone = False  # the only node of its process
         self._diagnostics = self.create_publisher(*_spread(qos.DIAGNOSTICS))
         self.create_timer(1.0, self.publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -154,11 +155,11 @@ class ManagedNode(LifecycleNode):
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
         """Lifecycle callback."""
         done = self._guard("activate", self.activate)
-        if done == TransitionCallbackReturn.SUCCESS:
+        if done != TransitionCallbackReturn.SUCCESS:
+            _release(self._activated)
+        elif self.alone:
             gc.collect()
             gc.freeze()  # what is alive now stays: later collections need not look at it
-        else:
-            _release(self._activated)
         return done
 
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
@@ -248,7 +249,7 @@ def run(make: Callable[[], Any], argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    node.ended, code = stop.future, 1
+    node.ended, node.alone, code = stop.future, True, 1
     try:
         executor.spin_until_future_complete(node.ended)
         code = node.exit_code
@@ -284,7 +285,7 @@ def start_ros(argv: Sequence[str] | None = None) -> None:
     Raises:
         ConfigError: one line in place of the messages of the C libraries.
     """
-    domain = os.environ.get("ROS_DOMAIN_ID", "0")
+    domain = os.environ.get("ROS_DOMAIN_ID") or "0"
     require(domain.isdecimal() and int(domain) <= 232, "ROS_DOMAIN_ID", domain, "expected an integer from 0 to 232")
     try:
         with _quiet():

@@ -30,23 +30,23 @@ class TaskNode(ManagedNode):
     )
 
     def configure(self) -> None:
-        """Read the vocabulary."""
+        """Read the vocabulary and offer the action; goals are refused until the node is active."""
         bundle = self.parameters["bundle"]
         self._vocabulary = _vocabulary(bundle) if bundle else None
         self._instruction_out = self.publisher(qos.INSTRUCTION)
-
-    def activate(self) -> None:
-        """Offer the action."""
         self._goal: ServerGoalHandle | None = None
         self._outcome: Future | None = None
+        self._server: ActionServer | None = ActionServer(
+            self, ExecuteTask, qos.EXECUTE_TASK, self._execute, cancel_callback=lambda _: CancelResponse.ACCEPT
+        )
+
+    def activate(self) -> None:
+        """Watch, and take goals."""
         self._gate: GateState | None = None
         self._gate_at = 0.0
         self._status: TaskStatus | None = None
         self._accepted = self._rejected = 0
         self._reason = ""
-        self._server = ActionServer(
-            self, ExecuteTask, qos.EXECUTE_TASK, self._execute, cancel_callback=lambda _: CancelResponse.ACCEPT
-        )
         self.subscribe(qos.GATE_STATE, self._on_gate)
         self.subscribe(qos.GATE_DECISION, self._on_decision)
         self.subscribe(qos.TASK_STATUS, self._on_status)
@@ -57,7 +57,12 @@ class TaskNode(ManagedNode):
         """End a running attempt."""
         self._end(_RESULT.STOPPED, "the task node was deactivated")
         self._instruction_out.publish(String(data=""))
-        self._server.destroy()
+
+    def cleanup(self) -> None:
+        """Withdraw the action."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.destroy()
 
     def report(self) -> dict[str, object]:
         """Values for /diagnostics."""
@@ -93,7 +98,9 @@ class TaskNode(ManagedNode):
             outcome, message = await self._outcome  # type: ignore[misc]
         finally:
             self._goal = self._outcome = None
-            self._instruction_out.publish(String(data=""))
+        if self._server is None:  # shut down meanwhile: nobody to answer to
+            return _RESULT()
+        self._instruction_out.publish(String(data=""))
         if outcome == _RESULT.SUCCEEDED:
             goal.succeed()
         elif goal.is_cancel_requested:
@@ -106,6 +113,8 @@ class TaskNode(ManagedNode):
 
     def _refusal(self, instruction: str) -> str:
         """Why a goal cannot begin, or an empty string."""
+        if self.state != "active":
+            return "the task node is not active"
         if self._goal is not None:
             return f"another attempt is running: {self._goal.request.instruction!r}"
         if self._vocabulary is not None:

@@ -17,6 +17,7 @@ HOVER, GRASP, CARRY = 0.13, 0.012, 0.16  # tool heights, m
 ALIGNED = 0.007  # m
 OPEN, CLOSED = 0.08, 0.006  # gripper openings, m
 GRIPPER_ROW = 0.008  # m per row
+POSTURE_DECAY = 0.75  # share of a posture error that is left after a row
 HANDLE, PULL = 0.090, 0.050  # grip in front of the closed drawer, height of the tool, m
 
 
@@ -30,13 +31,23 @@ class Expert:
         self._command = self._ik.tool()
         self._velocity = np.zeros(3)
         self._opening = robot.state().gripper
+        self._residual = np.zeros(len(robot.spec.joints))
+        self.resync()
 
     def resync(self) -> None:
-        """Go on from where the arm is now, at rest."""
+        """Go on from where the arm is now, at rest. What its posture lacks is made up for over the next rows."""
+        state = self._robot.state()
         self._command = self._robot.data.body(self._robot.spec.tool_link).xpos.copy()
         self._velocity = np.zeros(3)
-        self._opening = self._robot.state().gripper
-        self._ik.reset(self._robot.state().positions)
+        self._opening = state.gripper
+        self._ik.reset(state.positions)
+        self._residual = state.positions - self._ik.solve(self._command, 8)
+
+    def displaced(self, offset: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Joint positions (n,) [rad] that hold the tool ``offset`` [m] away from where the last row put it."""
+        joints = self._ik.solve(self._command + offset) + self._residual
+        self._ik.solve(self._command)
+        return joints
 
     def row(self) -> tuple[NDArray[np.float64], float]:
         """Joint targets (n,) [rad] and gripper opening [m] for the row that is due one row period from now."""
@@ -46,7 +57,8 @@ class Expert:
         goal, opening = getattr(self, f"_{self._scene.task.kind}")(tool)
         self._opening += float(np.clip(opening - self._opening, -GRIPPER_ROW, GRIPPER_ROW))
         self._approach(goal)
-        return self._ik.solve(self._command), self._opening
+        self._residual *= POSTURE_DECAY
+        return self._ik.solve(self._command) + self._residual, self._opening
 
     def _approach(self, goal: NDArray[np.float64]) -> None:
         """Move the command towards ``goal`` under a speed and an acceleration limit, slowing down in time."""

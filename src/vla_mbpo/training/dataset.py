@@ -73,15 +73,15 @@ class Demonstrations:
         )
 
     def targets(self) -> NDArray[np.float32]:
-        """Auxiliary targets (N, 12) [dm]: object, goal, object - tool, goal - tool."""
+        """Auxiliary targets (N, 12) [units of 5 cm]: object, goal, object - tool, goal - tool."""
         p = self.arrays["points"].reshape(-1, 3, 3)
-        return (10 * np.stack([p[:, 0], p[:, 1], p[:, 0] - p[:, 2], p[:, 1] - p[:, 2]], 1)).reshape(-1, 12)
+        return (20 * np.stack([p[:, 0], p[:, 1], p[:, 0] - p[:, 2], p[:, 1] - p[:, 2]], 1)).reshape(-1, 12)
 
 
 def _label(episode, horizon: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Chunks (M, H, A) relative to the measured pose, and which rows count.
 
-    Rows count up to the first perturbed one: what the expert did after it answers a state the chunk cannot know.
+    Rows count up to the first perturbed one: what comes then answers a state the chunk cannot know.
     """
     rows = np.concatenate([episode["target"], episode["gripper_target"][:, None]], 1)
     index = episode["at"][:, None] + np.arange(horizon)
@@ -90,8 +90,7 @@ def _label(episode, horizon: int) -> tuple[NDArray[np.float32], NDArray[np.bool_
     chunk = rows[index]
     chunk[:, :, :-1] -= episode["joints"][:, None]
     undisturbed = np.cumprod(episode["clean"][index], axis=1).astype(bool)
-    valid = inside & np.concatenate([np.ones((len(index), 1), bool), undisturbed[:, :-1]], 1)
-    return chunk.astype(np.float32), valid
+    return chunk.astype(np.float32), inside & undisturbed
 
 
 class Augment:

@@ -1,7 +1,8 @@
 """Scripted demonstrations for supervised finetuning, with perturbations so that the policy learns to recover.
 
 An episode is a folder-free npz of arrays over T rows (20 Hz) and the M <= T rows that were looked at:
-    target (T, n) joint targets [rad]; gripper_target (T,) [m]; clean (T,) row executed without perturbation;
+    target (T, n) joint targets [rad]; gripper_target (T,) [m]; clean (T,) row executed without perturbation
+    (rows within a perturbation are not looked at and label nothing);
     at (M,) row index of each observation; head, wrist (M, s, s, 3) uint8; joints, velocities (M, n); gripper (M,);
     points (M, 9): object, goal and tool position [m], ground truth for the auxiliary loss.
 """
@@ -33,9 +34,10 @@ class Recipe:
     robot: str = "sim_panda"
     image_size: int = 96
     look_every: int = 2
-    burst_probability: float = 0.03
-    burst_rows: tuple[int, int] = (4, 10)
-    burst_size: float = 0.09  # rad, standard deviation of the joint offset at the end of a burst
+    burst_probability: float = 0.025
+    burst_rows: tuple[int, int] = (3, 9)
+    burst_tool: float = 0.03  # m, standard deviation per axis of the tool's offset at the end of a burst
+    burst_joint: float = 0.025  # rad, the same for the joints
     gripper_bursts: float = 0.2  # share of bursts that move the gripper instead
     seed: int = 0
 
@@ -43,25 +45,36 @@ class Recipe:
 class Perturbation:
     """Bursts of offsets on the executed targets; the recorded target stays the expert's."""
 
-    def __init__(self, recipe: Recipe, rng: np.random.Generator, joints: int) -> None:
-        self._recipe, self._rng, self._n = recipe, rng, joints
+    def __init__(self, recipe: Recipe, rng: np.random.Generator, expert: Expert, joints: int) -> None:
+        self._recipe, self._rng, self._expert, self._n = recipe, rng, expert, joints
         self._left = self._length = 0
-        self._offset = np.zeros(joints)
+        self._tool, self._joint = np.zeros(3), np.zeros(joints)
         self._gripper: float | None = None
 
-    def apply(self, target: NDArray, opening: float) -> tuple[NDArray, float, bool, bool]:
-        """Targets to execute, whether they are clean, and whether a burst ended with this row."""
-        if self._left == 0 and self._rng.random() < self._recipe.burst_probability:
-            self._left = self._length = int(self._rng.integers(*self._recipe.burst_rows))
-            grip = self._rng.random() < self._recipe.gripper_bursts
-            self._offset = np.zeros(self._n) if grip else self._rng.normal(0, self._recipe.burst_size, self._n)
-            self._gripper = float(self._rng.uniform(0.0, 0.08)) if grip else None
-        if self._left == 0:
-            return target, opening, True, False
+    @property
+    def active(self) -> bool:
+        """A burst is running."""
+        return self._left > 0
+
+    def maybe_begin(self) -> None:
+        """Begin a burst with the recipe's probability. Call once per row, before it is looked at."""
+        recipe, rng = self._recipe, self._rng
+        if self._left or rng.random() >= recipe.burst_probability:
+            return
+        self._left = self._length = int(rng.integers(*recipe.burst_rows))
+        grip = rng.random() < recipe.gripper_bursts
+        self._gripper = float(rng.uniform(0.0, 0.08)) if grip else None
+        self._tool = rng.normal(0, 0.0 if grip else recipe.burst_tool, 3)
+        self._joint = rng.normal(0, 0.0 if grip else recipe.burst_joint, self._n)
+
+    def apply(self, target: NDArray, opening: float) -> tuple[NDArray, float]:
+        """Targets to execute for this row instead of the expert's. At the end of a burst the expert starts anew."""
+        if not self._left:
+            return target, opening
         self._left -= 1
         share = (self._length - self._left) / self._length
         opening = opening if self._gripper is None else self._gripper
-        return target + share * self._offset, opening, False, self._left == 0
+        return self._expert.displaced(share * self._tool) + share * self._joint, opening
 
 
 def points_of(robot: SimRobot) -> NDArray[np.float64]:
@@ -82,26 +95,27 @@ def demonstrate(spec: RobotSpec, task: str, seed: int, recipe: Recipe, perturb: 
     rng = np.random.default_rng([seed, 77])
     robot = SimRobot(spec, Scene.build(spec, task, seed))
     camera, expert = SceneCamera(robot.scene, recipe.image_size), Expert(robot)
-    noise = Perturbation(recipe, rng, len(spec.joints))
+    noise = Perturbation(recipe, rng, expert, len(spec.joints))
     perturb = perturb and rng.random() < 0.75
     rows, looks = [], []
     phase, after = int(rng.integers(recipe.look_every)), 0
     try:
         for t in range(MAX_ROWS):
-            if t % recipe.look_every == phase:
+            if perturb and not robot.referee.success:
+                noise.maybe_begin()
+            disturbed = noise.active
+            if t % recipe.look_every == phase and not disturbed:
                 state = robot.state()
                 images = camera.render(robot.qpos, "head", "wrist")
                 looks.append((t, *images, state.positions, state.velocities, state.gripper, points_of(robot)))
             target, opening = expert.row()
-            execute = (target, opening, True, False)
-            if perturb and not robot.referee.success:
-                execute = noise.apply(target, opening)
-            rows.append((target, opening, execute[2]))
-            inside = np.clip(execute[0], spec.lower, spec.upper)
+            rows.append((target, opening, not disturbed))
+            target, opening = noise.apply(target, opening)
+            inside = np.clip(target, spec.lower, spec.upper)
             robot.accept(Trajectory(0, spec.joints, (spec.row_period,), inside[None], np.zeros((0, len(inside)))))
-            robot.command_gripper(float(np.clip(execute[1], *spec.gripper_range)))
+            robot.command_gripper(float(np.clip(opening, *spec.gripper_range)))
             robot.advance(robot.time + spec.row_period)
-            if execute[3]:
+            if disturbed and not noise.active:
                 expert.resync()
             after += robot.referee.success
             if after > AFTER_SUCCESS:

@@ -25,13 +25,13 @@ class SftConfig:
     samples: int = 320_000
     batch: int = 64
     draws: int = 2
-    learning_rate: float = 4e-4
+    learning_rate: float = 5e-4
     weight_decay: float = 0.01
     warmup: int = 300
     ema: float = 0.998
     max_prefix: int = 7  # rows of clean prefix, in half of the samples
     auxiliary: float = 0.5
-    shift: int = 2
+    shift: int = 1
     brightness: float = 0.25
     proprio_noise: float = 0.03
     seed: int = 0

@@ -1,0 +1,60 @@
+"""A robot description that cannot be used is refused with the field named."""
+
+import numpy as np
+import pytest
+from core_samples import ROBOT, spoiled
+
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.robot import RobotSpec
+
+
+def test_limits_come_from_the_urdf():
+    spec = RobotSpec.load(ROBOT)
+    assert len(spec.joints) == 7 and spec.row_period == 50_000_000
+    assert (spec.lower < spec.home).all() and (spec.home < spec.upper).all()
+    np.testing.assert_allclose(spec.upper[1], 1.7628)
+    with pytest.raises(ValueError, match="read-only"):
+        spec.home[0] = 1.0
+
+
+@pytest.mark.parametrize("missing", ["joints", "home", "acceleration", "workspace", "table", "gripper"])
+def test_a_missing_field_is_named(tmp_path, missing):
+    with pytest.raises(ConfigError, match=missing):
+        RobotSpec.load(spoiled(tmp_path, **{missing: None}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("home", [0.0] * 6),
+        ("home", [0.0, 0.0, 0.0, 3.0, 0.0, 1.0, 0.0]),
+        ("home", ["x"] * 7),
+        ("acceleration", [float("nan")] + [1.0] * 6),
+        ("acceleration", [0.0] + [1.0] * 6),
+        ("jerk", [1.0, float("inf"), 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("upper", [9.0] * 7),
+        ("velocity", [9.0] * 7),
+        ("joints", ["panda_joint1", "nobody"]),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path, field, value):
+    with pytest.raises(ConfigError, match=field):
+        RobotSpec.load(spoiled(tmp_path, **{field: value}))
+
+
+def test_a_tighter_limit_is_taken(tmp_path):
+    spec = RobotSpec.load(spoiled(tmp_path, velocity=[0.5] * 7))
+    np.testing.assert_array_equal(spec.velocity, 0.5)
+
+
+@pytest.mark.parametrize("text", ["", "[", "- a", "joints: {"])
+def test_a_file_that_is_no_description_is_refused(tmp_path, text):
+    folder = spoiled(tmp_path)
+    (folder / "robot.yaml").write_text(text)
+    with pytest.raises(ConfigError):
+        RobotSpec.load(folder)
+
+
+def test_a_folder_without_a_description_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="robot.yaml"):
+        RobotSpec.load(tmp_path)

@@ -1,0 +1,99 @@
+import os
+import signal
+import time
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from helpers import spawn
+from lifecycle_msgs.msg import TransitionEvent
+from rclpy.qos import QoSProfile
+
+from vla_mbpo.nodes import qos
+
+NAMES = ("first", "second", "third")
+
+
+@pytest.fixture
+def processes():
+    started = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def camera(processes, name, *arguments):
+    """A node that needs nothing else."""
+    process = spawn("vla_mbpo.nodes.camera", "--ros-args", "-r", f"__node:={name}", *arguments)
+    processes.append(process)
+    return process
+
+
+def manager(processes, *names):
+    process = spawn("vla_mbpo.nodes.lifecycle_manager", "--ros-args", "-p", f"nodes:=[{', '.join(names)}]")
+    processes.append(process)
+    return process
+
+
+def transitions(graph, names=NAMES):
+    """Primary states that nodes reached, in order."""
+    seen = []
+    for name in names:
+        topic = f"/{name}/transition_event"
+        note = lambda m, n=name: seen.append((n, m.goal_state.label))  # noqa: E731
+        graph.probe.create_subscription(TransitionEvent, topic, note, QoSProfile(depth=20))
+    return seen
+
+
+def test_up_in_order_down_in_reverse(graph, processes):
+    graph.start()
+    seen = transitions(graph)
+    for name in NAMES:
+        camera(processes, name)
+    graph.spin(1.0)
+    process = manager(processes, *NAMES)
+    graph.listen(qos.READY)
+    graph.until(lambda: bool(graph.heard[qos.READY.name]), 20.0)
+    graph.spin(0.3)
+    stable = [(name, state) for name, state in seen if state in ("inactive", "active")]
+    assert stable == [(name, state) for name in NAMES for state in ("inactive", "active")]
+    seen.clear()
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    graph.until(lambda: process.poll() is not None)
+    assert process.returncode == 0 and time.monotonic() - begin < 2.0
+    assert "ready: first, second, third" in process.communicate()[0]
+    graph.spin(0.2)
+    stable = [(name, state) for name, state in seen if state in ("inactive", "unconfigured")]
+    assert stable == [(name, state) for name in reversed(NAMES) for state in ("inactive", "unconfigured")]
+
+
+def test_a_failed_transition_is_one_line_with_node_and_reason(processes):
+    camera(processes, "first")
+    camera(processes, "second", "-p", "size:=64")
+    process = manager(processes, "first", "second")
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    (line,) = [line for line in output.splitlines() if line.startswith("vla-mbpo: error")]
+    assert line.startswith("vla-mbpo: error: second: configure failed: calibration size")
+
+
+def test_a_restarted_node_is_brought_up_again(graph, processes):
+    graph.start()
+    doomed = camera(processes, "first")
+    manager(processes, "first")
+    graph.listen(qos.READY)
+    graph.until(lambda: bool(graph.heard[qos.READY.name]), 20.0)
+    os.killpg(doomed.pid, signal.SIGKILL)
+    doomed.wait()
+    states = []
+
+    def note(message: DiagnosticArray) -> None:
+        states.extend(v.value for s in message.status if s.name == "first" for v in s.values if v.key == "state")
+
+    graph.probe.create_subscription(DiagnosticArray, "/diagnostics", note, qos.DIAGNOSTICS.qos)
+    begin = time.monotonic()
+    camera(processes, "first")
+    graph.until(lambda: "active" in states, 20.0)
+    assert "unconfigured" in states and time.monotonic() - begin < 10.0

@@ -1,0 +1,62 @@
+"""Every node as a process: how it starts wrong and how it ends."""
+
+import signal
+import time
+
+import pytest
+from helpers import finish, spawn
+
+NODES = ("arm_driver", "camera", "gate", "policy", "sim", "task")
+STATED = ("-p", "vetting.imagination:=off", "-p", "vetting.failure_detector:=off")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_every_node_ends_within_two_seconds_without_a_traceback(number):
+    processes = {}
+    for node in NODES:
+        processes[node] = spawn(f"vla_mbpo.nodes.{node}", "--ros-args", *(STATED if node == "gate" else ()))
+    processes["lifecycle_manager"] = spawn("vla_mbpo.nodes.lifecycle_manager", "--ros-args", "-p", "nodes:=[nobody]")
+    time.sleep(4.0)
+    for name, process in processes.items():
+        assert process.poll() is None, (name, process.communicate())
+        code, output, seconds = finish(process, number)
+        assert (code, seconds < 2.0) == (0, True), (name, code, seconds, output)
+        assert "Traceback" not in output and "leaked" not in output
+
+
+@pytest.mark.parametrize(
+    ("node", "arguments", "words"),
+    [
+        ("policy", ["-p", "k:=99"], ["policy.k", "99", "1 to 64"]),
+        ("sim", ["-p", "seed:=few"], ["sim.seed", "'few'", "integer"]),
+        ("gate", [], ["gate.vetting.imagination", "off"]),
+        ("camera", ["-p", "view:=side"], ["head_camera.view", "side", "head, wrist"]),
+        ("arm_driver", ["-p", "max_lga:=0.2"], ["arm_driver.max_lga", "max_lag"]),
+        ("lifecycle_manager", [], ["lifecycle_manager.nodes", "at least one"]),
+        ("task", ["--params-file", "FILE"], ["FILE", "line 2"]),
+        ("task", ["--unknown"], ["--unknown"]),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(tmp_path, node, arguments, words):
+    file = tmp_path / "params.yaml"
+    file.write_text("task:\n  bundle: x\n")
+    arguments = [str(file) if a == "FILE" else a for a in arguments]
+    process = spawn(f"vla_mbpo.nodes.{node}", "--ros-args", *arguments)
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 64
+    (line,) = output.splitlines()
+    assert line.startswith("vla-mbpo: error: ")
+    for word in words:
+        assert word.replace("FILE", str(file)) in line
+
+
+@pytest.mark.parametrize("domain", ["999", "-1", "x", ""])
+def test_a_wrong_domain_is_one_line(monkeypatch, domain):
+    monkeypatch.setenv("ROS_DOMAIN_ID", domain)
+    process = spawn("vla_mbpo.nodes.task", "--ros-args")
+    if domain == "":
+        time.sleep(1.0)
+        assert finish(process)[0] == 0
+        return
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 64 and len(output.splitlines()) == 1 and "0 to 232" in output

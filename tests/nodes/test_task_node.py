@@ -1,0 +1,141 @@
+import time
+
+import pytest
+from rclpy.action import ActionClient
+from std_msgs.msg import String
+from vla_mbpo_msgs.action import ExecuteTask
+from vla_mbpo_msgs.msg import GateDecision, GateState, TaskStatus
+
+from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.task import TaskNode
+
+SAY = "press the button"
+Result = ExecuteTask.Result
+
+
+class Bench:
+    """A task node whose gate and scene are played by the test."""
+
+    def __init__(self, graph, bundle):
+        self.graph = graph
+        self.node = graph.start(lambda: TaskNode("task"), parameters={"task.bundle": bundle})
+        graph.activate()
+        graph.listen(qos.INSTRUCTION)
+        self.gate, self.status = graph.talk(qos.GATE_STATE), graph.talk(qos.TASK_STATUS)
+        self.client = ActionClient(graph.probe, ExecuteTask, qos.EXECUTE_TASK)
+        graph.until(self.client.server_is_ready)
+        self.mode, self.scene = GateState.AUTONOMOUS, TaskStatus(instruction=SAY, progress=0.25)
+        self.beat = graph.probe.create_timer(0.05, self.say)
+        self.feedback = []
+        graph.until(lambda: self.node._status is not None and self.node._gate is not None and bool(self.instructions))
+
+    def say(self):
+        self.gate(GateState(mode=self.mode, reason="test"))
+        self.scene.header.stamp = convert.to_time(time.time_ns())
+        self.status(self.scene)
+
+    def goal(self, text=SAY, timeout=0.0):
+        sent = self.client.send_goal_async(
+            ExecuteTask.Goal(instruction=text, timeout=timeout), feedback_callback=lambda m: self.feedback.append(m)
+        )
+        self.graph.until(sent.done)
+        self.handle = sent.result()
+        return self.handle.get_result_async()
+
+    def result(self, future):
+        self.graph.until(future.done)
+        return future.result().result
+
+    @property
+    def instructions(self):
+        return [m.data for m in self.graph.heard["/instruction"]]
+
+
+@pytest.fixture
+def bench(graph, bundle):
+    made = Bench(graph, bundle)
+    yield made
+    made.client.destroy()
+
+
+def test_success(bench, graph):
+    decide = graph.talk(qos.GATE_DECISION)
+    future = bench.goal()
+    graph.until(lambda: bool(bench.feedback))
+    assert bench.instructions[-1] == SAY
+    decide(GateDecision(accepted=True))
+    decide(GateDecision(accepted=False))
+    graph.spin(0.5)
+    last = bench.feedback[-1].feedback
+    assert (last.chunks_accepted, last.chunks_rejected, last.progress) == (1, 1, 0.25) and last.elapsed > 0.3
+    bench.scene.success, bench.scene.cost_events = True, ["table_hit"]
+    result = bench.result(future)
+    assert result.outcome == Result.SUCCEEDED and list(result.cost_events) == ["table_hit"] and result.elapsed > 0.3
+    graph.spin(0.1)
+    assert bench.instructions[-1] == ""
+    assert "sim/reset" in bench.result(bench.goal()).message  # the attempt is over
+
+
+def test_failure_and_timeout(bench):
+    assert bench.result(bench.goal(timeout=0.3)).outcome == Result.TIMED_OUT
+    future = bench.goal()
+    bench.scene.failed = True
+    assert bench.result(future).outcome == Result.FAILED
+
+
+@pytest.mark.parametrize(("mode", "name"), [(GateState.ESTOP, "ESTOP"), (GateState.HOLD, "HOLD")])
+def test_a_stop_ends_the_attempt_and_forbids_the_next(bench, graph, mode, name):
+    future = bench.goal()
+    graph.spin(0.2)
+    bench.mode = mode
+    result = bench.result(future)
+    assert result.outcome == Result.STOPPED and name in result.message
+    refused = bench.result(bench.goal())
+    assert refused.outcome == Result.REFUSED and "/gate/engage" in refused.message
+
+
+def test_a_silent_gate_ends_the_attempt(bench, graph):
+    future = bench.goal()
+    graph.spin(0.2)
+    graph.probe.destroy_timer(bench.beat)
+    result = bench.result(future)
+    assert result.outcome == Result.STOPPED and "silent" in result.message
+
+
+def test_cancel(bench, graph):
+    future = bench.goal()
+    graph.spin(0.2)
+    graph.until(bench.handle.cancel_goal_async().done)
+    assert bench.result(future).outcome == Result.STOPPED
+    graph.spin(0.1)
+    assert bench.instructions[-1] == ""
+
+
+def test_unknown_words_are_refused_with_the_known_ones(bench):
+    result = bench.result(bench.goal("juggle the cubes"))
+    assert result.outcome == Result.REFUSED and "juggle" in result.message and "drawer" in result.message
+    assert bench.instructions[-1] == ""
+
+
+def test_one_goal_at_a_time(bench, graph):
+    first = bench.goal()
+    graph.spin(0.1)
+    assert "another attempt" in bench.result(bench.goal("open the drawer")).message
+    bench.scene.success = True
+    assert bench.result(first).outcome == Result.SUCCEEDED
+
+
+def test_status_of_another_instruction_is_no_success(bench, graph):
+    bench.scene.instruction, bench.scene.success = "open the drawer", True
+    graph.spin(0.2)
+    assert bench.result(bench.goal(timeout=0.5)).outcome == Result.TIMED_OUT
+
+
+def test_a_late_joiner_hears_the_instruction(bench, graph):
+    bench.goal()
+    graph.spin(0.1)
+    late = []
+    graph.probe.create_subscription(
+        String, qos.INSTRUCTION.name, lambda m: late.append(m.data), qos.INSTRUCTION.qos
+    )
+    graph.until(lambda: late == [SAY])
