@@ -60,6 +60,7 @@ class Graph:
         """A function that publishes, connected to at least one listener."""
         publisher = self.probe.create_publisher(topic.type, topic.name, topic.qos)
         self.until(lambda: publisher.get_subscription_count() > 0)
+        self.spin(0.05)  # the listener may need a little longer to know of the publisher
         return publisher.publish
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
@@ -73,8 +74,8 @@ class Graph:
     def spin(self, seconds: float) -> None:
         """Run the executor."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left)
+        while time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.01)
 
     def until(self, condition: Callable[[], bool], timeout: float = 5.0) -> None:
         """Run the executor until ``condition``."""

@@ -14,7 +14,6 @@ SEEDS = range(300)
 CORNER = CUBE_HALF * np.sqrt(2)
 REACH = 0.80  # m from the base axis, tool pointing down
 FOOTPRINT = {"bin": BIN_HALF * np.sqrt(2), "plate": PLATE_RADIUS, "button": 0.042}  # m, circles around them
-DISTRACTOR = 0.014  # m, radius
 
 pytestmark = pytest.mark.parametrize("task", TASKS)
 
@@ -73,12 +72,6 @@ def test_no_task_is_done_at_the_start(task):
             continue
         goal = layout.cubes[chosen.goal] if chosen.kind == "stack" else getattr(layout, chosen.goal)
         assert distance(layout.cubes[chosen.cube], goal) > 0.09, seed
-
-
-def test_no_distractor_stands_in_the_button(task):
-    for seed, layout in enumerate(layouts(task)):
-        for spot in layout.distractors:
-            assert distance(spot, layout.button) > FOOTPRINT["button"] + DISTRACTOR, seed
 
 
 def test_colours_are_colours(task):

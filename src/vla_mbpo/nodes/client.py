@@ -41,8 +41,9 @@ class StackClient:
     def spin(self, seconds: float) -> None:
         """Handle messages for about ``seconds``."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left)
+        while time.monotonic() < until:
+            # Always the same timeout: with another one the executor starts over with what it has yet to handle.
+            self._executor.spin_once(timeout_sec=0.02)
 
     def close(self) -> None:
         """Leave the graph."""

@@ -92,8 +92,8 @@ class LifecycleManager(Node):
         limit = self.parameters["timeout"]
         if not await self._appears(name, limit):
             return f"{label} failed: the node did not appear within {limit:g} s"
-        state = await self._within(self._get[name].call_async(GetState.Request()), limit)
-        if state is not None and state.current_state.id in (goal, State.PRIMARY_STATE_ACTIVE):
+        state = await self._state(name, limit)
+        if state in (goal, State.PRIMARY_STATE_ACTIVE):
             return ""
         self._faults.pop(name, None)
         request = ChangeState.Request(transition=Transition(id=transition))
@@ -107,6 +107,14 @@ class LifecycleManager(Node):
                 break
             await self._sleep(0.05)
         return self._faults.get(name, f"{label} failed")
+
+    async def _state(self, name: str, limit: float) -> int:
+        """Lifecycle state of a node. Asked again every second: a question to a node that has just died is lost."""
+        for _ in range(max(1, int(limit))):
+            answer = await self._within(self._get[name].call_async(GetState.Request()), 1.0)
+            if answer is not None:
+                return answer.current_state.id
+        return State.PRIMARY_STATE_UNKNOWN
 
     async def _appears(self, name: str, limit: float) -> bool:
         for _ in range(int(limit / 0.05)):
