@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 NAME = "vla_mbpo"
 
 # Every executable of this package: `vla-mbpo` and one per node, for `ros2 run vla_mbpo NODE` and launch files.
-NODES = ["arm_driver", "camera", "gate", "lifecycle_manager", "policy", "sim", "task"]
+NODES = ["arm_driver", "camera", "gate", "lifecycle_manager", "monitor", "policy", "sim", "task"]
 EXECUTABLES = {"vla-mbpo": "vla_mbpo.cli:main", **{node: f"vla_mbpo.nodes.{node}:main" for node in NODES}}
 
 RUNTIME = [
@@ -87,6 +87,7 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "src"},
     packages=find_packages("src"),
+    package_data={"vla_mbpo.monitor": ["page.html"]},
     data_files=data_files,
     install_requires=RUNTIME,
     extras_require=EXTRAS,

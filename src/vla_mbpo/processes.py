@@ -1,5 +1,6 @@
 """Starts the processes of a node graph, passes on what they print, restarts or ends them."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -114,7 +115,8 @@ class Supervisor:
         for popen in running:
             self._signal(popen, signal.SIGKILL)  # the group: also what a node may have started
         for popen in running:
-            popen.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                popen.wait(1.0)
         for reader in self._readers:
             reader.join(0.2)
 

@@ -1,16 +1,20 @@
 """`vla-mbpo up`: the node graph as processes of this machine, and optionally one task."""
 
 import argparse
+import fcntl
 import os
 import signal
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from vla_mbpo.bringup import DEFAULT_BUNDLE, DEFAULT_ROBOT, DEFAULT_SCENE, NodeSpec, Options, graph, parse_override
-from vla_mbpo.core.errors import require
+from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.paths import bundle_dir, robot_dir, ros_environment
 from vla_mbpo.processes import ERROR_PREFIX, Ended, Supervisor
 from vla_mbpo.sim.tasks import TASKS, find_task
@@ -24,6 +28,7 @@ _EXIT = {0: EXIT_OK, 1: EXIT_FAILED, 2: EXIT_STOPPED, 3: EXIT_TIMEOUT, 4: EXIT_R
 _WORDS = {0: "succeeded", 1: "failed", 2: "stopped", 3: "timed out", 4: "refused"}
 READY_TIME = 60.0  # s until the graph must be ready
 ENGAGE_TIME = 5.0  # s until the gate must be engaged
+LEAVE_TIME = 1.0  # s for leaving the graph
 AFTERMATH = 1.0  # s that the rest of the graph gets to end motion when a motion-critical process is lost
 COLOURS = {"sim": 36, "head_camera": 34, "wrist_camera": 34, "policy": 35, "gate": 33, "arm_driver": 32, "up": 1}
 
@@ -51,24 +56,54 @@ def run(args: argparse.Namespace) -> int:
     os.environ.update(ros_environment())
     from vla_mbpo.nodes.client import StackClient
 
-    client = StackClient()
+    client = StackClient()  # checks the domain's number
     try:
         domain = os.environ.get("ROS_DOMAIN_ID") or "0"
+        lock = _lock_domain(domain)
         client.require_free([spec.name for spec in specs], domain)
     finally:
         client.close()
     display = Display()
     supervisor = Supervisor(specs, ros_environment(), display.log)
     supervisor.start()
+    client = StackClient()
+    code = EXIT_FAILED
     try:
-        client = StackClient()
-        try:
-            return Session(args, client, supervisor, display, stop).run()
-        finally:
-            client.close()
+        code = Session(args, client, supervisor, display, stop).run()
+        return code
     finally:
         display.close()
         supervisor.stop()
+        if lock is not None:
+            lock.close()
+        _leave(client, code)
+
+
+def _leave(client: "StackClient", code: int) -> None:
+    """Leave the graph; if the middleware takes its time, end without it."""
+    last = threading.Timer(LEAVE_TIME, os._exit, (code,))
+    last.daemon = True
+    last.start()
+    client.close()
+    last.cancel()
+
+
+def _lock_domain(domain: str) -> IO[str] | None:
+    """Hold the domain for this stack as long as the file is open: finding each other's nodes takes a busy machine long.
+
+    Raises:
+        ConfigError: another stack of this machine holds it.
+    """
+    try:
+        lock = open(Path(tempfile.gettempdir()) / f"vla_mbpo_domain_{domain}.lock", "w")
+    except OSError:  # another user's file: what is left is to look for nodes
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise ConfigError("ROS_DOMAIN_ID", domain, "already has a stack of vla_mbpo; choose a free domain") from None
+    return lock
 
 
 def plan(args: argparse.Namespace) -> list[NodeSpec]:

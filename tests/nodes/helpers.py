@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -119,3 +120,71 @@ def finish(process: subprocess.Popen[str], number: int = signal.SIGINT, timeout:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, output, time.monotonic() - begin
+
+
+class Up:
+    """`vla-mbpo up` as a process of its own."""
+
+    def __init__(self, log: Path, *arguments: str) -> None:
+        self.log = log
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "vla_mbpo.cli", "up", *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it and its nodes have printed."""
+        return self.log.read_text()
+
+    def children(self) -> dict[str, int]:
+        """Node name -> process id."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                words = (entry / "cmdline").read_text().split("\0")
+            except OSError:
+                continue
+            name = next((word.removeprefix("__node:=") for word in words if word.startswith("__node:=")), None)
+            if parent == self.process.pid and name:
+                found[name] = int(entry.name)
+        return found
+
+    def wait(self, timeout: float) -> int:
+        """Exit code."""
+        return self.process.wait(timeout)
+
+    def interrupt(self, number: int = signal.SIGINT) -> tuple[int, float]:
+        """Signal it. Returns exit code and the seconds until it ended."""
+        begin = time.monotonic()
+        self.process.send_signal(number)
+        return self.wait(10.0), time.monotonic() - begin
+
+    def close(self) -> None:
+        """End it whatever state it is in."""
+        if self.process.poll() is None:
+            try:
+                self.interrupt()
+            except subprocess.TimeoutExpired:
+                self.process.kill()  # its children die with it
+                self.process.wait()
+
+
+def alive(pids: Iterable[int]) -> list[int]:
+    """Those of ``pids`` that still run (zombies do not)."""
+    running = []
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            running.append(pid)
+    return running

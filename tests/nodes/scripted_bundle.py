@@ -1,4 +1,7 @@
-"""A policy bundle without training: two tiny ONNX graphs whose chunks turn the last joint at a constant speed."""
+"""A policy bundle without training: two tiny ONNX graphs whose chunks turn the last joint at a constant speed.
+
+"press the button" turns it forth, an instruction that begins with "open" back.
+"""
 
 from pathlib import Path
 
@@ -24,7 +27,8 @@ def write_bundle(folder: Path, spec: RobotSpec, speed: float = SPEED) -> Path:
     rows[:, -2] = speed * spec.row_period / 1e9 * np.arange(1, spec.horizon + 1)
     rows[:, -1] = spec.gripper_range[1]
     _save(folder / "encoder.int8.onnx", _encoder(vocabulary.length, proprio))
-    _save(folder / "step.int8.onnx", _step(rows, proprio))
+    back = vocabulary.encode("open the drawer")[0]
+    _save(folder / "step.int8.onnx", _step(rows, vocabulary.length, float(back)))
     manifest = {
         "name": "scripted",
         "kind": "policy",
@@ -52,29 +56,38 @@ def _encoder(words: int, proprio: int) -> onnx.GraphProto:
         helper.make_tensor_value_info("words", TensorProto.INT64, [1, words]),
         helper.make_tensor_value_info("proprio", TensorProto.FLOAT, [1, proprio]),
     ]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, proprio]) for name in ("cache", "mask", "features")
+    widths = {"cache": words, "mask": proprio, "features": proprio}
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name, width in widths.items()]
+    nodes = [
+        helper.make_node("Cast", ["words"], ["cache"], to=TensorProto.FLOAT),
+        helper.make_node("Identity", ["proprio"], ["mask"]),
+        helper.make_node("Identity", ["proprio"], ["features"]),
     ]
-    nodes = [helper.make_node("Identity", ["proprio"], [value.name]) for value in outputs]
     return helper.make_graph(nodes, "encoder", inputs, outputs)
 
 
-def _step(target: np.ndarray, proprio: int) -> onnx.GraphProto:
+def _step(target: np.ndarray, words: int, back: float) -> onnx.GraphProto:
     """velocity = (target - rows) / (1 - time): Euler steps end exactly at the target."""
     horizon, action = target.shape
     inputs = [
-        helper.make_tensor_value_info("cache", TensorProto.FLOAT, [1, proprio]),
-        helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, proprio]),
+        helper.make_tensor_value_info("cache", TensorProto.FLOAT, [1, words]),
+        helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, 2 * (target.shape[1] - 1) + 1]),
         helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["k", horizon, action]),
         helper.make_tensor_value_info("time", TensorProto.FLOAT, ["k", horizon]),
     ]
     outputs = [helper.make_tensor_value_info("velocity", TensorProto.FLOAT, ["k", horizon, action])]
     constants = [
-        numpy_helper.from_array(target[None], "target"),
+        numpy_helper.from_array(target[None], "forth"),
+        numpy_helper.from_array((target * ([-1.0] * (action - 1) + [1.0])).astype(np.float32)[None], "back"),
+        numpy_helper.from_array(np.float32(back), "back_word"),
+        numpy_helper.from_array(np.array([0], np.int64), "first"),
         numpy_helper.from_array(np.float32(1.00001), "one"),
         numpy_helper.from_array(np.array([2], np.int64), "axis"),
     ]
     nodes = [
+        helper.make_node("Gather", ["cache", "first"], ["word"], axis=1),
+        helper.make_node("Equal", ["word", "back_word"], ["is_back"]),
+        helper.make_node("Where", ["is_back", "back", "forth"], ["target"]),
         helper.make_node("Sub", ["target", "rows"], ["way"]),
         helper.make_node("Sub", ["one", "time"], ["left"]),
         helper.make_node("Unsqueeze", ["left", "axis"], ["left3"]),

@@ -1,3 +1,4 @@
+import threading
 import time
 
 import numpy as np
@@ -56,9 +57,15 @@ class Bench:
         )  # fmt: skip
 
     def go(self):
-        """Send rows and wait until the arm moves."""
-        self.approve(convert.to_approved(self.rows(), time.time_ns(), "base", "gate", ""))
-        self.graph.until(lambda: abs(self.measured.velocities[-1]) > 0.5 * SPEED)
+        """Send rows until the arm moves: on a busy machine some come too late."""
+        for _ in range(10):
+            self.approve(convert.to_approved(self.rows(), time.time_ns(), "base", "gate", ""))
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                self.graph.spin(0.01)
+                if abs(self.measured.velocities[-1]) > 0.5 * SPEED:
+                    return
+        raise AssertionError("the arm does not move")
 
     def time_to_rest(self, limit=2.0):
         begin = time.monotonic()
@@ -154,5 +161,5 @@ def test_silence_of_the_joint_states_stops_the_arm(bench, graph):
     graph.until(lambda: bench.commitment.chunk_set_id == 0, 1.0)
     assert "measured state" in bench.node.report()["stop_reason"]
     sim._running.set()
-    sim._thread = __import__("threading").Thread(target=sim._loop, daemon=True)
+    sim._thread = threading.Thread(target=sim._loop, daemon=True)
     sim._thread.start()

@@ -67,7 +67,7 @@ def test_success(bench, graph):
     decide(GateDecision(accepted=False))
     graph.spin(0.5)
     last = bench.feedback[-1].feedback
-    assert (last.chunks_accepted, last.chunks_rejected, last.progress) == (1, 1, 0.25) and last.elapsed > 0.3
+    assert (last.chunks_accepted, last.chunks_rejected, last.progress) == (1, 1, 0.25) and last.elapsed > 0.1
     bench.scene.success, bench.scene.cost_events = True, ["table_hit"]
     result = bench.result(future)
     assert result.outcome == Result.SUCCEEDED and list(result.cost_events) == ["table_hit"] and result.elapsed > 0.3

@@ -27,7 +27,9 @@ def test_the_expert_succeeds_without_cost_events_on_50_seeds(spec, task):
 
 
 def execute(robot: SimRobot, target, opening) -> None:
-    assert robot.accept(Trajectory(0, robot.spec.joints, (robot.spec.row_period,), target[None], np.zeros((0, 7)))) is None
+    assert (
+        robot.accept(Trajectory(0, robot.spec.joints, (robot.spec.row_period,), target[None], np.zeros((0, 7)))) is None
+    )
     robot.command_gripper(opening)
     robot.advance(robot.time + robot.spec.row_period)
 

@@ -18,6 +18,7 @@ from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.vocabulary import Vocabulary
 
+SETTLE_TIME = 2.0  # s after activation within which the gate's state must be known
 _RESULT = ExecuteTask.Result
 
 
@@ -44,6 +45,8 @@ class TaskNode(ManagedNode):
         """Watch, and take goals."""
         self._gate: GateState | None = None
         self._gate_at = 0.0
+        self._settled: Future = Future()
+        self._since = time.monotonic()
         self._status: TaskStatus | None = None
         self._accepted = self._rejected = 0
         self._reason = ""
@@ -70,6 +73,7 @@ class TaskNode(ManagedNode):
 
     def _on_gate(self, message: GateState) -> None:
         self._gate, self._gate_at = message, time.monotonic()
+        self._settle()
 
     def _on_decision(self, message: GateDecision) -> None:
         if message.accepted:
@@ -82,6 +86,8 @@ class TaskNode(ManagedNode):
         self._status = message
 
     async def _execute(self, goal: ServerGoalHandle) -> ExecuteTask.Result:
+        if self.state == "active":
+            await self._settled
         refusal = self._refusal(goal.request.instruction)
         if refusal:
             self.get_logger().warning(f"goal refused: {refusal}")
@@ -148,6 +154,8 @@ class TaskNode(ManagedNode):
         return (self.now() - self._begin) / 1e9
 
     def _step(self) -> None:
+        if time.monotonic() - self._since > SETTLE_TIME:
+            self._settle()
         goal = self._goal
         if goal is None:
             return
@@ -173,6 +181,11 @@ class TaskNode(ManagedNode):
                     message=self._reason,
                 )
             )
+
+    def _settle(self) -> None:
+        """The state of the gate is known, or it should be."""
+        if not self._settled.done():
+            self._settled.set_result(None)
 
     def _end(self, outcome: int, message: str) -> None:
         if self._outcome is not None and not self._outcome.done():

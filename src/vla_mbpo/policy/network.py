@@ -52,7 +52,11 @@ class Film(nn.Module):
 
 
 class Eye(nn.Module):
-    """One camera view -> two tokens of spatial-softmax keypoints with their values."""
+    """One camera view -> two tokens of spatial-softmax keypoints with their values.
+
+    Heat maps are standardised over the image before the softmax and start with a temperature that makes them peaked: raw
+    ones start flat, every keypoint then sits in the middle of the image and its gradient vanishes (seen in training).
+    """
 
     grid: Tensor
 
@@ -60,11 +64,11 @@ class Eye(nn.Module):
         super().__init__()
         c1, c2, c3 = config.channels
         self.stem = nn.Conv2d(3, c1, 5, 2, 2)
-        self.convs = nn.ModuleList([nn.Conv2d(c1, c2, 3, 2, 1), nn.Conv2d(c2, c3, 3, 1, 1), nn.Conv2d(c3, c3, 3, 1, 1)])
+        self.convs = nn.ModuleList([nn.Conv2d(c1, c2, 3, 2, 1), nn.Conv2d(c2, c3, 3, 1, 1)])
         self.norms = nn.ModuleList([nn.GroupNorm(8, c) for c in (c2, c3)])
         self.films = nn.ModuleList([Film(config.width, c) for c in (c2, c3)])
         self.heat = nn.Conv2d(c3, config.keypoints, 1)
-        self.temperature = nn.Parameter(torch.tensor(1.0))
+        self.sharpness = nn.Parameter(torch.full((config.keypoints, 1), math.log(4.0)))
         side = config.image_size // 4
         line = torch.linspace(-1, 1, side)
         self.register_buffer("grid", torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2))
@@ -76,14 +80,17 @@ class Eye(nn.Module):
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         """Image (B, 3, s, s) in [-1, 1] -> tokens (B, 2, width)."""
         x = F.relu(self.stem(image))
-        for conv, norm, film in zip(self.convs[:2], self.norms, self.films, strict=True):
+        for conv, norm, film in zip(self.convs, self.norms, self.films, strict=True):
             x = F.relu(film(norm(conv(x)), text))
-        x = F.relu(self.convs[2](x))
-        heat = self.heat(x).flatten(2).float()
-        weight = torch.softmax(heat * self.temperature, dim=-1)
-        points = weight @ self.grid
-        values = (weight * heat).sum(-1)
         context = self.pool(x.mean((2, 3)).to(text.dtype))
+        heat = self.heat(x).flatten(2)
+        with torch.autocast(heat.device.type, enabled=False):  # bf16 would round a keypoint by a third of a pixel
+            heat = heat.float()
+            level = heat.mean(-1, keepdim=True)
+            spread = (heat - level).pow(2).mean(-1, keepdim=True).add(1e-5).sqrt()
+            weight = torch.softmax((heat - level) / spread * self.sharpness.exp(), dim=-1)
+            points = weight @ self.grid
+            values = (weight * heat).sum(-1)
         seen = torch.cat([points.flatten(1), values, context.float()], dim=1)
         return self.out(seen).unflatten(1, (2, -1))
 

@@ -25,7 +25,7 @@ class SftConfig:
     samples: int = 320_000
     batch: int = 64
     draws: int = 2
-    learning_rate: float = 5e-4
+    learning_rate: float = 6e-4
     weight_decay: float = 0.01
     warmup: int = 300
     ema: float = 0.998
