@@ -19,9 +19,10 @@ def main() -> None:
     cli.add_argument("--bundle", default="sft_full")
     cli.add_argument("--k", type=int, default=8)
     cli.add_argument("--seconds", type=float, default=300.0)
+    cli.add_argument("--page", action="store_true", help="with the monitor node")
     args = cli.parse_args()
     seed, outcomes = TEST_SEED_BASE + 930_000, []
-    with running_stack("sim_panda", Options(args.bundle, TRAINING_TASKS[0], seed, args.k)) as stack:
+    with running_stack("sim_panda", Options(args.bundle, TRAINING_TASKS[0], seed, args.k, page=args.page)) as stack:
         from vla_mbpo.eval.probe import memory_mb
 
         begin = time.monotonic()
@@ -33,6 +34,7 @@ def main() -> None:
     metrics = {
         "bundle": args.bundle,
         "k": args.k,
+        "page": args.page,
         "cores": os.cpu_count(),
         "seconds": args.seconds,
         **report,

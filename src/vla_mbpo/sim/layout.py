@@ -77,7 +77,7 @@ def sample_layout(task: Task, seed: int) -> Layout:
         light=(rng.uniform(-0.4, 0.4), rng.uniform(-0.4, 0.4), rng.uniform(0.35, 0.60)),
         camera_jitter={
             name: (rng.uniform(-size, size, 3), rng.uniform(-turn, turn, 3))
-            for name, size, turn in (("head", 0.008, 0.010), ("wrist", 0.001, 0.004))
+            for name, size, turn in (("head", 0.003, 0.003), ("wrist", 0.001, 0.003))
         },
         **fixtures,
     )

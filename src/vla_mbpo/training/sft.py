@@ -31,7 +31,7 @@ class SftConfig:
     ema: float = 0.998
     max_prefix: int = 7  # rows of clean prefix, in half of the samples
     auxiliary: float = 0.5
-    shift: int = 1
+    shift: int = 0
     brightness: float = 0.25
     proprio_noise: float = 0.03
     seed: int = 0
