@@ -12,6 +12,7 @@ from launch.actions import (
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
@@ -20,6 +21,8 @@ from vla_mbpo.bringup import (
     DEFAULT_BUNDLE,
     DEFAULT_ROBOT,
     DEFAULT_SCENE,
+    RESTART_DELAY,
+    RESTARTS,
     NodeSpec,
     Options,
     Restart,
@@ -38,6 +41,9 @@ ARGUMENTS = (
     DeclareLaunchArgument("use_rviz", default_value="false", choices=["true", "false"], description="Start RViz."),
     DeclareLaunchArgument(
         "use_sim_time", default_value="false", choices=["true", "false"], description="Follow the simulator's /clock."
+    ),
+    DeclareLaunchArgument(
+        "page", default_value="true", choices=["true", "false"], description="Start the web page (monitor node)."
     ),
     DeclareLaunchArgument(
         "set", default_value="", description="More parameters: node.param=value, separated by semicolons."
@@ -76,15 +82,20 @@ def _nodes(context: LaunchContext) -> list:
         k=int(values["k"]),
         overrides=overrides,
         use_sim_time=values["use_sim_time"] == "true",
+        page=values["page"] == "true",
     )
     actions = []
     for spec in graph(values["robot"], options):
         action = _action(spec)
         actions.append(action)
         if spec.restart == Restart.NEVER:
-            end = EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))
-            actions.append(RegisterEventHandler(OnProcessExit(target_action=action, on_exit=[end])))
+            actions.append(RegisterEventHandler(OnProcessExit(target_action=action, on_exit=_end)))
     return actions
+
+
+def _end(event: ProcessExited, context: LaunchContext) -> list:
+    """A process that is not to be restarted has ended: so does everything, unless that is why it ended."""
+    return [] if context.is_shutdown else [EmitEvent(event=Shutdown(reason=f"{event.process_name} ended"))]
 
 
 def _action(spec: NodeSpec) -> Node:
@@ -93,11 +104,13 @@ def _action(spec: NodeSpec) -> Node:
         package="vla_mbpo",
         executable=spec.executable,
         name=spec.name,
+        exec_name=spec.name,
         namespace=spec.namespace,
         parameters=[str(spec.params_file), spec.parameters],
         prefix=f"nice -n {spec.nice}" if spec.nice else None,
         respawn=spec.restart == Restart.ON_FAILURE,
-        respawn_delay=0.5,
+        respawn_delay=RESTART_DELAY,
+        respawn_max_retries=RESTARTS,
         output="screen",
         emulate_tty=True,
     )

@@ -12,6 +12,7 @@ from vla_mbpo.paths import robot_dir
 
 DEFAULT_ROBOT, DEFAULT_BUNDLE, DEFAULT_SCENE = "sim_panda", "sft_full", "red_bin"
 MANAGER = "lifecycle_manager"
+RESTARTS, RESTART_DELAY = 5, 0.5  # a failing process is started again at most so often, each time after so many s
 
 
 class Restart(StrEnum):
@@ -32,6 +33,7 @@ class Options:
         k: candidates per inference.
         overrides: node -> parameter -> value, stronger than everything else.
         use_sim_time: nodes follow /clock.
+        page: with the monitor node and its web page.
     """
 
     bundle: str = DEFAULT_BUNDLE
@@ -40,6 +42,7 @@ class Options:
     k: int = 8
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     use_sim_time: bool = False
+    page: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
         ("policy", "policy", {"bundle": options.bundle, "k": options.k}, {"nice": 5}),
         ("task", "task", {"bundle": options.bundle}, {}),
     ]
+    if options.page:
+        rows.append(("monitor", "monitor", {}, {"nice": 10}))
     kind = "simulated" if robot.startswith("sim_") else "real"
     rows = [row for row in rows if row[3].get("condition", "always") in ("always", kind)]
     managed = [name for _, name, _, _ in rows]

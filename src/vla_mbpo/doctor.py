@@ -99,7 +99,7 @@ def _transport() -> str:
     import rclpy
     from std_msgs.msg import String
 
-    from vla_mbpo.nodes.base import start_ros
+    from vla_mbpo.nodes.process import start_ros
 
     start_ros([])
     code = (

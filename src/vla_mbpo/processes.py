@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from vla_mbpo.bringup import MANAGER, NodeSpec, Restart
+from vla_mbpo.bringup import MANAGER, RESTART_DELAY, RESTARTS, NodeSpec, Restart
 
 ERROR_PREFIX = "vla-mbpo: error: "
-RESTARTS, RESTART_WINDOW, RESTART_DELAY = 5, 60.0, 0.5  # at most so many within so many s, each after so many s
+RESTART_WINDOW = 60.0  # s; a process that ends RESTARTS times within it stays down
 MANAGER_TIME, TOTAL_TIME = 1.0, 1.8  # s after the stop request: lifecycle shutdown is over; everything is killed
 _PR_SET_PDEATHSIG = 1
 
@@ -106,11 +106,11 @@ class Supervisor:
         begin = time.monotonic()
         manager = self._children.get(MANAGER)
         if manager is not None and manager.popen is not None:
-            self._signal(manager.popen, signal.SIGINT)
+            self._signal(manager.popen, signal.SIGTERM)
             self._wait([manager.popen], begin + MANAGER_TIME)
         running = [child.popen for child in self._children.values() if child.popen is not None]
         for popen in running:
-            self._signal(popen, signal.SIGINT)
+            self._signal(popen, signal.SIGTERM)  # not SIGINT: a process that is still importing would print a traceback
         self._wait(running, begin + TOTAL_TIME)
         for popen in running:
             self._signal(popen, signal.SIGKILL)  # the group: also what a node may have started

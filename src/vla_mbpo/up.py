@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulated scene (default %(default)s)")
     parser.add_argument("--k", type=int, default=8, help="candidate chunks per inference (default %(default)s)")
     parser.add_argument("--timeout", type=float, default=0.0, help="longest attempt, s (default: of the task node)")
-    parser.add_argument("--headless", action="store_true", help="end after the task")
+    parser.add_argument("--headless", action="store_true", help="no page; end after the task")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NODE.PARAM=VALUE", dest="overrides", help="any node parameter"
     )
@@ -65,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
         client.close()
     display = Display()
     supervisor = Supervisor(specs, ros_environment(), display.log)
-    supervisor.start()
-    client = StackClient()
-    code = EXIT_FAILED
+    code, left = EXIT_FAILED, None
     try:
+        supervisor.start()
+        left = client = StackClient()
         code = Session(args, client, supervisor, display, stop).run()
         return code
     finally:
@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         supervisor.stop()
         if lock is not None:
             lock.close()
-        _leave(client, code)
+        if left is not None:
+            _leave(left, code)
 
 
 def _leave(client: "StackClient", code: int) -> None:
@@ -117,7 +118,7 @@ def plan(args: argparse.Namespace) -> list[NodeSpec]:
         node, name, value = parse_override(text)
         overrides.setdefault(node, {})[name] = value
     scene = find_task(args.scene).name if args.scene else scene_for(args.task)
-    return graph(args.robot, Options(args.bundle, scene, args.seed, args.k, overrides))
+    return graph(args.robot, Options(args.bundle, scene, args.seed, args.k, overrides, page=not args.headless))
 
 
 def scene_for(instruction: str | None) -> str:

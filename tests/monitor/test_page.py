@@ -75,7 +75,7 @@ def test_a_viewer_gets_each_new_picture(page):
 
 def test_a_taken_port_is_a_clear_error(page):
     port = page._server.server_address[1]
-    with pytest.raises(ConfigError, match=f"port: {port} is not valid; is taken"):
+    with pytest.raises(ConfigError, match=f"port: {port} is not valid; the port is taken"):
         PageServer(port, lambda: None)
 
 

@@ -1,5 +1,6 @@
 """Nodes under test in this process, a probe beside them, and processes."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.utilities import get_default_context
 
-from vla_mbpo.nodes.base import ManagedNode, start_ros
+from vla_mbpo.nodes.base import ManagedNode
+from vla_mbpo.nodes.process import start_ros
 from vla_mbpo.nodes.qos import Topic
 
 
@@ -122,6 +124,13 @@ def finish(process: subprocess.Popen[str], number: int = signal.SIGINT, timeout:
     return process.returncode, output, time.monotonic() - begin
 
 
+_prctl = ctypes.CDLL(None).prctl
+
+
+def _die_with_parent() -> None:
+    _prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG: a killed test run leaves no robot running
+
+
 class Up:
     """`vla-mbpo up` as a process of its own."""
 
@@ -134,6 +143,7 @@ class Up:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
 
     @property

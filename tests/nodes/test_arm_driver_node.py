@@ -20,7 +20,9 @@ class Bench:
 
     def __init__(self, graph, spec):
         self.graph, self.spec = graph, spec
-        self.node = graph.start(lambda: SimNode("sim"), lambda: ArmDriverNode("arm_driver"))
+        # Generous: the machine may be busy.
+        slow = {"arm_driver.max_state_age": 0.3}
+        self.node = graph.start(lambda: SimNode("sim"), lambda: ArmDriverNode("arm_driver"), parameters=slow)
         graph.activate()
         graph.listen(qos.JOINT_STATES, qos.TRAJECTORY, qos.COMMITMENT)
         self._state, self.approve = graph.talk(qos.GATE_STATE), graph.talk(qos.APPROVED_CHUNK)
@@ -80,9 +82,10 @@ def bench(graph, spec):
 
 def test_rows_become_a_trajectory_every_tick_and_a_commitment(bench, graph):
     bench.go()
-    first = len(graph.heard[qos.TRAJECTORY.name])
     graph.spin(0.3)
-    assert 11 <= len(graph.heard[qos.TRAJECTORY.name]) - first <= 18
+    sent = graph.heard[qos.TRAJECTORY.name]
+    ticks = np.diff([convert.to_ns(m.header.stamp) for m in sent])
+    assert len(ticks) > 5 and abs(np.median(ticks) / 1e6 - 20.0) < 2.0
     assert bench.commitment.chunk_set_id > 0 and len(bench.commitment.positions) > 7
     graph.until(lambda: bench.commitment.chunk_set_id == 0)  # the rows have run out
     assert bench.time_to_rest() < 1.0
@@ -141,7 +144,7 @@ def test_silence_of_the_gate_stops_the_arm(bench, graph):
     bench.go()
     graph.probe.destroy_timer(bench.beat)
     assert bench.time_to_rest() < 0.8
-    assert bench.node.warning() == "the gate is silent"
+    graph.until(lambda: bench.node.warning() == "the gate is silent", 1.0)
     assert bench.node.report()["stop_reason"] == "gate silent"
 
 

@@ -20,7 +20,7 @@ class Bench:
 
     def __init__(self, graph, spec, bundle, **parameters):
         self.graph, self.spec = graph, spec
-        values = {"bundle": bundle, **parameters}
+        values = {"bundle": bundle, "max_age": 2.0, **parameters}  # generous: the machine may be busy
         self.node = graph.start(lambda: PolicyNode("policy"), parameters={f"policy.{k}": v for k, v in values.items()})
         graph.activate()
         graph.listen(qos.ACTION_CHUNKS)
@@ -35,6 +35,7 @@ class Bench:
     def go(self, instruction="press the button", epoch=1):
         self.gate(GateState(mode=GateState.AUTONOMOUS, epoch=epoch))
         self.instruct(String(data=instruction))
+        self.graph.until(lambda: self.node._epoch == epoch and self.node._mode == GateState.AUTONOMOUS)
         self.graph.spin(0.1)
 
     def stamp(self, frame):
@@ -46,12 +47,16 @@ class Bench:
             stamp = self.stamp(self.frames) - age
             self.graph.spin(max(0.0, (stamp + age + 30_000_000 - time.time_ns()) / 1e9))
             self.joints(self.writer.write(RobotState(stamp, self.spec.home, np.zeros(7), 0.08)))
-            self.graph.spin(0.002)
+            self.graph.until(lambda t=stamp: self.last_joints() == t)
+            seen = self.pairs
             for send in (self.head, self.wrist) if wrist else (self.head,):
                 image = self.rng.integers(0, 255, (size, size, 3), dtype=np.uint8) if self.still is None else self.still
                 send(convert.to_image(image, stamp, "camera"))
             self.frames += 1
-        self.graph.spin(0.03)
+            if wrist:
+                self.graph.until(lambda n=seen: self.pairs > n)
+        self.graph.until(lambda: self.node._worker.idle)
+        self.graph.spin(0.05)
 
     def hold_rows(self, first_frame, rows=12):
         """Publish a commitment made at ``first_frame``: the last joint at 0.01 rad per row, one row per frame."""
@@ -64,6 +69,14 @@ class Bench:
         )
         self.commit(convert.to_commitment(made, "base"))
         self.graph.spin(0.02)
+
+    def last_joints(self):
+        joints = self.node._inputs._joints
+        return convert.to_ns(joints[-1].header.stamp) if joints else 0
+
+    @property
+    def pairs(self):
+        return self.node.report()["frame_pairs"]
 
     @property
     def sets(self):
@@ -134,7 +147,7 @@ def test_frames_without_partner_too_old_or_of_the_wrong_size_are_not_used(graph,
     bench.go()
     bench.frame(3, wrist=False)
     assert not bench.sets and bench.node.warning() == ""
-    bench.frame(2, age=400_000_000)
+    bench.frame(2, age=2_400_000_000)
     assert not bench.sets and "observation_age" in bench.node.warning()
     bench.frame(1, size=64)
     assert not bench.sets and "96" in bench.node.warning()

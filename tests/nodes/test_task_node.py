@@ -135,7 +135,5 @@ def test_a_late_joiner_hears_the_instruction(bench, graph):
     bench.goal()
     graph.spin(0.1)
     late = []
-    graph.probe.create_subscription(
-        String, qos.INSTRUCTION.name, lambda m: late.append(m.data), qos.INSTRUCTION.qos
-    )
+    graph.probe.create_subscription(String, qos.INSTRUCTION.name, lambda m: late.append(m.data), qos.INSTRUCTION.qos)
     graph.until(lambda: late == [SAY])

@@ -20,7 +20,7 @@ def up(tmp_path, bundle):
 
     def start(*arguments, with_bundle=True):
         chosen = ("--bundle", str(bundle)) if with_bundle else ()
-        started.append(Up(tmp_path / f"up{len(started)}.log", *chosen, *arguments))
+        started.append(Up(tmp_path / f"up{len(started)}.log", "--headless", *chosen, *arguments))
         return started[-1]
 
     yield start
@@ -36,7 +36,7 @@ def test_a_task_in_real_time(up, graph):
     """K = 8: from observation to first commanded row in 150 ms, joint states at 100 Hz, rows never late."""
     graph.start()
     graph.listen(qos.APPROVED_CHUNK, qos.TRAJECTORY, qos.JOINT_STATES, qos.COMMITMENT, qos.ACTION_CHUNKS)
-    process = up("--task", SAY, "--headless", "--timeout", "6")
+    process = up("--task", SAY, "--timeout", "6")
     graph.until(lambda: process.process.poll() is not None, 60.0)
     assert process.wait(1.0) == 2, process.output  # this bundle never presses it
     assert "[up] timed out: no success within 6 s" in process.output
@@ -59,7 +59,7 @@ def test_a_task_in_real_time(up, graph):
 
 
 def test_words_that_the_policy_does_not_know_are_refused(up):
-    process = up("--task", "juggle the cubes", "--headless")
+    process = up("--task", "juggle the cubes")
     assert process.wait(40.0) == 4
     assert "[up] refused: instruction: 'juggle the cubes' is not valid; unknown words" in process.output
 
@@ -67,7 +67,7 @@ def test_words_that_the_policy_does_not_know_are_refused(up):
 def test_an_estop_ends_the_task(up, graph):
     graph.start()
     graph.listen(qos.COMMITMENT)
-    process = up("--task", SAY, "--headless")
+    process = up("--task", SAY)
     moving = graph.heard[qos.COMMITMENT.name]
     graph.until(lambda: bool(moving) and moving[-1].chunk_set_id > 0, 40.0)
     graph.talk(qos.ESTOP)(Bool(data=True))
@@ -131,7 +131,7 @@ def test_a_wrong_configuration_is_one_line(up, arguments, words):
 
 def test_the_installed_bundle_works_on_its_task(up):
     """The default bundle is loaded, proposes chunks that pass the gate, and the attempt has an outcome."""
-    process = up("--task", "put the red cube in the bin", "--headless", "--timeout", "25", with_bundle=False)
+    process = up("--task", "put the red cube in the bin", "--timeout", "25", with_bundle=False)
     assert process.wait(80.0) in (0, 1, 2), process.output
     accepted = [int(line.split("chunks ")[1].split()[0]) for line in process.output.splitlines() if "accepted" in line]
     assert max(accepted) >= 5, process.output

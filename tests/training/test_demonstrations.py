@@ -216,7 +216,7 @@ def train(*arguments: str) -> int:
 @pytest.mark.parametrize("tasks", [*HELD_OUT_TASKS, f"button,{HELD_OUT_TASKS[0]}"])
 def test_held_out_tasks_are_refused_by_name(tmp_path, tasks):
     with pytest.raises(ConfigError, match=r"--tasks.*held out") as error:
-        train("demos", "--out", str(tmp_path / "demos"), "--tasks", tasks)
+        train("demos", "--out", str(tmp_path / "demos"), "--tasks", tasks, "--episodes", "1")
     assert tasks.split(",")[-1] in str(error.value)
     assert not (tmp_path / "demos").exists()
 
@@ -229,7 +229,7 @@ def test_seeds_beyond_the_training_range_are_refused(tmp_path, seed, episodes):
 
 def test_an_unknown_task_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="juggle"):
-        train("demos", "--out", str(tmp_path), "--tasks", "juggle")
+        train("demos", "--out", str(tmp_path), "--tasks", "juggle", "--episodes", "1")
 
 
 def test_a_run_that_exists_is_not_overwritten_without_resume(tmp_path):

@@ -102,7 +102,7 @@ def run_realtime(args: argparse.Namespace, jobs: list[tuple[str, int]]) -> tuple
     """All attempts and the cadence report."""
     outcomes: list[Outcome] = []
     overrides = {"policy": {"precision": args.precision}}
-    options = Options(args.bundle, jobs[0][0], jobs[0][1], args.k, overrides)
+    options = Options(args.bundle, jobs[0][0], jobs[0][1], args.k, overrides, page=False)
     with running_stack(args.robot, options) as stack, Progress() as bar:
         row = bar.add_task("episodes", total=len(jobs))
         for task, seed in jobs:

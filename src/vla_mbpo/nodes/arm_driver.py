@@ -11,8 +11,9 @@ from vla_mbpo.arm.config import RANGES, DriverConfig
 from vla_mbpo.arm.driver import ArmDriver
 from vla_mbpo.core.verdict import Reason
 from vla_mbpo.nodes import convert, qos
-from vla_mbpo.nodes.base import ManagedNode, run
+from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.nodes.process import run
 
 GRIPPER_REPEAT = 10  # ticks after which an unchanged opening is sent again
 _MOVING = (GateState.AUTONOMOUS, GateState.TELEOP)

@@ -12,8 +12,9 @@ from vla_mbpo.cameras.calibration import Calibration
 from vla_mbpo.cameras.sim import SimSource
 from vla_mbpo.cameras.source import Source
 from vla_mbpo.nodes import convert, qos
-from vla_mbpo.nodes.base import ManagedNode, run
+from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.nodes.process import run
 from vla_mbpo.paths import share_dir
 
 SILENCE = 0.5  # s without a frame before the node warns

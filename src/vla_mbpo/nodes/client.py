@@ -17,7 +17,7 @@ from vla_mbpo_msgs.srv import GateCommand, ResetScene
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.nodes import qos
-from vla_mbpo.nodes.base import start_ros
+from vla_mbpo.nodes.process import start_ros
 
 DISCOVERY_TIME = 0.7  # s within which nodes on this machine find each other
 

@@ -1,7 +1,7 @@
 """Between messages and the values of `core/`. Arrays go in and out of messages as buffers, not element by element."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,21 @@ def to_reason(reason: Reason) -> ours.Reason:
         limit=float(reason.limit),
         text=str(reason),
     )
+
+
+def to_decision(of: ours.ActionChunkSet, candidate: int, mode: int, reasons: Sequence[Reason], now: int, took: int):
+    """A decision on one candidate of a chunk set; no reasons means accepted. ``took`` in ns."""
+    decision = ours.GateDecision(
+        chunk_set_id=of.chunk_set_id,
+        candidate=candidate,
+        observation_stamp=of.observation_stamp,
+        mode=mode,
+        accepted=not reasons,
+        reasons=[to_reason(reason) for reason in reasons],
+        latency=to_duration(took),
+    )
+    decision.header.stamp = to_time(now)
+    return decision
 
 
 class JointStateReader:
@@ -154,6 +169,16 @@ def from_chunk(message: ours.ActionChunk) -> ActionChunk:
     )
 
 
+def to_chunk_set(chunks: Sequence[ActionChunk], now: int, frame: str) -> ours.ActionChunkSet:
+    """The chunks of one inference, published at ``now``; at least one."""
+    first = chunks[0]
+    message = ours.ActionChunkSet(chunk_set_id=first.chunk_set_id)
+    message.header.stamp, message.header.frame_id = to_time(now), frame
+    message.observation_stamp = to_time(first.observation_stamp)
+    message.chunks = [to_chunk(chunk, now, frame) for chunk in chunks]
+    return message
+
+
 def to_approved(rows: JointRows, now: int, frame: str, approved_by: str, reason: str) -> ours.ApprovedChunk:
     """Approved rows published at ``now``."""
     message = ours.ApprovedChunk(candidate=rows.candidate, epoch=rows.epoch, approved_by=approved_by, reason=reason)
@@ -199,11 +224,6 @@ def from_commitment(message: ours.Commitment) -> Commitment:
         rows_dropped_late=message.rows_dropped_late,
         rows_executed_late=message.rows_executed_late,
     )
-
-
-def to_reasons(reasons: Iterable[Reason]) -> list[ours.Reason]:
-    """Typed reasons."""
-    return [to_reason(reason) for reason in reasons]
 
 
 def to_image(image: NDArray[np.uint8], stamp: int, frame: str) -> Image:

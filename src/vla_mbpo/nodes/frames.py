@@ -1,10 +1,14 @@
-"""Pairs the images of two cameras by stamp."""
+"""From messages to observations: images paired by stamp, joint states of the same moment."""
 
 from collections import deque
 
-from sensor_msgs.msg import Image
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image, JointState
 
-from vla_mbpo.nodes.convert import to_ns
+from vla_mbpo.core.observation import FreshnessLimits, FrozenPixels, Observation, StaleInput
+from vla_mbpo.core.verdict import Reason
+from vla_mbpo.nodes.convert import JointStateReader, from_image, to_ns
 
 
 class FramePairs:
@@ -27,3 +31,51 @@ class FramePairs:
         while others and to_ns(others[0].header.stamp) <= to_ns(best.header.stamp):
             others.popleft()
         return (image, best) if view == "head" else (best, image)
+
+
+class ObservationBuilder:
+    """Collects images and joint states and makes observations of them. One thread.
+
+    Attributes:
+        pairs: image pairs so far.
+    """
+
+    def __init__(self, reader: JointStateReader, limits: FreshnessLimits) -> None:
+        self._reader, self._limits = reader, limits
+        self._frames = FramePairs(limits.max_skew)
+        self._frozen = {view: FrozenPixels(view, limits.max_frozen) for view in ("head", "wrist")}
+        self._joints: deque[JointState] = deque(maxlen=64)
+        self._last: tuple[tuple[int, NDArray[np.uint8]], tuple[int, NDArray[np.uint8]]] | None = None
+        self.pairs = 0
+
+    def add_joints(self, message: JointState) -> None:
+        """Take joint states; they are read when needed."""
+        self._joints.append(message)
+
+    def add_image(self, view: str, image: Image) -> int | None:
+        """Take an image. Returns the stamp of the pair that it completes [ns], or None.
+
+        Raises:
+            StaleInput: the pixels are frozen.
+        """
+        pair = self._frames.add(view, image)
+        if pair is None:
+            return None
+        head, wrist = ((to_ns(message.header.stamp), from_image(message)) for message in pair)
+        self.pairs += 1
+        self._last = (head, wrist)
+        self._frozen["head"].check(*head)
+        self._frozen["wrist"].check(*wrist)
+        return head[0]
+
+    def observation(self, now: int) -> Observation:
+        """The observation of the last pair. Raises StaleInput when an input is missing, too old or from the future."""
+        if self._last is None:
+            raise StaleInput(Reason("observation_missing", -1, "images", 0.0, 1.0))
+        head, wrist = self._last
+        nearest = min(self._joints, key=lambda m: abs(to_ns(m.header.stamp) - head[0]), default=None)
+        state = None if nearest is None else self._reader.read(nearest)
+        if state is None:
+            raise StaleInput(Reason("observation_missing", -1, "joint_states", 0.0, 1.0))
+        measured = (state.stamp, state.positions, state.velocities, state.gripper)
+        return Observation.fresh(now, head, wrist, measured, self._limits)

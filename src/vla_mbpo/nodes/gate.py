@@ -8,7 +8,7 @@ from pathlib import Path
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
-from vla_mbpo_msgs.msg import ActionChunkSet, Commitment, GateDecision, GateState
+from vla_mbpo_msgs.msg import ActionChunkSet, Commitment, GateState
 from vla_mbpo_msgs.srv import GateCommand
 
 from vla_mbpo.core.chunk import JointRows
@@ -18,8 +18,9 @@ from vla_mbpo.gate.config import RANGES, GateConfig
 from vla_mbpo.gate.gate import Gate
 from vla_mbpo.gate.machine import Mode, StateMachine
 from vla_mbpo.nodes import convert, qos
-from vla_mbpo.nodes.base import ManagedNode, run
+from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.nodes.process import run
 
 VETTING = ("imagination", "failure_detector")
 _DEFAULTS = GateConfig()
@@ -184,17 +185,8 @@ class GateNode(ManagedNode):
 
     def _decide(self, of: ActionChunkSet, candidate: int, reasons: Sequence[Reason], begin: int) -> None:
         """Publish one decision; no reasons means accepted."""
-        decision = GateDecision(
-            chunk_set_id=of.chunk_set_id,
-            candidate=candidate,
-            observation_stamp=of.observation_stamp,
-            mode=int(self._machine.mode),
-            accepted=not reasons,
-            reasons=convert.to_reasons(reasons),
-            latency=convert.to_duration(time.monotonic_ns() - begin),
-        )
-        decision.header.stamp = convert.to_time(self.now())
-        self._decision.publish(decision)
+        took, mode = time.monotonic_ns() - begin, int(self._machine.mode)
+        self._decision.publish(convert.to_decision(of, candidate, mode, reasons, self.now(), took))
         if reasons:
             self._rejected += 1
             self.get_logger().info(f"candidate {candidate} rejected: {reasons[0]}", throttle_duration_sec=1.0)

@@ -14,8 +14,9 @@ from std_msgs.msg import Bool
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.nodes import qos
-from vla_mbpo.nodes.base import ROBOT, run
+from vla_mbpo.nodes.base import ROBOT
 from vla_mbpo.nodes.parameters import Param, Parameters
+from vla_mbpo.nodes.process import run
 
 _UP = (  # transition, state after it, transition back
     ("configure", Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE, Transition.TRANSITION_CLEANUP),

@@ -15,8 +15,9 @@ from vla_mbpo.gate.machine import Mode
 from vla_mbpo.monitor.picture import SIDE, compose
 from vla_mbpo.monitor.server import PageServer
 from vla_mbpo.nodes import convert, qos
-from vla_mbpo.nodes.base import ManagedNode, run
+from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.nodes.process import run
 
 
 class MonitorNode(ManagedNode):

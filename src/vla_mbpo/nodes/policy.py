@@ -1,26 +1,26 @@
 """Node `policy`: looks at the scene every few rows and proposes K action chunks."""
 
-import queue
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from vla_mbpo_msgs.msg import ActionChunkSet, Commitment, GateState
 
 from vla_mbpo.core.chunk import ActionChunk, ActionType
-from vla_mbpo.core.observation import FreshnessLimits, FrozenPixels, Observation, StaleInput
+from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
 from vla_mbpo.nodes import convert, qos
-from vla_mbpo.nodes.base import ManagedNode, run
-from vla_mbpo.nodes.frames import FramePairs
+from vla_mbpo.nodes.base import ManagedNode
+from vla_mbpo.nodes.frames import ObservationBuilder
 from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.nodes.prefix import committed_prefix
+from vla_mbpo.nodes.process import run
+from vla_mbpo.nodes.worker import Worker
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.runtime import Candidates, PolicySession
 
@@ -62,42 +62,39 @@ class PolicyNode(ManagedNode):
         self._rng = np.random.default_rng(self.parameters["seed"])
         age, skew, frozen = (round(self.parameters[key] * 1e9) for key in ("max_age", "max_skew", "max_frozen"))
         self._limits = FreshnessLimits(max_age=age, max_skew=skew, max_frozen=frozen)
-        self._reader = convert.JointStateReader(self._spec)
         self._sets = self._missed = 0
         self._latency: deque[float] = deque(maxlen=100)
         self._refused = ""
 
     def activate(self) -> None:
         """Listen and start the worker."""
-        self._pairs = FramePairs(self._limits.max_skew)
-        self._frozen = {view: FrozenPixels(view, self._limits.max_frozen) for view in ("head", "wrist")}
-        self._joints: deque[JointState] = deque(maxlen=64)
+        self._inputs = ObservationBuilder(convert.JointStateReader(self._spec), self._limits)
         self._commitments: deque[Commitment] = deque(maxlen=64)
         self._instruction, self._mode, self._epoch = "", GateState.HOLD, 0
         self._round, self._started, self._last = 0, False, 0
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._idle = threading.Event()
-        self._idle.set()
-        self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
-        self._worker.start()
+        self._worker: Worker[Job] = Worker(self._infer, self._on_error)
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
         self.subscribe(qos.GATE_STATE, self._on_gate)
         self.subscribe(qos.COMMITMENT, lambda message: self._commitments.append(message))
-        self.subscribe(qos.JOINT_STATES, lambda message: self._joints.append(message))
+        self.subscribe(qos.JOINT_STATES, self._inputs.add_joints)
         self.subscribe(qos.HEAD_IMAGE, lambda image: self._on_image("head", image))
         self.subscribe(qos.WRIST_IMAGE, lambda image: self._on_image("wrist", image))
 
     def deactivate(self) -> None:
         """Stop the worker; a running inference is dropped."""
         self._round += 1
-        self._jobs.put(None)
-        self._worker.join(1.0)
+        self._worker.stop(1.0)
 
     def report(self) -> dict[str, object]:
         """Values for /diagnostics."""
         p95 = float(np.percentile(self._latency, 95)) if self._latency else 0.0
-        values = {"version": self._session.version, "chunk_sets": self._sets, "missed_cycles": self._missed}
-        return {**values, "inference_p95_ms": f"{p95:.1f}"}
+        return {
+            "version": self._session.version,
+            "frame_pairs": self._inputs.pairs,
+            "chunk_sets": self._sets,
+            "missed_cycles": self._missed,
+            "inference_p95_ms": f"{p95:.1f}",
+        }
 
     def warning(self) -> str:
         """What is wrong at the moment."""
@@ -126,108 +123,70 @@ class PolicyNode(ManagedNode):
         self._started, self._last = False, 0
 
     def _on_image(self, view: str, image: Image) -> None:
-        pair = self._pairs.add(view, image)
-        if pair is None:
-            return
-        stamp = convert.to_ns(pair[0].header.stamp)
-        wanted = self._instruction and self._mode == GateState.AUTONOMOUS
-        due = self._last + self.parameters["replan_rows"] * self._spec.row_period - self._spec.row_period // 2
         try:
-            head, wrist = ((convert.to_ns(image.header.stamp), convert.from_image(image)) for image in pair)
-            self._frozen["head"].check(*head)
-            self._frozen["wrist"].check(*wrist)
-            if not wanted or stamp < due:
+            stamp = self._inputs.add_image(view, image)
+            wanted = self._instruction and self._mode == GateState.AUTONOMOUS
+            if stamp is None or not wanted or stamp < self._due():
                 return
-            if not self._idle.is_set():
+            if not self._worker.idle:
                 self._missed += 1
                 return
-            state = self._state_at(stamp)
-            observation = Observation.fresh(self.now(), head, wrist, state, self._limits)
-        except StaleInput as error:
+            observation = self._inputs.observation(self.now())
+        except (StaleInput, ValueError) as error:
             self._refused = str(error)
             self.get_logger().warning(f"input refused: {error}", throttle_duration_sec=1.0)
             return
         self._refused = ""
-        self._submit(observation)
-
-    def _state_at(self, stamp: int) -> tuple[int, Any, Any, float]:
-        """The measured state nearest to ``stamp``."""
-        if not self._joints:
-            return 0, np.zeros(0), np.zeros(0), 0.0
-        nearest = min(self._joints, key=lambda m: abs(convert.to_ns(m.header.stamp) - stamp))
-        state = self._reader.read(nearest)
-        if state is None:
-            return 0, np.zeros(0), np.zeros(0), 0.0
-        return state.stamp, state.positions, state.velocities, state.gripper
-
-    def _submit(self, observation: Observation) -> None:
         prefix = self._prefix(observation.stamp)
         self._started, self._last = True, observation.stamp
-        self._idle.clear()
-        self._jobs.put(Job(observation, self._instruction, *prefix, self._round))
+        self._worker.submit(Job(observation, self._instruction, *prefix, self._round))
+
+    def _due(self) -> int:
+        """Stamp from which on an observation is to be looked at [ns]; half a row early, as stamps jitter."""
+        period = self._spec.row_period
+        return self._last + self.parameters["replan_rows"] * period - period // 2
 
     def _prefix(self, stamp: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Rows that are already committed; none after a restart, and none when the arm is holding now.
-
-        They come from the commitment in force at ``stamp``: later ones lack what has been executed since.
-        """
-        if not self._started or not self._commitments or self._commitments[-1].chunk_set_id == 0:
+        """Rows that are already committed; none after a restart."""
+        if not self._started:
             return np.zeros((0, len(self._spec.joints))), np.zeros(0)
-        then = [c for c in self._commitments if convert.to_ns(c.header.stamp) <= stamp]
-        commitment = convert.from_commitment(then[-1] if then else self._commitments[-1])
-        positions, gripper = commitment.prefix(stamp, self.parameters["commit_rows"])
-        known = len(gripper) if np.isfinite(gripper).all() else int(np.argmin(np.isfinite(gripper)))
-        return positions[:known], gripper[:known]
+        return committed_prefix(self._commitments, stamp, self.parameters["commit_rows"], len(self._spec.joints))
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            begin = time.monotonic()
-            try:
-                found = self._session.infer(
-                    job.observation, job.instruction, job.prefix, job.prefix_gripper, self.parameters["k"], self._rng
-                )
-                seconds = time.monotonic() - begin
-                if job.round == self._round:
-                    self._out.publish(self._message(job, found, seconds))
-                    self._sets += 1
-                    self._latency.append(1e3 * seconds)
-            except Exception as error:
-                self._refused = f"inference failed: {type(error).__name__}: {error}"
-                self.get_logger().error(self._refused, throttle_duration_sec=1.0)
-            finally:
-                self._idle.set()
+    def _infer(self, job: Job) -> None:
+        begin, k = time.monotonic(), self.parameters["k"]
+        found = self._session.infer(job.observation, job.instruction, job.prefix, job.prefix_gripper, k, self._rng)
+        seconds = time.monotonic() - begin
+        if job.round == self._round:
+            self._out.publish(self._message(job, found, seconds))
+            self._sets += 1
+            self._latency.append(1e3 * seconds)
+
+    def _on_error(self, error: Exception) -> None:
+        self._refused = f"inference failed: {type(error).__name__}: {error}"
+        self.get_logger().error(self._refused, throttle_duration_sec=1.0)
 
     def _message(self, job: Job, found: Candidates, seconds: float) -> ActionChunkSet:
-        stamp, now, spec = job.observation.stamp, self.now(), self._spec
-        message = ActionChunkSet(
-            chunk_set_id=stamp,
-            observation_stamp=convert.to_time(stamp),
-            policy_version=self._session.version,
-            instruction=job.instruction,
-            inference_time=convert.to_duration(round(seconds * 1e9)),
-        )
-        message.header.stamp, message.header.frame_id = convert.to_time(now), spec.base_frame
-        message.features = convert.to_floats(found.features)
-        message.chunks = [
-            convert.to_chunk(
-                ActionChunk(
-                    chunk_set_id=stamp,
-                    candidate=i,
-                    observation_stamp=stamp,
-                    expiry=stamp + len(positions) * spec.row_period,
-                    action_type=ActionType.JOINT_POSITION,
-                    joint_names=spec.joints,
-                    reference=job.observation.joints,
-                    row_period=spec.row_period,
-                    positions=positions,
-                    gripper=gripper,
-                    committed_rows=len(job.prefix),
-                ),
-                now,
-                spec.base_frame,
+        stamp, spec = job.observation.stamp, self._spec
+        chunks = [
+            ActionChunk(
+                chunk_set_id=stamp,
+                candidate=i,
+                observation_stamp=stamp,
+                expiry=stamp + len(positions) * spec.row_period,
+                action_type=ActionType.JOINT_POSITION,
+                joint_names=spec.joints,
+                reference=job.observation.joints,
+                row_period=spec.row_period,
+                positions=positions,
+                gripper=gripper,
+                committed_rows=len(job.prefix),
             )
             for i, (positions, gripper) in enumerate(zip(found.positions, found.gripper, strict=True))
         ]
+        message = convert.to_chunk_set(chunks, self.now(), spec.base_frame)
+        message.policy_version, message.instruction = self._session.version, job.instruction
+        message.features = convert.to_floats(found.features)
+        message.inference_time = convert.to_duration(round(seconds * 1e9))
         return message
 
 

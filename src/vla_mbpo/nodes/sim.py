@@ -14,8 +14,9 @@ from vla_mbpo_msgs.srv import ResetScene
 
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.nodes import convert, qos
-from vla_mbpo.nodes.base import ManagedNode, run
+from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.nodes.process import run
 from vla_mbpo.sim.robot import SimRobot
 from vla_mbpo.sim.scene import Scene
 

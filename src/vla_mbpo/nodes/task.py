@@ -12,8 +12,9 @@ from vla_mbpo_msgs.action import ExecuteTask
 from vla_mbpo_msgs.msg import GateDecision, GateState, TaskStatus
 
 from vla_mbpo.nodes import convert, qos
-from vla_mbpo.nodes.base import ManagedNode, run
+from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.nodes.process import run
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.vocabulary import Vocabulary

@@ -16,7 +16,9 @@ from torch.nn import functional as F  # noqa: N812
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Sizes of the network. ``action`` counts joints plus gripper; ``proprio`` joints, velocities and opening."""
+    """Sizes of the network. ``action`` counts joints plus gripper; ``proprio`` joints, velocities and opening;
+    ``things`` the objects on the table whose positions the views are trained to tell.
+    """
 
     words: int
     text_length: int
@@ -30,6 +32,7 @@ class PolicyConfig:
     channels: tuple[int, int, int] = (32, 48, 64)
     keypoints: int = 32
     auxiliary: int = 12
+    things: int = 8
 
     def to_dict(self) -> dict:
         """As plain JSON values."""
@@ -54,8 +57,8 @@ class Film(nn.Module):
 class Eye(nn.Module):
     """One camera view -> two tokens of spatial-softmax keypoints with their values.
 
-    Heat maps are standardised over the image before the softmax and start with a temperature that makes them peaked: raw
-    ones start flat, every keypoint then sits in the middle of the image and its gradient vanishes (seen in training).
+    Heat maps are standardised over the image before the softmax and start with a temperature that makes them peaked:
+    raw ones start flat, every keypoint then sits in the middle and its gradient vanishes (seen in training).
     """
 
     grid: Tensor
@@ -141,9 +144,33 @@ class FlowPolicy(nn.Module):
         self.time = nn.Sequential(nn.Linear(64, w), nn.GELU(), nn.Linear(w, w))
         self.leave = nn.Linear(w, config.action)
         self.locate = nn.Sequential(nn.Linear(w, w), nn.GELU(), nn.Linear(w, config.auxiliary))
+        self.surveyors = nn.ModuleList(
+            [nn.Sequential(nn.Linear(2 * w, w), nn.GELU(), nn.Linear(w, 2 * config.things)) for _ in self.eyes]
+        )
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1000.0), 32)))
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
+
+    def read(self, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Word ids (B, L) -> text tokens (B, L, width), their mean (B, width), additive mask of the padding (B, L)."""
+        pad = (words == 0).to(self.places.dtype) * -1e4
+        text, _ = self.reader(self.words(words) + self.places, pad[:, None, None, :], None)
+        present = (words != 0).to(text.dtype)[..., None]
+        return text, (text * present).sum(1) / present.sum(1), pad
+
+    def look(self, head: Tensor, wrist: Tensor, gist: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, s, s) in 0..255 -> tokens of each view (B, 2, width)."""
+        views = (("head", head), ("wrist", wrist))
+        tokens = [self.eyes[name](image.to(self.places.dtype) / 127.5 - 1.0, gist) for name, image in views]
+        return tokens[0], tokens[1]
+
+    def survey(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """Where all things on the table are, from each view alone (B, 2, 2 * things): a training signal only.
+
+        Without it the network reads the object's position off the arm, which is on its way there, and never learns to
+        see it (seen in training: no better than chance on first frames).
+        """
+        return torch.stack([self.surveyors[i](view.flatten(1)) for i, view in enumerate(views)], 1)
 
     def encode(self, head: Tensor, wrist: Tensor, words: Tensor, proprio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Prefix of an observation.
@@ -156,16 +183,16 @@ class FlowPolicy(nn.Module):
         Returns:
             keys and values (B, layers, 2, heads, T, d), attention mask (B, T) additive, features (B, width).
         """
-        pad = (words == 0).to(proprio.dtype) * -1e4
-        text, _ = self.reader(self.words(words) + self.places, pad[:, None, None, :], None)
-        present = (words != 0).to(text.dtype)[..., None]
-        gist = (text * present).sum(1) / present.sum(1)
+        text, gist, pad = self.read(words)
+        return self.prefix(text, pad, self.look(head, wrist, gist), proprio)
+
+    def prefix(
+        self, text: Tensor, pad: Tensor, views: tuple[Tensor, Tensor], proprio: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The rest of ``encode`` after ``read`` and ``look``."""
         kinds = self.kinds
-        views = [
-            self.eyes[name](image.to(proprio.dtype) / 127.5 - 1.0, gist) + kinds[i]
-            for i, (name, image) in enumerate((("head", head), ("wrist", wrist)))
-        ]
-        x = torch.cat([text + kinds[2], *views, (self.body(proprio) + kinds[3])[:, None]], dim=1)
+        seen = [views[0] + kinds[0], views[1] + kinds[1]]
+        x = torch.cat([text + kinds[2], *seen, (self.body(proprio) + kinds[3])[:, None]], dim=1)
         mask = torch.cat([pad, torch.zeros_like(proprio[:, :5])], dim=1)
         caches = []
         for block in self.blocks:

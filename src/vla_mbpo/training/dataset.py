@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.policy.vocabulary import Vocabulary
-from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.sim.layout import sample_layout
+from vla_mbpo.sim.tasks import COLOURS, TASKS
+
+NEAR = 0.18  # m from the tool: what the wrist camera can be expected to see
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Demonstrations:
     def __init__(self, files: list[Path], vocabulary: Vocabulary, horizon: int) -> None:
         require(bool(files), "demonstrations", "none found", "run `vla-mbpo train demos` first")
         keys = ("head", "wrist", "joints", "velocities", "gripper", "points")
-        parts: dict[str, list] = {key: [] for key in (*keys, "words", "chunk", "valid", "episode")}
+        parts: dict[str, list] = {key: [] for key in (*keys, "words", "chunk", "valid", "episode", "things")}
         self.tasks: dict[str, int] = {}
         for number, file in enumerate(files):
             with np.load(file) as episode:
@@ -45,6 +48,7 @@ class Demonstrations:
                 for key in keys:
                     parts[key].append(episode[key])
                 chunk, valid = _label(episode, horizon)
+                parts["things"].append(_things(task, int(episode["seed"]), episode["points"]))
             parts["chunk"].append(chunk)
             parts["valid"].append(valid)
             parts["words"].append(np.tile(vocabulary.encode(TASKS[task].instruction), (len(chunk), 1)))
@@ -76,6 +80,31 @@ class Demonstrations:
         """Auxiliary targets (N, 12) [units of 5 cm]: object, goal, object - tool, goal - tool."""
         p = self.arrays["points"].reshape(-1, 3, 3)
         return (20 * np.stack([p[:, 0], p[:, 1], p[:, 0] - p[:, 2], p[:, 1] - p[:, 2]], 1)).reshape(-1, 12)
+
+    def survey(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What each view alone is to tell: targets (N, 2, 2 T) and weights of the same shape.
+
+        For the head camera the things' positions, standardised; for the wrist camera those near the tool, relative to
+        it, in units of 5 cm.
+        """
+        things = self.arrays["things"]
+        head = (things - things.mean(0)) / np.maximum(things.std(0), 0.01)
+        offset = things.reshape(len(things), -1, 2) - self.arrays["points"][:, None, 6:8]
+        near = np.repeat(np.hypot(offset[..., 0], offset[..., 1]) < NEAR, 2, axis=1)
+        target = np.stack([head, 20 * offset.reshape(len(things), -1)], 1)
+        return target.astype(np.float32), np.stack([np.ones_like(near), near], 1).astype(np.float32)
+
+
+def _things(task: str, seed: int, points: NDArray) -> NDArray[np.float32]:
+    """Positions (M, 16) [m] of cubes, bin, plate, mark, button and drawer: as placed, the task's cube as it is now."""
+    layout = sample_layout(TASKS[task], seed)
+    fixed = [layout.cubes[colour][:2] for colour in COLOURS]
+    fixed += [layout.bin, layout.plate, layout.mark, layout.button, layout.drawer]
+    things = np.tile(np.array(fixed).reshape(-1), (len(points), 1))
+    if TASKS[task].cube:
+        column = 2 * COLOURS.index(TASKS[task].cube)
+        things[:, column : column + 2] = points[:, :2]
+    return things.astype(np.float32)
 
 
 def _label(episode, horizon: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 
 from vla_mbpo.policy.network import FlowPolicy, PolicyConfig
 from vla_mbpo.policy.vocabulary import Vocabulary
@@ -26,11 +27,12 @@ class SftConfig:
     batch: int = 64
     draws: int = 2
     learning_rate: float = 6e-4
+    eye_rate: float = 3.0  # learning rate of the eyes and surveyors, as a multiple
     weight_decay: float = 0.01
     warmup: int = 300
     ema: float = 0.998
     max_prefix: int = 7  # rows of clean prefix, in half of the samples
-    auxiliary: float = 0.5
+    auxiliary: float = 0.5  # weight of locating object and goal, and of surveying all things
     shift: int = 0
     brightness: float = 0.25
     proprio_noise: float = 0.03
@@ -52,14 +54,12 @@ class Trainer:
         size = self.demos.arrays["head"].shape[1]
         self.net = FlowPolicy(PolicyConfig(len(self.vocabulary.words), self.vocabulary.length, image_size=size))
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        decay = [p for p in self.net.parameters() if p.ndim > 1]
-        rest = [p for p in self.net.parameters() if p.ndim <= 1]
-        groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
+        self.optimiser = torch.optim.AdamW(_groups(self.net, config), lr=config.learning_rate, betas=(0.9, 0.95))
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._targets = torch.from_numpy(self.demos.targets())
+        self._survey = tuple(torch.from_numpy(array) for array in self.demos.survey())
         self._proprio = torch.from_numpy((self.demos.proprio - self.norm.proprio_mean) / self.norm.proprio_std)
 
     @property
@@ -98,7 +98,7 @@ class Trainer:
         rate = config.learning_rate * min(1.0, (self.step + 1) / config.warmup)
         rate *= 0.5 * (1 + np.cos(np.pi * self.step / self.steps)) * 0.98 + 0.02
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["multiple"]
         flow, auxiliary = self._loss(index, augment)
         self.optimiser.zero_grad(set_to_none=True)
         (flow + config.auxiliary * auxiliary).backward()
@@ -115,17 +115,22 @@ class Trainer:
         head, wrist = (augment.images(torch.from_numpy(arrays[key][index])) for key in ("head", "wrist"))
         chunk = torch.from_numpy((arrays["chunk"][index] - self.norm.action_mean) / self.norm.action_std)
         valid = torch.from_numpy(arrays["valid"][index]).float()
+        words = torch.from_numpy(arrays["words"][index])
         with torch.autocast("cpu", torch.bfloat16):
-            cache, mask, features = self.net.encode(
+            text, gist, pad = self.net.read(words)
+            views = self.net.look(
                 head.contiguous(memory_format=torch.channels_last),
                 wrist.contiguous(memory_format=torch.channels_last),
-                torch.from_numpy(arrays["words"][index]),
-                augment.proprio(self._proprio[index]),
+                gist,
             )
+            surveyed = self.net.survey(views)
+            cache, mask, features = self.net.prefix(text, pad, views, augment.proprio(self._proprio[index]))
             located = self.net.locate(features)
             flow = self._flow(cache, mask, chunk, valid)
-        auxiliary = torch.nn.functional.smooth_l1_loss(located.float(), self._targets[index])
-        return flow, auxiliary
+        auxiliary = functional.smooth_l1_loss(located.float(), self._targets[index])
+        target, weight = (array[index] for array in self._survey)
+        error = functional.smooth_l1_loss(surveyed.float(), target, reduction="none") * weight
+        return flow, auxiliary + error.sum() / weight.sum()
 
     def _flow(self, cache, mask, chunk, valid) -> torch.Tensor:
         """Flow-matching loss with per-row time; committed rows are clean and carry no loss (several draws a prefix)."""
@@ -177,6 +182,21 @@ class Trainer:
                 saved.setdefault(int(i), {})[name] = value
         full = self.optimiser.state_dict()
         self.optimiser.load_state_dict({"state": saved, "param_groups": full["param_groups"]})
+
+
+def _groups(net: FlowPolicy, config: SftConfig) -> list[dict]:
+    """Parameter groups: eyes and the rest, each with and without weight decay."""
+    groups = []
+    for eyes in (False, True):
+        for decay in (False, True):
+            chosen = [
+                parameter
+                for name, parameter in net.named_parameters()
+                if name.startswith(("eyes", "surveyors")) == eyes and (parameter.ndim > 1) == decay
+            ]
+            multiple = config.eye_rate if eyes else 1.0
+            groups.append({"params": chosen, "weight_decay": config.weight_decay * decay, "multiple": multiple})
+    return groups
 
 
 def _files(config: SftConfig) -> list[Path]:
