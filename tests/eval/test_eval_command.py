@@ -138,11 +138,6 @@ def run_until_the_disk_is_full(file, *options: str) -> None:
     assert partial_of(file).exists()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=json.JSONDecodeError,
-    reason="the next line is written behind the torn one, and then no run resumes",
-)
 def test_a_torn_line_costs_one_episode_and_no_later_run(tmp_path, result):
     file = interrupted(tmp_path, result, line(2_000_000))
     with partial_of(file).open("a") as partial:
@@ -152,9 +147,6 @@ def test_a_torn_line_costs_one_episode_and_no_later_run(tmp_path, result):
     assert json.loads(file.read_text())["tasks"]["button"]["n"] == 2
 
 
-@pytest.mark.xfail(
-    strict=True, raises=TypeError, reason="the identity is written a second time and then read as an outcome"
-)
 def test_a_run_interrupted_before_its_first_episode_can_be_interrupted_again(tmp_path, result):
     file = interrupted(tmp_path, result)
     run_until_the_disk_is_full(file, "--tasks", "button", "--episodes", "1")
@@ -162,9 +154,6 @@ def test_a_run_interrupted_before_its_first_episode_can_be_interrupted_again(tmp
     assert json.loads(file.read_text())["tasks"]["button"]["n"] == 1
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="both are counted, which narrows the interval for nothing"
-)
 def test_a_task_named_twice_is_refused_or_evaluated_once(tmp_path):
     file = tmp_path / "result.json"
     if expert(file, "--tasks", "button,button", "--episodes", "1") != EXIT_USAGE:
@@ -172,9 +161,6 @@ def test_a_task_named_twice_is_refused_or_evaluated_once(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True, raises=subprocess.TimeoutExpired, reason="the pool restarts its failing workers forever"
-)
 @pytest.mark.parametrize(
     "options",
     [("--bundle", "expert", "--robot", "r2d2"), ("--bundle", "BUNDLE", "--precision", "fp32")],

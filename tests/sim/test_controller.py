@@ -164,7 +164,6 @@ def test_a_rejected_trajectory_leaves_the_active_one_alone(bad):
     assert c.sample(1_050 * MS)[0].tolist() == pytest.approx([0.5, 1.0])
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="accepted, then dropped: all points are 'past' at once")
 def test_a_single_point_at_time_zero_is_reached_or_rejected():
     c = controller()
     assert c.accept(trajectory([0], [(1, 1)]), 10 * MS) or c.sample(11 * MS)[0].tolist() == [1, 1]

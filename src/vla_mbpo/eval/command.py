@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and write the result file."""
-    tasks = list(TASKS) if args.tasks == "all" else [find_task(name.strip()).name for name in args.tasks.split(",")]
+    chosen = TASKS if args.tasks == "all" else [find_task(name.strip()).name for name in args.tasks.split(",")]
+    tasks = list(dict.fromkeys(chosen))
     require(args.episodes > 0, "--episodes", args.episodes, "a number above 0")
     require(args.seed >= 0, "--seed", args.seed, "0 or more")
     require(1 <= args.k <= 64, "--k", args.k, "1 to 64")
     require(args.workers > 0, "--workers", args.workers, "a number above 0")
+    simulated = args.clock == "lockstep"
+    require(simulated or args.bundle != EXPERT, "--bundle", EXPERT, "with --clock realtime: a policy bundle")
+    require(simulated or args.gate == "on", "--gate", args.gate, "with --clock realtime: on")
     args.json.parent.mkdir(parents=True, exist_ok=True)
     head = _head(args)
     jobs = [(task, TEST_SEED_BASE + args.seed + i) for i in range(args.episodes) for task in tasks]
@@ -71,6 +76,7 @@ def _head(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "bundle": args.bundle,
         "bundle_sha256": "" if expert else Bundle.load(bundle_dir(args.bundle)).digest,
+        "robot": args.robot,
         "command": "vla-mbpo " + " ".join(sys.argv[1:]),
         "machine": machine(),
         "seed": args.seed,
@@ -85,13 +91,12 @@ def _partial(args: argparse.Namespace) -> Path:
 
 def _lockstep(args: argparse.Namespace, head: dict, jobs: list[tuple[str, int]]) -> list[Outcome]:
     partial = _partial(args)
-    identity = {key: head[key] for key in ("bundle", "bundle_sha256", "settings")}
+    identity = {key: head[key] for key in ("bundle", "bundle_sha256", "robot", "settings")}
+    _prepare(args.robot, args.bundle, args.precision, Settings())  # says here what no worker could do
     outcomes = _resume(partial, identity, jobs)
     done = {(o.task, o.seed) for o in outcomes}
     left = [job for job in jobs if job not in done]
     with partial.open("a") as file, Progress() as bar:
-        if not outcomes:
-            file.write(json.dumps(identity) + "\n")
         row = bar.add_task("episodes", total=len(jobs), completed=len(outcomes))
         for outcome in _work(args, left):
             outcomes.append(outcome)
@@ -103,13 +108,21 @@ def _lockstep(args: argparse.Namespace, head: dict, jobs: list[tuple[str, int]])
 
 
 def _resume(partial: Path, identity: dict, jobs: list[tuple[str, int]]) -> list[Outcome]:
-    if not partial.exists():
-        return []
-    lines = [json.loads(line) for line in partial.read_text().splitlines() if line.endswith("}")]
-    if not lines or lines[0] != identity:
+    """Outcomes of an interrupted run with the same settings. Leaves a file of whole lines to append to."""
+    lines = []
+    for line in partial.read_text().splitlines() if partial.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break  # torn by the interruption
+    if lines and lines[0] != identity:
         raise ConfigError(
             "--json", str(partial), "belongs to a run with other settings; remove it or choose another file"
         )
+    lines = lines or [identity]
+    whole = partial.with_suffix(".whole")
+    whole.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    whole.rename(partial)
     wanted = set(jobs)
     outcomes = [Outcome(**line) for line in lines[1:]]
     return [o for o in outcomes if (o.task, o.seed) in wanted]
@@ -118,9 +131,11 @@ def _resume(partial: Path, identity: dict, jobs: list[tuple[str, int]]) -> list[
 def _work(args: argparse.Namespace, jobs: list[tuple[str, int]]) -> Iterator[Outcome]:
     """Run the jobs in spawned processes (fork after a GL call hangs)."""
     settings = Settings(k=args.k, gate=args.gate == "on")
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(args.workers, _prepare, (args.robot, args.bundle, args.precision, settings)) as pool:
-        yield from pool.imap_unordered(_job, jobs)
+    spawn = multiprocessing.get_context("spawn")
+    common = (args.robot, args.bundle, args.precision, settings)
+    with ProcessPoolExecutor(args.workers, spawn, _prepare, common) as pool:
+        for future in as_completed([pool.submit(_job, job) for job in jobs]):
+            yield future.result()
 
 
 _WORKER: dict[str, Any] = {}

@@ -34,7 +34,9 @@ class PageServer:
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-            raise ConfigError("port", port, "the port is taken or not allowed: choose a free one from 1024 to 65535") from None
+            raise ConfigError(
+                "port", port, "the port is taken or not allowed: choose a free one from 1024 to 65535"
+            ) from None
         self._server.daemon_threads = True
         self.address = f"http://{host}:{self._server.server_address[1]}/"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="page", daemon=True)

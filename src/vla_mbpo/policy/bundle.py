@@ -22,7 +22,7 @@ class Bundle:
     Attributes:
         path: its folder.
         manifest: content of manifest.json.
-        digest: SHA-256 over the files' digests: the bundle's identity.
+        digest: SHA-256 of the manifest, which holds the files' digests: the bundle's identity.
     """
 
     path: Path
@@ -39,10 +39,10 @@ class Bundle:
         """Read the manifest and check every file against it. ConfigError names the file that does not match."""
         try:
             manifest = json.loads((path / "manifest.json").read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError("bundle", str(path), f"manifest.json cannot be read: {error}") from error
-        for key in ("name", "files", "vocabulary", "policy", "normalisation"):
-            if key not in manifest:
+        for key in ("name", "files", "vocabulary", "policy", "normalisation", "gripper", "row_period"):
+            if not isinstance(manifest, dict) or key not in manifest:
                 raise ConfigError(
                     f"{path}/manifest.json", f"without {key!r}", "expected the manifest of a policy bundle"
                 )
@@ -51,7 +51,7 @@ class Bundle:
             found = sha256(file) if file.is_file() else "missing"
             if found != digest:
                 raise ConfigError(f"bundle {path.name}: {name}", f"sha256 {found}", f"the manifest says {digest}")
-        return cls(path, manifest, _digest(manifest["files"]))
+        return cls(path, manifest, _digest(manifest))
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
@@ -63,5 +63,6 @@ def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
     return Bundle.load(path)
 
 
-def _digest(files: dict[str, str]) -> str:
-    return hashlib.sha256("".join(f"{k}={v}\n" for k, v in sorted(files.items())).encode()).hexdigest()
+def _digest(manifest: dict[str, Any]) -> str:
+    """Of the canonical JSON, so that white space does not count and a changed constant does."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -83,6 +83,7 @@ def export_bundle(net: FlowPolicy, state: dict, spec: RobotSpec, out: Path, name
         (out / f"{graph}.onnx").unlink()
     half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     save_file(half, out / "policy.safetensors")
+    (out / "policy.safetensors").chmod(0o644)  # the library makes it readable for its owner only
     return write_manifest(out, _manifest(net, state, spec, name, parity))
 
 

@@ -16,8 +16,10 @@ from torch.nn import functional as F  # noqa: N812
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Sizes of the network. ``action`` counts joints plus gripper; ``proprio`` joints, velocities and opening;
-    ``things`` the objects on the table whose positions the views are trained to tell.
+    """Sizes of the network.
+
+    ``action`` counts joints plus gripper; ``proprio`` joints, velocities and opening; ``things`` the objects on the
+    table whose positions the views are trained to tell.
     """
 
     words: int

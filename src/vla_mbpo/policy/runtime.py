@@ -53,6 +53,8 @@ class PolicySession:
         self._range = tuple(manifest["gripper"]["range"])
         self._reach = manifest["gripper"]["speed"] * manifest["row_period"]
         suffix = ".int8.onnx" if precision == "int8" else ".onnx"
+        for graph in (f"encoder{suffix}", f"step{suffix}"):
+            require(graph in manifest["files"], "precision", precision, f"bundle {bundle.path.name} has no {graph}")
         self._encoder = _session(bundle.path / f"encoder{suffix}", threads)
         self._step = _session(bundle.path / f"step{suffix}", threads)
 

@@ -56,6 +56,8 @@ class TrajectoryController:
             return "points: not finite"
         if np.any(np.diff(trajectory.times) <= 0) or trajectory.times[0] < 0:
             return f"time_from_start: {trajectory.times} does not strictly increase"
+        if trajectory.times[-1] == 0:
+            return "time_from_start: the last point is due at once, expected above 0"
         if trajectory.stamp and trajectory.stamp + trajectory.times[-1] <= now:
             return "stamp: the trajectory ends in the past"
         if len(trajectory.velocities) and np.abs(trajectory.velocities[-1]).max() > 1e-3:

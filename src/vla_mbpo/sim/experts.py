@@ -117,7 +117,7 @@ class Expert:
             back = mark - np.array([CUBE_HALF + 0.06, 0.0])
             return np.array([*back, HOVER if abs(tool[0] - back[0]) < 0.02 else tool[2]]), CLOSED
         along = (mark - cube[:2]) / max(1e-6, np.hypot(*(mark - cube[:2])))
-        side = float(np.cross(along, tool[:2] - cube[:2]))
+        side = float(along[0] * (tool[1] - cube[1]) - along[1] * (tool[0] - cube[0]))
         behind = float(along @ (cube[:2] - tool[:2]))
         low = 0.020
         settled = tool[2] < low + (0.015 if behind < CUBE_HALF + 0.022 else 0.004)

@@ -24,7 +24,7 @@ class Layout:
         distractors: list of (x, y) of small grey things.
         home_noise: offset of the arm's start pose [rad], (7,).
         colours: colour name -> rgb.
-        table, floor: rgb.
+        table: rgb.
         light: (direction x, y, brightness).
         camera_jitter: camera -> (offset [m] (3,), rotation vector [rad] (3,)).
     """
@@ -56,6 +56,7 @@ def sample_layout(task: Task, seed: int) -> Layout:
         "button": around(0.67, -0.13, 0.025),
         "drawer": around(0.72, 0.19, 0.02),
     }
+    button = fixtures["button"]
     mark = (rng.uniform(0.50, 0.56), rng.uniform(-0.10, 0.06))
     cubes = _place_cubes(task, mark, rng)
     taken = [mark, *[(x, y) for x, y, _ in cubes.values()]]
@@ -70,7 +71,7 @@ def sample_layout(task: Task, seed: int) -> Layout:
     return Layout(
         cubes=cubes,
         mark=mark,
-        distractors=tuple(distractors),
+        distractors=tuple(d for d in distractors if np.hypot(d[0] - button[0], d[1] - button[1]) > 0.06),
         home_noise=rng.uniform(-0.06, 0.06, 7),
         colours=colours,
         table=_rgb(np.array([0.62, 0.52, 0.42]) + rng.uniform(-0.08, 0.08, 3)),

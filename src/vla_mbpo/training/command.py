@@ -48,7 +48,11 @@ def run(args: argparse.Namespace) -> int:
 def _demos(args: argparse.Namespace) -> int:
     from vla_mbpo.training.demonstrations import Recipe, generate
 
-    names = TRAINING_TASKS if args.tasks == "all" else tuple(find_task(n.strip()).name for n in args.tasks.split(","))
+    names = (
+        TRAINING_TASKS
+        if args.tasks == "all"
+        else tuple(dict.fromkeys(find_task(n.strip()).name for n in args.tasks.split(",")))
+    )
     held = [name for name in names if name not in TRAINING_TASKS]
     require(not held, "--tasks", held, f"these are held out of all training; choose from {', '.join(TRAINING_TASKS)}")
     require(args.episodes > 0, "--episodes", args.episodes, "a number above 0")

@@ -69,6 +69,7 @@ class Demonstrations:
         std = np.ones_like(mean)
         for row in range(chunk.shape[1]):
             rows = chunk[valid[:, row], row]
+            require(len(rows) > 0, "demonstrations", f"none reaches row {row} of a chunk", "more or longer ones")
             mean[row], std[row] = rows.mean(0), rows.std(0)
         low, high = np.percentile(chunk[valid], [1, 99], axis=0).astype(np.float32)
         floor = np.array([0.004] * (chunk.shape[-1] - 1) + [0.01], np.float32)

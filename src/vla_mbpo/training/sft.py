@@ -147,7 +147,7 @@ class Trainer:
         velocity = self.net.velocity(cache, mask, noisy, moment).float()
         error = ((velocity - (chunk - noise)) ** 2).mean(-1)
         weight = valid * ~committed
-        return (error * weight).sum() / weight.sum()
+        return (error * weight).sum() / weight.sum().clamp(min=1.0)
 
     def _save(self) -> None:
         """Checkpoint; the JSON is renamed into place last, so a killed run leaves the previous one whole."""
@@ -156,7 +156,8 @@ class Trainer:
         for i, state in self.optimiser.state_dict()["state"].items():
             flat |= {f"optimiser.{i}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
         name = f"checkpoint_{self.step}.safetensors"
-        save_file({k: v.contiguous() for k, v in flat.items()}, self.out / name)
+        save_file({k: v.contiguous() for k, v in flat.items()}, self.out / "checkpoint.partial")
+        (self.out / "checkpoint.partial").rename(self.out / name)
         state = {
             "step": self.step, "file": name, "sft": asdict(self.config), "policy": self.net.config.to_dict(),
             "history": self.history, "words": self.vocabulary.words, "demonstrations": self.demos.tasks,
