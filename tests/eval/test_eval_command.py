@@ -18,7 +18,7 @@ TASK_FIELDS = {
     "n", "successes", "interval", "cost_events", "vetoes", "false_stops", "takeovers", "mean_seconds",
 }  # fmt: skip
 # What docs/benchmark.md documents beyond DESIGN.md.
-EXTRA, TASK_EXTRA = {"seams"}, {"veto_reasons"}
+EXTRA, TASK_EXTRA = {"seams", "robot"}, {"veto_reasons"}
 SECONDS = 123.0  # no real attempt takes as long
 
 
@@ -80,7 +80,7 @@ def line(seed: int, success: bool = True, task: str = "button") -> str:
 
 
 def identity_of(result: dict) -> str:
-    return json.dumps({key: result[key] for key in ("bundle", "bundle_sha256", "settings")})
+    return json.dumps({key: result[key] for key in ("bundle", "bundle_sha256", "robot", "settings")})
 
 
 def interrupted(tmp_path, result, *lines: str):
