@@ -77,8 +77,8 @@ class GateNode(ManagedNode):
     def report(self) -> dict[str, object]:
         """Values for /diagnostics."""
         machine = self._machine
-        counts = {"accepted": self._accepted, "rejected": self._rejected, "sets_rejected_in_a_row": self._rejected_sets}
-        return {"mode": machine.mode.name, "epoch": machine.epoch, "reason": machine.reason, **counts}
+        mode = {"mode": machine.mode.name, "epoch": machine.epoch, "reason": machine.reason}
+        return {**mode, "accepted": self._accepted, "rejected": self._rejected, "sets_in_a_row": self._rejected_sets}
 
     def warning(self) -> str:
         """What is wrong at the moment."""

@@ -12,6 +12,7 @@ from vla_mbpo_msgs.action import ExecuteTask
 from vla_mbpo_msgs.msg import GateDecision, GateState, TaskStatus
 
 from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.attempt import Attempt
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
@@ -36,8 +37,7 @@ class TaskNode(ManagedNode):
         bundle = self.parameters["bundle"]
         self._vocabulary = _vocabulary(bundle) if bundle else None
         self._instruction_out = self.publisher(qos.INSTRUCTION)
-        self._goal: ServerGoalHandle | None = None
-        self._outcome: Future | None = None
+        self._attempt: Attempt | None = None
         self._server: ActionServer | None = ActionServer(
             self, ExecuteTask, qos.EXECUTE_TASK, self._execute, cancel_callback=lambda _: CancelResponse.ACCEPT
         )
@@ -49,8 +49,6 @@ class TaskNode(ManagedNode):
         self._settled: Future = Future()
         self._since = time.monotonic()
         self._status: TaskStatus | None = None
-        self._accepted = self._rejected = 0
-        self._reason = ""
         self.subscribe(qos.GATE_STATE, self._on_gate)
         self.subscribe(qos.GATE_DECISION, self._on_decision)
         self.subscribe(qos.TASK_STATUS, self._on_status)
@@ -59,7 +57,8 @@ class TaskNode(ManagedNode):
 
     def deactivate(self) -> None:
         """End a running attempt."""
-        self._end(_RESULT.STOPPED, "the task node was deactivated")
+        if self._attempt is not None:
+            self._attempt.end(_RESULT.STOPPED, "the task node was deactivated")
         self._instruction_out.publish(String(data=""))
 
     def cleanup(self) -> None:
@@ -70,18 +69,15 @@ class TaskNode(ManagedNode):
 
     def report(self) -> dict[str, object]:
         """Values for /diagnostics."""
-        return {"instruction": self._goal.request.instruction if self._goal else ""}
+        return {"instruction": self._attempt.instruction if self._attempt else ""}
 
     def _on_gate(self, message: GateState) -> None:
         self._gate, self._gate_at = message, time.monotonic()
         self._settle()
 
     def _on_decision(self, message: GateDecision) -> None:
-        if message.accepted:
-            self._accepted, self._reason = self._accepted + 1, ""
-        else:
-            self._rejected += 1
-            self._reason = message.reasons[0].text if message.reasons else ""
+        if self._attempt is not None:
+            self._attempt.count(message)
 
     def _on_status(self, message: TaskStatus) -> None:
         self._status = message
@@ -94,17 +90,14 @@ class TaskNode(ManagedNode):
             self.get_logger().warning(f"goal refused: {refusal}")
             goal.abort()
             return _RESULT(outcome=_RESULT.REFUSED, message=refusal)
-        self._goal, self._outcome = goal, Future()
-        self._accepted = self._rejected = 0
-        self._reason = ""
-        self._limit = goal.request.timeout or self.parameters["timeout"]
-        self._begin, self._feedback_at = self.now(), 0
-        self._instruction_out.publish(String(data=goal.request.instruction))
-        self.get_logger().info(f"attempt begins: {goal.request.instruction}")
+        limit = goal.request.timeout or self.parameters["timeout"]
+        attempt = self._attempt = Attempt(goal, self.now(), limit)
+        self._instruction_out.publish(String(data=attempt.instruction))
+        self.get_logger().info(f"attempt begins: {attempt.instruction}")
         try:
-            outcome, message = await self._outcome  # type: ignore[misc]
+            outcome, message = await attempt.outcome  # type: ignore[misc]
         finally:
-            self._goal = self._outcome = None
+            self._attempt = None
         if self._server is None:  # shut down meanwhile: nobody to answer to
             return _RESULT()
         self._instruction_out.publish(String(data=""))
@@ -116,14 +109,14 @@ class TaskNode(ManagedNode):
             goal.abort()
         self.get_logger().info(f"attempt ended: {message}")
         events = list(self._status.cost_events) if self._status else []
-        return _RESULT(outcome=outcome, message=message, elapsed=self._elapsed(), cost_events=events)
+        return _RESULT(outcome=outcome, message=message, elapsed=attempt.elapsed(self.now()), cost_events=events)
 
     def _refusal(self, instruction: str) -> str:
         """Why a goal cannot begin, or an empty string."""
         if self.state != "active":
             return "the task node is not active"
-        if self._goal is not None:
-            return f"another attempt is running: {self._goal.request.instruction!r}"
+        if self._attempt is not None:
+            return f"another attempt is running: {self._attempt.instruction!r}"
         if self._vocabulary is not None:
             try:
                 self._vocabulary.encode(instruction)
@@ -151,46 +144,31 @@ class TaskNode(ManagedNode):
             return None
         return status if convert.to_ns(status.header.stamp) >= since else None
 
-    def _elapsed(self) -> float:
-        return (self.now() - self._begin) / 1e9
-
     def _step(self) -> None:
         if time.monotonic() - self._since > SETTLE_TIME:
             self._settle()
-        goal = self._goal
-        if goal is None:
+        attempt = self._attempt
+        if attempt is None:
             return
-        status = self._judgement(goal.request.instruction, self._begin)
-        if goal.is_cancel_requested:
-            self._end(_RESULT.STOPPED, "cancelled")
+        now, elapsed = self.now(), attempt.elapsed(self.now())
+        status = self._judgement(attempt.instruction, attempt.begin)
+        if attempt.goal.is_cancel_requested:
+            attempt.end(_RESULT.STOPPED, "cancelled")
         elif self._stopped():
-            self._end(_RESULT.STOPPED, self._stopped())
+            attempt.end(_RESULT.STOPPED, self._stopped())
         elif status is not None and status.success:
-            self._end(_RESULT.SUCCEEDED, f"succeeded after {self._elapsed():.1f} s")
+            attempt.end(_RESULT.SUCCEEDED, f"succeeded after {elapsed:.1f} s")
         elif status is not None and status.failed:
-            self._end(_RESULT.FAILED, f"failed after {self._elapsed():.1f} s: cannot succeed any more")
-        elif self._elapsed() >= self._limit:
-            self._end(_RESULT.TIMED_OUT, f"no success within {self._limit:.0f} s")
-        elif self.now() - self._feedback_at >= 200_000_000:
-            self._feedback_at = self.now()
-            goal.publish_feedback(
-                ExecuteTask.Feedback(
-                    progress=status.progress if status is not None else 0.0,
-                    elapsed=self._elapsed(),
-                    chunks_accepted=self._accepted,
-                    chunks_rejected=self._rejected,
-                    message=self._reason,
-                )
-            )
+            attempt.end(_RESULT.FAILED, f"failed after {elapsed:.1f} s: cannot succeed any more")
+        elif elapsed >= attempt.limit:
+            attempt.end(_RESULT.TIMED_OUT, f"no success within {attempt.limit:.0f} s")
+        else:
+            attempt.tell(now, status.progress if status is not None else 0.0)
 
     def _settle(self) -> None:
         """The state of the gate is known, or it should be."""
         if not self._settled.done():
             self._settled.set_result(None)
-
-    def _end(self, outcome: int, message: str) -> None:
-        if self._outcome is not None and not self._outcome.done():
-            self._outcome.set_result((outcome, message))
 
 
 def _vocabulary(bundle: str) -> Vocabulary:
