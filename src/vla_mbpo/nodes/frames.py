@@ -42,7 +42,7 @@ class ObservationBuilder:
 
     def __init__(self, reader: JointStateReader, limits: FreshnessLimits) -> None:
         self._reader, self._limits = reader, limits
-        self._frames = FramePairs(limits.max_skew)
+        self._frames = FramePairs(limits.max_skew // 2)
         self._frozen = {view: FrozenPixels(view, limits.max_frozen) for view in ("head", "wrist")}
         self._joints: deque[JointState] = deque(maxlen=64)
         self._last: tuple[tuple[int, NDArray[np.uint8]], tuple[int, NDArray[np.uint8]]] | None = None

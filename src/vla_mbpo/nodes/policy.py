@@ -49,7 +49,7 @@ class PolicyNode(ManagedNode):
         Param("commit_rows", 3, "rows after the observation that are taken as committed", 0, 15),
         Param("seed", 0, "seed of the candidates' noise", 0, 2**31),
         Param("max_age", 0.25, "oldest input, s", 0.05, 2.0),
-        Param("max_skew", 0.025, "largest difference between the stamps of one observation, s", 0.0, 0.2),
+        Param("max_skew", 0.06, "largest difference of stamps in one observation, images half of it, s", 0.0, 0.2),
         Param("max_frozen", 0.5, "longest time with identical pixels, s", 0.1, 5.0),
     )
 
