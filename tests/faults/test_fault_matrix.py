@@ -1,7 +1,8 @@
 """What is lost while the arm moves, and how soon it stands.
 
 Bounds are from the fault to a measured standstill: the time until the fault is noticed, 0.3 s for braking and
-measuring, and as much again for a busy machine.
+measuring, and as much again for a busy machine. While a machine gives simulator or arm driver no time at all, nobody can
+brake: such pauses show in the stamps of what the two publish, and are allowed on top (a CI run once paused for 0.2 s).
 """
 
 import os
@@ -24,6 +25,7 @@ TICKS = 0.06  # s; the driver publishes three ticks of motion, then the controll
 DEADLINE = qos.GATE_STATE_DEADLINE  # s; silence of the gate
 ROWS = 0.8  # s; a chunk, the longest that can be committed
 SLACK = 0.3  # s
+PAUSE = 0.06  # s between two messages of a 50 Hz topic from which on it is a pause
 
 
 # So that a busy machine moves the arm at all. None of them is what a fault is noticed by.
@@ -67,18 +69,30 @@ class Stack:
     def move(self):
         """Let the arm move: forth and back in turn."""
         self.engage()
-        self.turn += 1
-        self.instruct(String(data=("press the button", "open the drawer")[self.turn % 2]))
+        self.switch()
         self.until_moving()
+
+    def switch(self):
+        """Another instruction: the other direction."""
+        self.turn += 1
+        self.say()
+
+    def say(self):
+        """Give out the instruction. The task node has latched an empty one, and who joins late hears both."""
+        self.instruct(String(data=("press the button", "open the drawer")[self.turn % 2]))
 
     def until_moving(self, timeout=20.0):
         """Steady motion, not the end of another one."""
-        since = [time.monotonic()]
+        since, said = [time.monotonic()], [time.monotonic()]
 
         def steady():
+            now = time.monotonic()
+            if now - said[0] > 1.0:
+                said[0] = now
+                self.say()
             if self.speed() < MOVING:
-                since[0] = time.monotonic()
-            return time.monotonic() - since[0] > 0.5
+                since[0] = now
+            return now - since[0] > 0.5
 
         self.graph.until(steady, timeout)
 
@@ -93,9 +107,18 @@ class Stack:
             return time.monotonic() - rest[0] > 0.1
 
         self.graph.until(standing, limit + 2.0)
-        took = rest[0] - begin
+        took, limit = rest[0] - begin, limit + self.paused(time.time() - (time.monotonic() - begin))
         assert took <= limit, f"{took:.2f} s to rest, at most {limit:.2f} s"
         return took
+
+    def paused(self, begin):
+        """Seconds since ``begin`` [s since the epoch] in which simulator or arm driver did not run."""
+        sums = []
+        for topic in (qos.JOINT_STATES, qos.COMMITMENT):
+            stamps = np.array([convert.to_ns(m.header.stamp) / 1e9 for m in self.of(topic)])
+            gaps = np.diff(stamps[stamps > begin - PAUSE])
+            sums.append(float(gaps[gaps > PAUSE].sum()))
+        return max(sums)
 
     def signal(self, node, number):
         os.kill(self.pids[node], number)
@@ -139,7 +162,7 @@ def test_estop_service(stack, graph):
 def test_task_switch(stack, graph):
     """Another instruction: what was committed is dropped, and the new motion starts from rest."""
     before = stack.of(qos.JOINT_STATES)[-1].velocity[6]
-    stack.instruct(String(data="open the drawer" if stack.turn % 2 == 0 else "press the button"))
+    stack.switch()
     stack.time_to_rest(BRAKE + SLACK)
     stack.until_moving()
     assert stack.of(qos.JOINT_STATES)[-1].velocity[6] * before < 0
@@ -195,6 +218,7 @@ def test_freeze_and_continue_gate(stack, graph):
     stack.signal("gate", signal.SIGSTOP)
     stack.time_to_rest(DEADLINE + BRAKE + SLACK)
     stack.signal("gate", signal.SIGCONT)
+    graph.spin(0.5)  # it may find its own inputs stale and take autonomy away
     stack.engage()
     stack.until_moving()
 

@@ -18,11 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     demos.add_argument("--tasks", default="all", help=f"all training tasks, or some of {', '.join(TRAINING_TASKS)}")
     demos.add_argument("--episodes", type=int, default=250, help="per task")
     demos.add_argument("--seed", type=int, default=0, help="first scene seed, below 1,000,000")
+    demos.add_argument("--pilot", default="", help="policy bundle that drives in turns with the expert (DAgger)")
     demos.add_argument("--workers", type=int, default=2)
     demos.add_argument("--resume", action="store_true", help="accepted for symmetry: demos always resume")
     sft = stages.add_parser("sft", help="supervised finetuning of the policy")
-    sft.add_argument("--demos", type=Path, default=Path("data/demos"))
+    sft.add_argument("--demos", nargs="+", default=["data/demos"], help="one or more folders")
     sft.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
+    sft.add_argument("--init", default="", help="run folder whose averaged network is the start")
     sft.add_argument("--per-task", type=int, default=0, help="demonstrations per task, 0: all")
     sft.add_argument("--samples", type=int, default=360_000, help="observations to train on")
     sft.add_argument("--batch", type=int, default=64)
@@ -58,7 +60,7 @@ def _demos(args: argparse.Namespace) -> int:
     require(args.episodes > 0, "--episodes", args.episodes, "a number above 0")
     seeds = args.seed in TRAIN_SEEDS and args.seed + args.episodes - 1 in TRAIN_SEEDS
     require(seeds, "--seed", args.seed, "first and last scene seed from 0 to 999999")
-    made = generate(args.out, names, args.episodes, Recipe(seed=args.seed), args.workers)
+    made = generate(args.out, names, args.episodes, Recipe(pilot=args.pilot, seed=args.seed), args.workers)
     print(f"{made} of {args.episodes * len(names)} demonstrations in {args.out} (the rest failed under perturbation)")
     return 0
 
@@ -70,7 +72,7 @@ def _sft(args: argparse.Namespace) -> int:
     if not args.resume and (args.out / "state.json").exists():
         raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
     chosen = {f.name: getattr(args, f.name) for f in fields(SftConfig) if hasattr(args, f.name)}
-    trainer = Trainer(SftConfig(**{**chosen, "demos": str(args.demos)}), args.out)
+    trainer = Trainer(SftConfig(**{**chosen, "demos": tuple(args.demos)}), args.out)
     trainer.run(resume=args.resume)
     plot(trainer.history, args.out / "curves.png", f"{len(trainer.demos)} observations")
     return 0

@@ -17,11 +17,12 @@ from rich.progress import track
 
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import Trajectory
-from vla_mbpo.paths import robot_dir
+from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.experts import Expert
 from vla_mbpo.sim.robot import SimRobot
 from vla_mbpo.sim.scene import Scene
+from vla_mbpo.training.pilot import Pilot
 
 MAX_ROWS = 320
 AFTER_SUCCESS = 8  # rows kept after success, so that the policy learns to stay
@@ -39,6 +40,7 @@ class Recipe:
     burst_tool: float = 0.03  # m, standard deviation per axis of the tool's offset at the end of a burst
     burst_joint: float = 0.025  # rad, the same for the joints
     gripper_bursts: float = 0.2  # share of bursts that move the gripper instead
+    pilot: str = ""  # bundle that drives between the expert's stretches, instead of the bursts
     seed: int = 0
 
 
@@ -95,8 +97,10 @@ def demonstrate(spec: RobotSpec, task: str, seed: int, recipe: Recipe, perturb: 
     rng = np.random.default_rng([seed, 77])
     robot = SimRobot(spec, Scene.build(spec, task, seed))
     camera, expert = SceneCamera(robot.scene, recipe.image_size), Expert(robot)
-    noise = Perturbation(recipe, rng, expert, len(spec.joints))
-    perturb = perturb and rng.random() < 0.75
+    noise: Pilot | Perturbation = Perturbation(recipe, rng, expert, len(spec.joints))
+    if recipe.pilot:
+        noise = Pilot(bundle_dir(recipe.pilot), robot, camera, rng)
+    perturb = perturb and (bool(recipe.pilot) or rng.random() < 0.75)
     rows, looks = [], []
     phase, after = int(rng.integers(recipe.look_every)), 0
     try:

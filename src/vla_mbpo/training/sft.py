@@ -21,7 +21,8 @@ from vla_mbpo.training.dataset import Augment, Demonstrations, Normalisation
 class SftConfig:
     """Recipe of supervised finetuning. ``samples`` counts observations seen, each with ``draws`` noise draws."""
 
-    demos: str
+    demos: tuple[str, ...]
+    init: str = ""  # run folder whose averaged network is the start
     per_task: int = 0  # demonstrations per task, 0: all
     samples: int = 320_000
     batch: int = 64
@@ -53,6 +54,8 @@ class Trainer:
         self.norm = self.demos.normalisation()
         size = self.demos.arrays["head"].shape[1]
         self.net = FlowPolicy(PolicyConfig(len(self.vocabulary.words), self.vocabulary.length, image_size=size))
+        if config.init:
+            self.net.load_state_dict(load_average(Path(config.init))[0].state_dict())
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.AdamW(_groups(self.net, config), lr=config.learning_rate, betas=(0.9, 0.95))
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
@@ -202,7 +205,7 @@ def _groups(net: FlowPolicy, config: SftConfig) -> list[dict]:
 
 def _files(config: SftConfig) -> list[Path]:
     """Episode files, the first ``per_task`` of each task."""
-    files = sorted(f for f in Path(config.demos).glob("*.npz") if ".partial" not in f.name)
+    files = [f for folder in config.demos for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]
     if config.per_task:
         kept: dict[str, list[Path]] = {}
         for file in files:
