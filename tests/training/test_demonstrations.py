@@ -194,7 +194,7 @@ def test_making_demonstrations_again_keeps_what_is_there_and_makes_the_rest(tmp_
 def test_unfinished_demonstrations_are_not_trained_on(tmp_path):
     for name in ("button_000000.npz", "button_000001.partial.npz"):
         (tmp_path / name).touch()
-    assert [file.name for file in _files(SftConfig(str(tmp_path)))] == ["button_000000.npz"]
+    assert [file.name for file in _files(SftConfig((str(tmp_path),)))] == ["button_000000.npz"]
 
 
 @given(st.integers(1, 4))
@@ -203,7 +203,7 @@ def test_per_task_limits_every_task_alike(tmp_path_factory, count):
     for task, episodes in (("red_bin", 3), ("button", 5)):
         for seed in range(episodes):
             (folder / f"{task}_{seed:06d}.npz").touch()
-    found = [file.stem.rsplit("_", 1)[0] for file in _files(SftConfig(str(folder), per_task=count))]
+    found = [file.stem.rsplit("_", 1)[0] for file in _files(SftConfig((str(folder),), per_task=count))]
     assert (found.count("red_bin"), found.count("button")) == (min(count, 3), count)
 
 

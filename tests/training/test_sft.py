@@ -34,7 +34,7 @@ def demos(tmp_path_factory):
 
 
 def trainer(demos, out, steps: int, **options) -> Trainer:
-    return Trainer(SftConfig(str(demos), samples=steps * BATCH, batch=BATCH, threads=1, **options), out)
+    return Trainer(SftConfig((str(demos),), samples=steps * BATCH, batch=BATCH, threads=1, **options), out)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,13 @@ def test_the_same_seed_trains_the_same_network(demos, tmp_path):
     two = trainer(demos, tmp_path / "two", 2)
     two.run()
     assert all(torch.equal(two.average[name], value) for name, value in one.average.items())
+
+
+def test_a_run_may_start_from_the_averaged_network_of_another(run, demos, tmp_path):
+    out, done = run
+    started = trainer(demos, tmp_path, 1, init=str(out))
+    assert started.step == 0
+    assert all(torch.equal(started.average[name], value) for name, value in done.average.items())
 
 
 def cut_off(tensors, path) -> None:
