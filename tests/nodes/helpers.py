@@ -100,6 +100,13 @@ class Graph:
         get_default_context().destroy()
 
 
+_prctl = ctypes.CDLL(None).prctl
+
+
+def _die_with_parent() -> None:
+    _prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG: a killed test run leaves no robot running
+
+
 def spawn(module: str, *arguments: str) -> subprocess.Popen[str]:
     """A node as a process; its output is one stream."""
     return subprocess.Popen(
@@ -109,6 +116,7 @@ def spawn(module: str, *arguments: str) -> subprocess.Popen[str]:
         text=True,
         env=dict(os.environ),
         start_new_session=True,
+        preexec_fn=_die_with_parent,
     )
 
 
@@ -122,13 +130,6 @@ def finish(process: subprocess.Popen[str], number: int = signal.SIGINT, timeout:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, output, time.monotonic() - begin
-
-
-_prctl = ctypes.CDLL(None).prctl
-
-
-def _die_with_parent() -> None:
-    _prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG: a killed test run leaves no robot running
 
 
 class Up:

@@ -123,7 +123,7 @@ def demonstrate(spec: RobotSpec, task: str, seed: int, recipe: Recipe, perturb: 
                 expert.resync()
             after += robot.referee.success
             if after > AFTER_SUCCESS:
-                return _pack(rows, looks)
+                return _pack(rows, looks) if looks else None
         return None
     finally:
         camera.close()
