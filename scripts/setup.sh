@@ -85,9 +85,12 @@ link_for_ros() {
   local share=$venv/share/vla_mbpo index=$venv/share/ament_index/resource_index/packages name
   mkdir -p "$share" "$index" "$venv/lib/vla_mbpo"
   ln -sfn "$PWD/resource/vla_mbpo" "$index/vla_mbpo"
-  for name in package.xml launch config models calibration; do
+  for name in package.xml config models calibration; do
     ln -sfn "$PWD/$name" "$share/$name"
   done
+  [[ -L $share/launch ]] && rm "$share/launch"
+  mkdir -p "$share/launch"
+  ln -sf "$PWD"/launch/*.py "$share/launch/"  # ros2 launch looks for files and follows no links to folders
   for name in $("$venv/bin/python" -c 'from importlib.metadata import distribution
 print(*(e.name for e in distribution("vla_mbpo").entry_points))'); do
     ln -sfn "../../bin/$name" "$venv/lib/vla_mbpo/$name"
