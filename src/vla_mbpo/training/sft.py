@@ -33,7 +33,7 @@ class SftConfig:
     warmup: int = 300
     ema: float = 0.998
     max_prefix: int = 7  # rows of clean prefix, in half of the samples
-    auxiliary: float = 0.5  # weight of locating object and goal, and of surveying all things
+    auxiliary: float = 1.0  # weight of locating object and goal, and of surveying all things
     shift: int = 0
     brightness: float = 0.25
     proprio_noise: float = 0.03
