@@ -1,8 +1,8 @@
 """What is lost while the arm moves, and how soon it stands.
 
 Bounds are from the fault to a measured standstill: the time until the fault is noticed, 0.3 s for braking and
-measuring, and as much again for a busy machine. While a machine gives simulator or arm driver no time at all, nobody can
-brake: such pauses show in the stamps of what the two publish, and are allowed on top (a CI run once paused for 0.2 s).
+measuring, and as much again for a busy machine. While a machine gives simulator or arm driver no time at all, nobody
+can brake: such pauses show in the stamps of what the two publish, and come on top (a CI run once paused for 0.2 s).
 """
 
 import os

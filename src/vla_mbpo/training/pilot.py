@@ -1,4 +1,4 @@
-"""A policy at the arm for stretches of a demonstration, so that the expert shows the way out of the policy's own mistakes.
+"""A policy at the arm for stretches of a demonstration: the expert then shows the way out of its mistakes.
 
 Dataset aggregation (DAgger, arXiv 1011.0686) with stretches instead of single actions (as HG-DAgger, arXiv 1810.02890).
 """
