@@ -22,7 +22,7 @@ def spec() -> RobotSpec:
 @pytest.fixture(scope="session")
 def tiny_net():
     """An untrained policy network of the smallest useful size, whose output layer is not zero."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
     from vla_mbpo.policy.network import FlowPolicy, PolicyConfig
     from vla_mbpo.policy.vocabulary import Vocabulary
     from vla_mbpo.sim.tasks import TASKS

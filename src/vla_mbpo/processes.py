@@ -24,6 +24,11 @@ _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl
 
 
+def end_with_parent() -> None:
+    """Have this process killed when the thread that started it ends, whatever it ends from."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 @dataclass
 class _Child:
     spec: NodeSpec
@@ -124,7 +129,7 @@ class Supervisor:
         nice = child.spec.nice
 
         def prepare() -> None:
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            end_with_parent()
             os.nice(nice)
 
         popen = subprocess.Popen(

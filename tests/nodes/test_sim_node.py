@@ -81,6 +81,21 @@ def test_reset_puts_another_scene_there(graph):
     assert not refused.success and "red_bin" in refused.message
 
 
+def test_a_reset_is_refused_while_the_arm_is_driven(graph, spec):
+    """Incident: the driver, still braking, pulled a reset arm back to its old pose at 6.8 rad/s."""
+    start(graph)
+    graph.listen(qos.JOINT_STATES)
+    send = graph.talk(qos.TRAJECTORY)
+    graph.until(lambda: bool(graph.heard["/joint_states"]))
+    goal = states(graph, spec)[-1].positions + 0.05
+    send(convert.to_trajectory(Trajectory(0, spec.joints, (800_000_000,), goal[None], np.zeros((1, 7)))))
+    graph.spin(0.3)
+    refused = graph.call(ResetScene, qos.RESET_SCENE, ResetScene.Request(task="drawer", seed=9))
+    assert not refused.success and "arm is driven" in refused.message
+    graph.spin(1.2)
+    assert graph.call(ResetScene, qos.RESET_SCENE, ResetScene.Request(task="drawer", seed=9)).success
+
+
 def test_simulated_time_can_run_at_another_speed(graph):
     start(graph, real_time_factor=2.0)
     graph.listen(qos.CLOCK)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
 from vla_mbpo.policy.network import FlowPolicy  # noqa: E402  (after the check that torch is there)
 

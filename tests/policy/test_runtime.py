@@ -128,7 +128,7 @@ def test_the_instruction_matters(session, observation):
 
 def rollout(net, session, observation, d, k, seed, steps=5, prefix_time=1.0):
     """The same sampling in torch, in standard deviations."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
     norm = {key: np.array(value, np.float32) for key, value in session.bundle.manifest["normalisation"].items()}
     body = np.r_[observation.joints, observation.velocities, observation.gripper].astype(np.float32)
     images = [

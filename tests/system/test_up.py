@@ -127,11 +127,3 @@ def test_a_wrong_configuration_is_one_line(up, arguments, words):
     for word in words:
         assert word in lines[0]
     assert "Traceback" not in process.output
-
-
-def test_the_installed_bundle_works_on_its_task(up):
-    """The default bundle is loaded, proposes chunks that pass the gate, and the attempt has an outcome."""
-    process = up("--task", "put the red cube in the bin", "--timeout", "25", with_bundle=False)
-    assert process.wait(80.0) in (0, 1, 2), process.output
-    accepted = [int(line.split("chunks ")[1].split()[0]) for line in process.output.splitlines() if "accepted" in line]
-    assert max(accepted) >= 5, process.output

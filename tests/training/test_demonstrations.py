@@ -18,7 +18,7 @@ from vla_mbpo.sim.tasks import HELD_OUT_TASKS, TASKS
 from vla_mbpo.training import command
 from vla_mbpo.training.demonstrations import AFTER_SUCCESS, Perturbation, Recipe, demonstrate, generate
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
 from vla_mbpo.training.dataset import Demonstrations, _label  # noqa: E402  (after the check that torch is there)
 from vla_mbpo.training.sft import SftConfig, _files  # noqa: E402

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
 from vla_mbpo.sim.cameras import SceneCamera  # noqa: E402  (after the check that torch is there)
 from vla_mbpo.sim.robot import SimRobot  # noqa: E402

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
 from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
 from vla_mbpo.training import sft  # noqa: E402

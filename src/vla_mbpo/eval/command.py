@@ -15,10 +15,12 @@ from rich.progress import Progress
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.eval.lockstep import Attempt, Outcome, Settings, attempt_expert
+from vla_mbpo.eval.realtime import run_realtime
 from vla_mbpo.eval.report import machine, now, percentiles, summarise
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import PolicySession
+from vla_mbpo.processes import end_with_parent
 from vla_mbpo.sim.tasks import TASKS, TEST_SEED_BASE, find_task
 
 EXPERT = "expert"
@@ -54,15 +56,11 @@ def run(args: argparse.Namespace) -> int:
     args.json.parent.mkdir(parents=True, exist_ok=True)
     head = _head(args)
     jobs = [(task, TEST_SEED_BASE + args.seed + i) for i in range(args.episodes) for task in tasks]
-    if args.clock == "realtime":
-        from vla_mbpo.eval.realtime import run_realtime
-
-        outcomes, cadence = run_realtime(args, jobs)
-    else:
-        outcomes = _lockstep(args, head, jobs)
-        stages = {stage for o in outcomes for stage in o.stage_ms}
-        latency = {s: percentiles([v for o in outcomes for v in o.stage_ms.get(s, [])]) for s in sorted(stages)}
-        cadence = {"missed_cycles": 0, "latency_ms": latency}
+    cadence: dict[str, Any] = {"missed_cycles": 0, "latency_ms": {}}
+    outcomes = _evaluate(args, head, jobs, cadence)
+    stages = {stage for o in outcomes for stage in o.stage_ms}
+    for stage in sorted(stages):
+        cadence["latency_ms"][stage] = percentiles([v for o in outcomes for v in o.stage_ms.get(stage, [])])
     result = {**head, "date": now(), **summarise(outcomes), "cadence": cadence}
     args.json.write_text(json.dumps(result, indent=1) + "\n")
     _partial(args).unlink(missing_ok=True)
@@ -89,7 +87,8 @@ def _partial(args: argparse.Namespace) -> Path:
     return args.json.with_name(args.json.name + ".partial.jsonl")
 
 
-def _lockstep(args: argparse.Namespace, head: dict, jobs: list[tuple[str, int]]) -> list[Outcome]:
+def _evaluate(args: argparse.Namespace, head: dict, jobs: list[tuple[str, int]], cadence: dict) -> list[Outcome]:
+    """Outcomes of all jobs, each on disk as soon as it is known. A real-time run fills ``cadence``."""
     partial = _partial(args)
     identity = {key: head[key] for key in ("bundle", "bundle_sha256", "robot", "settings")}
     _prepare(args.robot, args.bundle, args.precision, Settings())  # says here what no worker could do
@@ -98,7 +97,7 @@ def _lockstep(args: argparse.Namespace, head: dict, jobs: list[tuple[str, int]])
     left = [job for job in jobs if job not in done]
     with partial.open("a") as file, Progress() as bar:
         row = bar.add_task("episodes", total=len(jobs), completed=len(outcomes))
-        for outcome in _work(args, left):
+        for outcome in _lockstep(args, left) if args.clock == "lockstep" else run_realtime(args, left, cadence):
             outcomes.append(outcome)
             file.write(json.dumps(asdict(outcome)) + "\n")
             file.flush()
@@ -128,17 +127,22 @@ def _resume(partial: Path, identity: dict, jobs: list[tuple[str, int]]) -> list[
     return [o for o in outcomes if (o.task, o.seed) in wanted]
 
 
-def _work(args: argparse.Namespace, jobs: list[tuple[str, int]]) -> Iterator[Outcome]:
+def _lockstep(args: argparse.Namespace, jobs: list[tuple[str, int]]) -> Iterator[Outcome]:
     """Run the jobs in spawned processes (fork after a GL call hangs)."""
     settings = Settings(k=args.k, gate=args.gate == "on")
     spawn = multiprocessing.get_context("spawn")
     common = (args.robot, args.bundle, args.precision, settings)
-    with ProcessPoolExecutor(args.workers, spawn, _prepare, common) as pool:
+    with ProcessPoolExecutor(args.workers, spawn, _start_worker, common) as pool:
         for future in as_completed([pool.submit(_job, job) for job in jobs]):
             yield future.result()
 
 
 _WORKER: dict[str, Any] = {}
+
+
+def _start_worker(*common: Any) -> None:
+    end_with_parent()
+    _prepare(*common)
 
 
 def _prepare(robot: str, bundle: str, precision: str, settings: Settings) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.progress import Progress
-
 from vla_mbpo.bringup import Options, graph
 from vla_mbpo.eval.lockstep import Outcome, Settings
 from vla_mbpo.eval.report import percentiles
@@ -37,11 +35,21 @@ class Stack:
                 raise RuntimeError(f"{what}: not within {seconds:.0f} s")
             self.client.spin(0.05)
 
+    def reset(self, task: str, seed: int) -> None:
+        """Put the scene to its start, as soon as the arm rests. RuntimeError when it does not."""
+        call: list[Any] = []
+
+        def done() -> bool:
+            if not call or (call[-1].done() and not call[-1].result().success):
+                call[:] = [self.client.reset_scene(task, seed)]
+            return call[-1].done() and call[-1].result().success
+
+        self.wait(done, 10.0, "/sim/reset")
+        self.client.spin(0.4)  # cameras and joint states show it
+
     def attempt(self, task: str, seed: int, timeout: float) -> Outcome:
         """Reset the scene and execute its task."""
-        reset = self.client.reset_scene(task, seed)
-        self.wait(reset.done, 10.0, "/sim/reset")
-        self.client.spin(0.4)
+        self.reset(task, seed)
         call: list[Any] = []
 
         def engaged() -> bool:
@@ -98,18 +106,16 @@ def running_stack(robot: str, options: Options) -> Iterator[Stack]:
         supervisor.stop()
 
 
-def run_realtime(args: argparse.Namespace, jobs: list[tuple[str, int]]) -> tuple[list[Outcome], dict[str, Any]]:
-    """All attempts and the cadence report."""
-    outcomes: list[Outcome] = []
+def run_realtime(args: argparse.Namespace, jobs: list[tuple[str, int]], report: dict[str, Any]) -> Iterator[Outcome]:
+    """Attempt after attempt on one stack; at the end the cadence goes into ``report``."""
+    if not jobs:
+        return
     overrides = {"policy": {"precision": args.precision}}
-    options = Options(args.bundle, jobs[0][0], jobs[0][1], args.k, overrides, page=False)
-    with running_stack(args.robot, options) as stack, Progress() as bar:
-        row = bar.add_task("episodes", total=len(jobs))
+    options = Options(args.bundle, *jobs[0], args.k, overrides, page=False)
+    with running_stack(args.robot, options) as stack:
         for task, seed in jobs:
-            outcomes.append(stack.attempt(task, seed, Settings().timeout))
-            rate = sum(o.success for o in outcomes) / len(outcomes)
-            bar.update(row, advance=1, description=f"episodes, success {rate:.0%}")
-        return outcomes, cadence(stack.probe)
+            yield stack.attempt(task, seed, Settings().timeout)
+        report.update(cadence(stack.probe))
 
 
 def cadence(probe: Any) -> dict[str, Any]:

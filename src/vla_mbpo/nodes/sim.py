@@ -22,6 +22,7 @@ from vla_mbpo.sim.scene import Scene
 
 TICK = 10_000_000  # ns; joint states and /clock
 SCENE_TICKS, STATUS_TICKS = 5, 10  # scene state at 20 Hz, task status at 10 Hz
+REST = 0.3  # s without an active trajectory before a reset: whoever drives the arm has fallen silent
 CATCH_UP = 20  # ticks that are made up for one by one; what is lost beyond that is simulated without messages
 
 
@@ -98,6 +99,10 @@ class SimNode(ManagedNode):
             scene = Scene.build(self._spec, request.task or self._scene.task.name, request.seed)
         except ConfigError as error:
             response.message = str(error)
+            return response
+        rest = self._robot.rest
+        if rest < REST:  # the next trajectory would pull the arm from its start back to where it was
+            response.message = f"reset: not while the arm is driven; {REST - rest:.2f} s of rest are missing"
             return response
 
         def take() -> None:

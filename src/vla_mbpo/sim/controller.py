@@ -23,6 +23,11 @@ class TrajectoryController:
         self._v = np.zeros_like(self._q)
         self._linear = False
 
+    @property
+    def end(self) -> int:
+        """Time of the last point of the active trajectory [ns]; 0 before the first one."""
+        return round(self._times[-1] * 1e9)
+
     def accept(self, trajectory: Trajectory, now: int) -> str | None:
         """Take a trajectory at ``now`` [ns]. Returns None, or why it was rejected."""
         why = self._reject(trajectory, now)

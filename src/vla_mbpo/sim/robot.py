@@ -58,6 +58,11 @@ class SimRobot:
         """Take a trajectory; None, or why the controller rejected it."""
         return self._controller.accept(trajectory, self._time)
 
+    @property
+    def rest(self) -> float:
+        """Time since the last trajectory ended [s]; below 0 while one is active."""
+        return (self._time - self._controller.end) / 1e9
+
     def command_gripper(self, opening: float) -> None:
         """Move the fingers towards ``opening`` [m] at the gripper's speed; outside the range it is refused."""
         low, high = self.spec.gripper_range

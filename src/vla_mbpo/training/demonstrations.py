@@ -18,6 +18,7 @@ from rich.progress import track
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import Trajectory
 from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.processes import end_with_parent
 from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.experts import Expert
 from vla_mbpo.sim.robot import SimRobot
@@ -171,6 +172,6 @@ def generate(out: Path, tasks: tuple[str, ...], episodes: int, recipe: Recipe, w
         for i in range(episodes)
         for task in tasks
     ]
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as pool:
         done = list(track(pool.imap_unordered(_job, jobs, chunksize=4), "demonstrations", total=len(jobs)))
     return sum(done)
