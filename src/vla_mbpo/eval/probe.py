@@ -59,6 +59,8 @@ class Probe:
             "dropped_late": message.rows_dropped_late,
             "executed_late": message.rows_executed_late,
         }
+        for stamp in [s for s, due in self._waiting.items() if due < now]:
+            del self._waiting[stamp]  # the driver did not take it
         if not message.positions:
             return
         period = message.row_period.sec * 10**9 + message.row_period.nanosec
@@ -66,8 +68,6 @@ class Probe:
         reach = to_ns(message.first_due) + (count - 1) * period
         for stamp in [s for s, due in self._waiting.items() if reach >= due - period // 2]:
             self.latency_ms["first_row"].append((now - stamp) / 1e6)
-            del self._waiting[stamp]
-        for stamp in [s for s, due in self._waiting.items() if due < now]:
             del self._waiting[stamp]
 
     def missed(self) -> dict[str, dict[str, float]]:
