@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.sim.scene import Scene
 
+MAX_GEOMETRIES = 200  # a few times what a scene has
+
 
 class SceneCamera:
     """Renders one or both cameras of a scene. Holds a GL context: use it from the thread that made it."""
@@ -14,10 +16,12 @@ class SceneCamera:
     def __init__(self, scene: Scene, size: int) -> None:
         """``size``: edge of the square image [px]."""
         self._data = mujoco.MjData(scene.model)
-        scene.model.vis.quality.offsamples = 0
+        # Small buffers, no map for shadows that are not drawn: a camera node takes 20 ms for another scene, not 80.
+        scene.model.vis.global_.offwidth = scene.model.vis.global_.offheight = size
+        scene.model.vis.quality.offsamples = scene.model.vis.quality.shadowsize = 0
         scene.model.vis.map.znear = 0.01
         self._model = scene.model
-        self._renderer = mujoco.Renderer(scene.model, size, size)
+        self._renderer = mujoco.Renderer(scene.model, size, size, MAX_GEOMETRIES, mujoco.mjtFontScale.mjFONTSCALE_50)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._renderer.scene.flags[flag] = 0
 
