@@ -10,6 +10,8 @@ import time
 from benchmarks.common import parser, write
 from vla_mbpo.bringup import Options
 from vla_mbpo.eval.realtime import cadence, running_stack
+from vla_mbpo.paths import bundle_dir
+from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.sim.tasks import TEST_SEED_BASE, TRAINING_TASKS
 
 
@@ -19,10 +21,9 @@ def main() -> None:
     cli.add_argument("--bundle", default="sft_full")
     cli.add_argument("--k", type=int, default=8)
     cli.add_argument("--seconds", type=float, default=300.0)
-    cli.add_argument("--page", action="store_true", help="with the monitor node")
     args = cli.parse_args()
     seed, outcomes = TEST_SEED_BASE + 930_000, []
-    with running_stack("sim_panda", Options(args.bundle, TRAINING_TASKS[0], seed, args.k, page=args.page)) as stack:
+    with running_stack("sim_panda", Options(args.bundle, TRAINING_TASKS[0], seed, args.k)) as stack:
         from vla_mbpo.eval.probe import memory_mb
 
         begin = time.monotonic()
@@ -32,9 +33,8 @@ def main() -> None:
         memory = memory_mb(stack.supervisor.pids().values())
         report = cadence(stack.probe)
     metrics = {
-        "bundle": args.bundle,
+        "bundle": Bundle.load(bundle_dir(args.bundle)).version,
         "k": args.k,
-        "page": args.page,
         "cores": os.cpu_count(),
         "seconds": args.seconds,
         **report,

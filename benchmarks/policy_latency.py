@@ -24,8 +24,7 @@ class Eager:
 
     def __init__(self, session: PolicySession, steps: int) -> None:
         self._session, self._steps = session, steps
-        config = session.bundle.manifest["policy"]
-        self.net = FlowPolicy(PolicyConfig(**{**config, "channels": tuple(config["channels"])})).eval()
+        self.net = FlowPolicy(PolicyConfig.from_dict(session.bundle.manifest["policy"])).eval()
         tensors = load_file(session.bundle.path / "policy.safetensors")
         self.net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
 

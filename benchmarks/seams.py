@@ -25,9 +25,9 @@ def main() -> None:
     while switches < args.switches:
         task = TRAINING_TASKS[seed % len(TRAINING_TASKS)]
         outcome = Attempt(spec, session, task, seed, Settings()).run()
-        switches += outcome.seams
+        switches += outcome.seams or 0
         late += outcome.rows_late
-        worst.append(outcome.worst_seam)
+        worst.append(outcome.worst_seam or 0.0)
         seed += 1
     metrics = {
         "bundle": session.version,

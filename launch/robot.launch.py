@@ -9,7 +9,6 @@ from launch.actions import (
     RegisterEventHandler,
     SetEnvironmentVariable,
 )
-from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.events.process import ProcessExited
@@ -29,7 +28,8 @@ from vla_mbpo.bringup import (
     graph,
     parse_override,
 )
-from vla_mbpo.paths import robots, ros_environment, share_dir
+from vla_mbpo.core.errors import require
+from vla_mbpo.paths import robot_dir, robots, ros_environment, share_dir
 from vla_mbpo.sim.tasks import TASKS
 
 ARGUMENTS = (
@@ -58,14 +58,8 @@ def generate_launch_description() -> LaunchDescription:
         for name, value in ros_environment().items()
         if os.environ.get(name) != value
     ]
-    rviz_file = share_dir() / "config" / "rviz" / "vla_mbpo.rviz"
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        arguments=["-d", str(rviz_file)] if rviz_file.is_file() else [],
-        condition=IfCondition(LaunchConfiguration("use_rviz")),
-    )
-    return LaunchDescription([*ARGUMENTS, *environment, OpaqueFunction(function=_nodes), rviz])
+    nodes, rviz = OpaqueFunction(function=_nodes), OpaqueFunction(function=_rviz)
+    return LaunchDescription([*ARGUMENTS, *environment, nodes, rviz])
 
 
 def _nodes(context: LaunchContext) -> list:
@@ -78,8 +72,8 @@ def _nodes(context: LaunchContext) -> list:
     options = Options(
         bundle=values["bundle"],
         scene=values["scene"],
-        seed=int(values["seed"]),
-        k=int(values["k"]),
+        seed=_whole("seed", values["seed"]),
+        k=_whole("k", values["k"]),
         overrides=overrides,
         use_sim_time=values["use_sim_time"] == "true",
         page=values["page"] == "true",
@@ -93,9 +87,32 @@ def _nodes(context: LaunchContext) -> list:
     return actions
 
 
+def _whole(name: str, text: str) -> int:
+    require(text.isdecimal(), name, text, "expected a whole number, 0 or more")
+    return int(text)
+
+
+def _rviz(context: LaunchContext) -> list:
+    """RViz and what publishes the robot's model and transforms for it."""
+    values = {name: LaunchConfiguration(name).perform(context) for name in ("robot", "use_rviz", "use_sim_time")}
+    if values["use_rviz"] != "true":
+        return []
+    clock = {"use_sim_time": values["use_sim_time"] == "true"}
+    model = {"robot_description": (robot_dir(values["robot"]) / "robot.urdf").read_text()}
+    shown = ["-d", str(share_dir() / "config" / "rviz" / "vla_mbpo.rviz")]
+    return [
+        Node(package="robot_state_publisher", executable="robot_state_publisher", parameters=[model, clock]),
+        Node(package="rviz2", executable="rviz2", arguments=shown, parameters=[clock]),
+    ]
+
+
 def _end(event: ProcessExited, context: LaunchContext) -> list:
     """A process that is not to be restarted has ended: so does everything, unless that is why it ended."""
-    return [] if context.is_shutdown else [EmitEvent(event=Shutdown(reason=f"{event.process_name} ended"))]
+    if context.is_shutdown:
+        return []
+    if event.returncode:
+        raise RuntimeError(f"{event.process_name} ended with exit code {event.returncode}")  # so that launch fails
+    return [EmitEvent(event=Shutdown(reason=f"{event.process_name} ended"))]
 
 
 def _action(spec: NodeSpec) -> Node:
@@ -105,7 +122,7 @@ def _action(spec: NodeSpec) -> Node:
         executable=spec.executable,
         name=spec.name,
         exec_name=spec.name,
-        namespace=spec.namespace,
+        namespace="",
         parameters=[str(spec.params_file), spec.parameters],
         prefix=f"nice -n {spec.nice}" if spec.nice else None,
         respawn=spec.restart == Restart.ON_FAILURE,

@@ -56,9 +56,7 @@ def tiny_bundle(tiny_net, spec, tmp_path_factory) -> Path:
             "action_low": [-1.0] * action,
             "action_high": [1.0] * action,
         },
-        "sft": {"seed": 0},
-        "demonstrations": {},
-        "observations": 0,
+        "rounds": [],
     }
     json.dumps(state)  # as it comes from a run's state.json
     folder = tmp_path_factory.mktemp("bundles") / "tiny"

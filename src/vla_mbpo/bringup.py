@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from vla_mbpo.core.errors import ConfigError, require
-from vla_mbpo.paths import robot_dir
+from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.sim.tasks import find_task
 
 DEFAULT_ROBOT, DEFAULT_BUNDLE, DEFAULT_SCENE = "sim_panda", "sft_full", "red_bin"
 MANAGER = "lifecycle_manager"
@@ -54,12 +55,10 @@ class NodeSpec:
         name: node name.
         parameters: stronger than ``params_file``.
         params_file: ROS parameters of the robot.
-        order: place in the bring-up; the processes start together, their lifecycles in this order.
         restart: what to do when the process ends by itself.
         motion_critical: its loss ends motion, and starting it again is a person's decision.
         nice: scheduling priority; what makes the arm move goes before what looks and thinks.
         condition: robots of which kind have it: ``always`` or ``simulated``.
-        namespace: node namespace.
         lifecycle: managed by the lifecycle manager.
     """
 
@@ -67,12 +66,10 @@ class NodeSpec:
     name: str
     parameters: dict[str, Any]
     params_file: Path
-    order: int
     restart: Restart = Restart.ON_FAILURE
     motion_critical: bool = False
     nice: int = 0
     condition: str = "always"
-    namespace: str = ""
     lifecycle: bool = True
 
 
@@ -80,8 +77,11 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
     """The processes of ``robot``, in order of bring-up, the lifecycle manager last.
 
     Raises:
-        ConfigError: unknown robot, unreadable params.yaml or an override for a node that does not exist.
+        ConfigError: unknown robot, bundle or scene, unreadable params.yaml, or an override for a node that does not
+            exist.
     """
+    bundle_dir(options.bundle)
+    find_task(options.scene)
     params_file = robot_dir(robot) / "params.yaml"
     _check_params_file(params_file)
     critical = {"restart": Restart.NEVER, "motion_critical": True}
@@ -114,10 +114,9 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
                 **options.overrides.get(name, {}),
             },
             params_file=params_file,
-            order=order,
             **rest,
         )
-        for order, (executable, name, parameters, rest) in enumerate(rows)
+        for executable, name, parameters, rest in rows
     ]
 
 

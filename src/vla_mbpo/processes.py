@@ -2,19 +2,23 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import yaml
 
 from vla_mbpo.bringup import MANAGER, RESTART_DELAY, RESTARTS, NodeSpec, Restart
+from vla_mbpo.core.errors import ConfigError
 
 ERROR_PREFIX = "vla-mbpo: error: "
 RESTART_WINDOW = 60.0  # s; a process that ends RESTARTS times within it stays down
@@ -27,6 +31,24 @@ _prctl = ctypes.CDLL(None).prctl
 def end_with_parent() -> None:
     """Have this process killed when the thread that started it ends, whatever it ends from."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def lock_domain(domain: str) -> IO[str] | None:
+    """Hold the domain for this stack as long as the file is open: finding each other's nodes takes a busy machine long.
+
+    Raises:
+        ConfigError: another stack of this machine holds it.
+    """
+    try:
+        lock = open(Path(tempfile.gettempdir()) / f"vla_mbpo_domain_{domain}.lock", "w")
+    except OSError:  # another user's file: what is left is to look for nodes
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise ConfigError("ROS_DOMAIN_ID", domain, "already has a stack of vla_mbpo; choose a free domain") from None
+    return lock
 
 
 @dataclass
@@ -52,8 +74,6 @@ class Ended:
 def command(spec: NodeSpec, python: str = sys.executable) -> list[str]:
     """Command line of one node."""
     arguments = ["-r", f"__node:={spec.name}", "--params-file", str(spec.params_file)]
-    if spec.namespace:
-        arguments += ["-r", f"__ns:={spec.namespace}"]
     for name, value in spec.parameters.items():
         arguments += ["-p", f"{name}:={_flow(value)}"]
     return [python, "-m", f"vla_mbpo.nodes.{spec.executable}", "--ros-args", *arguments]

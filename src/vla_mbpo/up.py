@@ -1,22 +1,19 @@
 """`vla-mbpo up`: the node graph as processes of this machine, and optionally one task."""
 
 import argparse
-import fcntl
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from vla_mbpo.bringup import DEFAULT_BUNDLE, DEFAULT_ROBOT, DEFAULT_SCENE, NodeSpec, Options, graph, parse_override
-from vla_mbpo.core.errors import ConfigError, require
-from vla_mbpo.paths import bundle_dir, robot_dir, ros_environment
-from vla_mbpo.processes import ERROR_PREFIX, Ended, Supervisor
+from vla_mbpo.core.errors import require
+from vla_mbpo.paths import ros_environment
+from vla_mbpo.processes import ERROR_PREFIX, Ended, Supervisor, lock_domain
 from vla_mbpo.sim.tasks import TASKS, find_task
 
 if TYPE_CHECKING:
@@ -59,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     client = StackClient()  # checks the domain's number
     try:
         domain = os.environ.get("ROS_DOMAIN_ID") or "0"
-        lock = _lock_domain(domain)
+        lock = lock_domain(domain)
         client.require_free([spec.name for spec in specs], domain)
     finally:
         client.close()
@@ -89,28 +86,8 @@ def _leave(client: "StackClient", code: int) -> None:
     last.cancel()
 
 
-def _lock_domain(domain: str) -> IO[str] | None:
-    """Hold the domain for this stack as long as the file is open: finding each other's nodes takes a busy machine long.
-
-    Raises:
-        ConfigError: another stack of this machine holds it.
-    """
-    try:
-        lock = open(Path(tempfile.gettempdir()) / f"vla_mbpo_domain_{domain}.lock", "w")
-    except OSError:  # another user's file: what is left is to look for nodes
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise ConfigError("ROS_DOMAIN_ID", domain, "already has a stack of vla_mbpo; choose a free domain") from None
-    return lock
-
-
 def plan(args: argparse.Namespace) -> list[NodeSpec]:
     """The node graph for these arguments. Raises ConfigError."""
-    robot_dir(args.robot)
-    bundle_dir(args.bundle)
     require(args.timeout >= 0, "--timeout", args.timeout, "expected seconds, 0 or more")
     require(args.task is None or bool(args.task.strip()), "--task", args.task, "expected an instruction")
     overrides: dict[str, dict[str, Any]] = {}

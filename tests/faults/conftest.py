@@ -3,4 +3,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "nodes"))
 
-from fixtures import bundle, graph, ros_domain, spec  # noqa: E402, F401
+from fixtures import bundle, graph, ros_domain  # noqa: E402, F401

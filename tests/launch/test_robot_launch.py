@@ -1,4 +1,4 @@
-"""The launch file. `launch` is no pip package: these run where ROS 2 is installed (apt or the Docker image)."""
+"""The launch file. `launch` is no pip package: these run where ROS 2 is installed with apt."""
 
 import time
 
@@ -56,8 +56,8 @@ def test_the_nodes_are_those_of_bringup():
     context = LaunchContext()
     for argument in filter(is_argument, description.entities):
         argument.visit(context)
-    (function,) = [entity for entity in description.entities if isinstance(entity, OpaqueFunction)]
-    nodes = [entity for entity in function.execute(context) if isinstance(entity, Node)]
+    functions = [entity for entity in description.entities if isinstance(entity, OpaqueFunction)]
+    nodes = [made for function in functions for made in function.execute(context) if isinstance(made, Node)]
     wanted = graph()
     assert [node.node_executable for node in nodes] == [spec.executable for spec in wanted]
     assert [isinstance(node, LifecycleNode) for node in nodes] == [spec.lifecycle for spec in wanted]

@@ -1,1 +1,1 @@
-from fixtures import bundle, graph, ros_domain, spec  # noqa: F401
+from fixtures import bundle, graph, ros_domain  # noqa: F401

@@ -10,7 +10,7 @@ from helpers import Graph
 from scripted_bundle import write_bundle
 
 from vla_mbpo.core.robot import RobotSpec
-from vla_mbpo.paths import robot_dir, ros_environment
+from vla_mbpo.paths import ros_environment
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,11 +30,6 @@ def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         lock.close()
         return
     pytest.fail("100 test runs at once?")
-
-
-@pytest.fixture(scope="session")
-def spec() -> RobotSpec:
-    return RobotSpec.load(robot_dir("sim_panda"))
 
 
 @pytest.fixture(scope="session")

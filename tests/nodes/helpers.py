@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -186,6 +187,13 @@ class Up:
             except subprocess.TimeoutExpired:
                 self.process.kill()  # its children die with it
                 self.process.wait()
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def alive(pids: Iterable[int]) -> list[int]:

@@ -1,3 +1,4 @@
+import mujoco
 import numpy as np
 import pytest
 import yaml
@@ -5,9 +6,10 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from vla_mbpo_msgs.msg import SceneState
 
 from vla_mbpo.cameras.calibration import Calibration
+from vla_mbpo.cameras.sim import SimSource
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.nodes import convert, qos
-from vla_mbpo.nodes.camera import CameraNode
+from vla_mbpo.nodes.camera import SOURCES, CameraNode
 from vla_mbpo.paths import share_dir
 from vla_mbpo.sim.scene import CAMERAS, Scene
 
@@ -65,6 +67,51 @@ def test_a_calibration_of_another_size_is_refused(graph):
     graph.until(lambda: bool(graph.heard["/diagnostics"]))
     text = graph.heard["/diagnostics"][-1].status[0].message
     assert text == "configure failed: calibration size: '96x96' is not valid; the camera delivers 64x64"
+
+
+class Broken:
+    """A camera that fails to open, or at its first picture."""
+
+    def __init__(self, opens):
+        self.opens = opens
+
+    def __call__(self, *_):
+        return self
+
+    def open(self):
+        if not self.opens:
+            raise OSError("no device 42")
+
+    def feed(self, *_):
+        pass
+
+    def read(self, timeout):
+        raise OSError("unplugged")
+
+    def close(self):
+        pass
+
+
+def test_a_camera_that_cannot_open_is_not_active(graph, monkeypatch):
+    monkeypatch.setitem(SOURCES, "sim", Broken(opens=False))
+    node = graph.start(lambda: CameraNode("camera"))
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert node._fault == "activate failed: OSError: no device 42"
+
+
+def test_a_camera_that_fails_later_ends_its_process(graph, monkeypatch):
+    monkeypatch.setitem(SOURCES, "sim", Broken(opens=True))
+    node = graph.start(lambda: CameraNode("camera"))
+    graph.activate()
+    graph.until(node.ended.done)
+    assert node.exit_code == 1
+
+
+def test_a_machine_that_cannot_render_is_told_what_it_lacks(spec, monkeypatch):
+    monkeypatch.setattr(mujoco, "GLContext", lambda *_: 1 / 0)
+    with pytest.raises(ConfigError, match="camera: 'head' is not valid; no OpenGL"):
+        SimSource(spec, "head", 96).open()
 
 
 @pytest.mark.parametrize("view", VIEWS)

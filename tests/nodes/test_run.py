@@ -3,19 +3,18 @@
 import signal
 
 import pytest
-from helpers import finish, spawn
+from helpers import finish, free_port, spawn
 
-NODES = ("arm_driver", "camera", "gate", "policy", "sim", "task")
+NODES = ("arm_driver", "camera", "gate", "monitor", "policy", "sim", "task")
 STATED = ("-p", "vetting.imagination:=off", "-p", "vetting.failure_detector:=off")
 
 
 def test_every_node_ends_within_two_seconds_without_a_traceback(graph):
+    needed = {"gate": STATED, "monitor": ("-p", f"port:={free_port()}")}
     started = []
     for node in NODES:
         number = signal.SIGTERM if node in ("sim", "gate") else signal.SIGINT
-        started.append(
-            (node, number, spawn(f"vla_mbpo.nodes.{node}", "--ros-args", *(STATED if node == "gate" else ())))
-        )
+        started.append((node, number, spawn(f"vla_mbpo.nodes.{node}", "--ros-args", *needed.get(node, ()))))
     waiting = spawn("vla_mbpo.nodes.lifecycle_manager", "--ros-args", "-p", "nodes:=[nobody]")
     started.append(("lifecycle_manager", signal.SIGINT, waiting))
     graph.start()
@@ -41,6 +40,7 @@ def test_every_node_ends_within_two_seconds_without_a_traceback(graph):
         ("policy", ["-p", "k:=99"], ["policy.k", "99", "1 to 64"]),
         ("sim", ["-p", "seed:=few"], ["sim.seed", "'few'", "integer"]),
         ("gate", [], ["gate.vetting.imagination", "off"]),
+        ("monitor", ["-p", "port:=80"], ["monitor.port", "80", "1024 to 65535"]),
         ("camera", ["-p", "view:=side"], ["head_camera.view", "side", "head, wrist"]),
         ("arm_driver", ["-p", "max_lga:=0.2"], ["arm_driver.max_lga", "max_lag"]),
         ("lifecycle_manager", [], ["lifecycle_manager.nodes", "at least one"]),

@@ -131,18 +131,6 @@ def test_a_graph_that_the_manifest_does_not_list_is_refused(bundle):
         PolicySession.load(bundle)
 
 
-def test_a_precision_that_the_bundle_lacks_is_refused(bundle):
-    try:
-        PolicySession.load(bundle, precision="fp32")
-    except Exception as error:
-        assert isinstance(error, ConfigError), type(error)
-
-
-def test_an_unknown_precision_is_refused_with_the_known_ones(bundle):
-    with pytest.raises(ConfigError, match="int8 or fp32"):
-        PolicySession.load(bundle, precision="fp8")
-
-
 @pytest.mark.parametrize("steps", [0, -1, 33])
 def test_a_number_of_flow_steps_out_of_range_is_refused(bundle, steps):
     with pytest.raises(ConfigError, match="steps"):

@@ -186,9 +186,17 @@ def test_making_demonstrations_again_keeps_what_is_there_and_makes_the_rest(tmp_
     half.write_bytes(b"from an interrupted run")
     assert generate(tmp_path, ("button",), 2, dataclasses.replace(RECIPE, burst_probability=0.0), workers=1) == 2
     assert kept.read_bytes() == b"mine"
-    assert sorted(file.name for file in tmp_path.iterdir()) == [kept.name, "button_000001.npz"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [kept.name, "button_000001.npz", "recipe.json"]
     with np.load(tmp_path / "button_000001.npz") as episode:
         assert (str(episode["task"]), int(episode["seed"])) == ("button", 1)
+
+
+def test_a_folder_holds_demonstrations_of_one_recipe(tmp_path):
+    """Incident: `train demos --pilot` into a folder of scripted ones made nothing and said it had."""
+    generate(tmp_path, (), 0, RECIPE, workers=1)
+    generate(tmp_path, (), 0, dataclasses.replace(RECIPE, seed=5), workers=1)
+    with pytest.raises(ConfigError, match=r"recipe\.burst_tool: 0\.5 is not valid; .* made with 0\."):
+        generate(tmp_path, (), 0, dataclasses.replace(RECIPE, burst_tool=0.5), workers=1)
 
 
 def test_unfinished_demonstrations_are_not_trained_on(tmp_path):

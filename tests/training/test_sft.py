@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
 from vla_mbpo.training import sft  # noqa: E402
 from vla_mbpo.training.dataset import Augment  # noqa: E402
-from vla_mbpo.training.sft import SftConfig, Trainer, load_average, normalisation_of  # noqa: E402
+from vla_mbpo.training.sft import SftConfig, Trainer, load_average  # noqa: E402
 
 BATCH = 2
 
@@ -135,14 +135,26 @@ def test_an_interrupted_save_of_the_same_step_leaves_the_checkpoint_readable(cop
     load_average(copy)
 
 
+def test_a_run_is_not_resumed_with_another_recipe(demos, copy):
+    with pytest.raises(ConfigError, match=r"sft\.per_task: 1 is not valid; .* begun with 0"):
+        trainer(demos, copy, 52, per_task=1).run(resume=True)
+
+
+def test_a_run_that_starts_from_another_lists_both_rounds(run, demos, tmp_path):
+    first, done = run[1].rounds, trainer(demos, tmp_path, 1, init=str(run[0]))
+    assert [r["sft"]["init"] for r in done.rounds] == ["", str(run[0])]
+    assert done.rounds[0] == json.loads(json.dumps(first[0]))
+    assert done.rounds[1]["scenes"] == [0, 0]
+
+
 def test_the_averaged_network_is_what_is_loaded(run):
     out, done = run
     net, state = load_average(out)
     assert not net.training
     assert all(torch.equal(value, done.average[name]) for name, value in net.state_dict().items())
     assert any((value != done.net.state_dict()[name]).any() for name, value in net.state_dict().items())
-    for name, value in vars(normalisation_of(state)).items():
-        np.testing.assert_array_equal(value, getattr(done.norm, name))
+    for name, value in vars(done.norm).items():
+        np.testing.assert_array_equal(np.array(state["normalisation"][name], np.float32), value)
 
 
 def gradient_per_row(demos, tmp_path, monkeypatch, valid) -> tuple[np.ndarray, np.ndarray]:

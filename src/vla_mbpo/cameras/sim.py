@@ -2,10 +2,12 @@
 
 import threading
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_mbpo.cameras.source import Frame
+from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.sim.cameras import SceneCamera
 
@@ -35,7 +37,16 @@ class SimSource:
             self._ready.notify()
 
     def open(self) -> None:
-        """Draw the noise. The renderer is made with the first scene state."""
+        """Draw the noise, and see that this machine can render. The renderer is made with the first scene state.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        try:
+            mujoco.GLContext(self._size, self._size).free()
+        except Exception as error:
+            advice = "no OpenGL without a display: install libegl1 and libgl1-mesa-dri"
+            raise ConfigError("camera", self._view, f"{advice} ({error})") from None
         self._noise = self._rng.integers(-1, 2, NOISE_POOL, dtype=np.int16)
 
     def read(self, timeout: float) -> Frame | None:

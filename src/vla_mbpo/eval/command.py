@@ -3,6 +3,7 @@
 import argparse
 import json
 import multiprocessing
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -37,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--k", type=int, default=8, help="candidates per inference")
     add("--gate", choices=("on", "off"), default="on")
     add("--clock", choices=("lockstep", "realtime"), default="lockstep")
-    add("--precision", choices=("int8", "fp32"), default="int8")
+    add("--imagination", choices=("off",), default="off", help="vetting by imagination: not in this version")
+    add("--detector", choices=("off",), default="off", help="failure detector: not in this version")
     add("--robot", default="sim_panda")
     add("--workers", type=int, default=2, help="processes (lockstep)")
 
@@ -78,9 +80,11 @@ def _head(args: argparse.Namespace) -> dict[str, Any]:
         "command": "vla-mbpo " + " ".join(sys.argv[1:]),
         "machine": machine(),
         "seed": args.seed,
-        "settings": {**asdict(Settings(k=args.k, gate=args.gate == "on")), "clock": args.clock,
-                     "precision": args.precision, "imagination": "off", "detector": "off"},
-    }  # fmt: skip
+        "settings": {
+            **({} if expert else asdict(Settings(k=args.k, gate=args.gate == "on"))),
+            **{name: getattr(args, name) for name in ("clock", "imagination", "detector")},
+        },
+    }
 
 
 def _partial(args: argparse.Namespace) -> Path:
@@ -91,7 +95,7 @@ def _evaluate(args: argparse.Namespace, head: dict, jobs: list[tuple[str, int]],
     """Outcomes of all jobs, each on disk as soon as it is known. A real-time run fills ``cadence``."""
     partial = _partial(args)
     identity = {key: head[key] for key in ("bundle", "bundle_sha256", "robot", "settings")}
-    _prepare(args.robot, args.bundle, args.precision, Settings())  # says here what no worker could do
+    _prepare(args.robot, args.bundle, Settings())  # says here what no worker could do
     outcomes = _resume(partial, identity, jobs)
     done = {(o.task, o.seed) for o in outcomes}
     left = [job for job in jobs if job not in done]
@@ -131,10 +135,14 @@ def _lockstep(args: argparse.Namespace, jobs: list[tuple[str, int]]) -> Iterator
     """Run the jobs in spawned processes (fork after a GL call hangs)."""
     settings = Settings(k=args.k, gate=args.gate == "on")
     spawn = multiprocessing.get_context("spawn")
-    common = (args.robot, args.bundle, args.precision, settings)
+    common = (args.robot, args.bundle, settings)
     with ProcessPoolExecutor(args.workers, spawn, _start_worker, common) as pool:
-        for future in as_completed([pool.submit(_job, job) for job in jobs]):
-            yield future.result()
+        try:
+            for future in as_completed([pool.submit(_job, job) for job in jobs]):
+                yield future.result()
+        except BaseException:  # also an interrupt, or a consumer that stops: nobody waits for the other jobs
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 _WORKER: dict[str, Any] = {}
@@ -142,13 +150,14 @@ _WORKER: dict[str, Any] = {}
 
 def _start_worker(*common: Any) -> None:
     end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _prepare(*common)
 
 
-def _prepare(robot: str, bundle: str, precision: str, settings: Settings) -> None:
+def _prepare(robot: str, bundle: str, settings: Settings) -> None:
     _WORKER["spec"] = RobotSpec.load(robot_dir(robot))
     _WORKER["settings"] = settings
-    _WORKER["session"] = None if bundle == EXPERT else PolicySession.load(bundle_dir(bundle), precision=precision)
+    _WORKER["session"] = None if bundle == EXPERT else PolicySession.load(bundle_dir(bundle))
 
 
 def _job(job: tuple[str, int]) -> Outcome:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.arm.driver import ArmDriver
 from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.observation import Observation
@@ -17,13 +18,13 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import Trajectory
 from vla_mbpo.gate.config import GateConfig
 from vla_mbpo.gate.gate import Gate
-from vla_mbpo.policy.runtime import Candidates, PolicySession
+from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates, PolicySession
 from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.experts import Expert
 from vla_mbpo.sim.robot import SimRobot
 from vla_mbpo.sim.scene import Scene
 
-TICK = 20_000_000  # driver period [ns]
+TICK = round(DriverConfig().tick * 1e9)  # driver period [ns]
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class Settings:
 
     k: int = 8
     gate: bool = True
-    replan_rows: int = 8
-    commit_rows: int = 3
+    replan_rows: int = REPLAN_ROWS
     latency: float = 0.1
     timeout: float = 15.0
     noise: float = 1.0
@@ -41,7 +41,10 @@ class Settings:
 
 @dataclass
 class Outcome:
-    """Result of one attempt. ``vetoes``: candidates the gate rejected; ``stops``: sets without an accepted one."""
+    """Result of one attempt.
+
+    ``vetoes``: candidates the gate rejected; ``stops``: sets without an accepted one. None: not measured.
+    """
 
     task: str
     seed: int
@@ -52,8 +55,8 @@ class Outcome:
     stops: int = 0
     chunks: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
-    seams: int = 0
-    worst_seam: float = 0.0
+    seams: int | None = None
+    worst_seam: float | None = None
     rows_late: int = 0
     stage_ms: dict[str, list[float]] = field(default_factory=dict)
 
@@ -95,7 +98,7 @@ class Attempt:
         observation = Observation.fresh(
             now, (now, head), (now, wrist), (now, state.positions, state.velocities, state.gripper)
         )
-        prefix, openings = self._driver.commitment(now).prefix(now, self.settings.commit_rows)
+        prefix, openings = self._driver.commitment(now).prefix(now, self.spec.commit_rows)
         begin = time.perf_counter()
         found = self.session.infer(
             observation, self.robot.scene.instruction, prefix, openings, self.settings.k, self._rng, self.settings.noise

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rclpy.node import Node
+from vla_mbpo_msgs.msg import GateDecision
 
 from vla_mbpo.nodes import qos
 from vla_mbpo.nodes.convert import to_ns
@@ -28,10 +29,12 @@ class Probe:
         self.control = Cycle(CONTROL_PERIOD)
         self.rows = {"executed": 0, "dropped_late": 0, "executed_late": 0}
         self.chunk_sets = 0
+        self.decisions: list[GateDecision] = []
         self._waiting: dict[int, int] = {}  # observation stamp -> due time of the last row [ns]
         listen = (
             (qos.ACTION_CHUNKS, self._on_set),
             (qos.APPROVED_CHUNK, self._on_approved),
+            (qos.GATE_DECISION, self.decisions.append),
             (qos.COMMITMENT, self._on_commitment),
             (qos.HEAD_INFO, lambda m: self.camera["head"].add(to_ns(m.header.stamp))),
             (qos.WRIST_INFO, lambda m: self.camera["wrist"].add(to_ns(m.header.stamp))),

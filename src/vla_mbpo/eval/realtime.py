@@ -4,15 +4,17 @@ import argparse
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 from vla_mbpo.bringup import Options, graph
+from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.eval.lockstep import Outcome, Settings
 from vla_mbpo.eval.report import percentiles
 from vla_mbpo.paths import ros_environment
-from vla_mbpo.processes import Supervisor
+from vla_mbpo.processes import Supervisor, lock_domain
 from vla_mbpo.sim.tasks import TASKS
 
 PATIENCE = 60.0  # s for the stack to become ready, and on top of an attempt's timeout
@@ -62,29 +64,35 @@ class Stack:
             return False
 
         self.wait(engaged, 10.0, "engage")
-        feedback: list[Any] = []
         goal: list[Any] = []
 
         def sent() -> bool:
-            future = self.client.execute(TASKS[task].instruction, timeout, feedback.append)
+            future = self.client.execute(TASKS[task].instruction, timeout)
             goal[:] = [future] if future is not None else []
             return bool(goal)
 
+        decided = len(self.probe.decisions)
         self.wait(sent, 10.0, "/task/execute")
         self.wait(goal[0].done, timeout + PATIENCE, "the attempt")
         result = goal[0].result()
-        rejected = feedback[-1].chunks_rejected if feedback else 0
-        accepted = feedback[-1].chunks_accepted if feedback else 0
-        return Outcome(
-            task, seed, result.outcome == result.SUCCEEDED, result.elapsed, list(result.cost_events),
-            vetoes=rejected, chunks=accepted,
-        )  # fmt: skip
+        outcome = Outcome(task, seed, result.outcome == result.SUCCEEDED, result.elapsed, list(result.cost_events))
+        _count(outcome, self.probe.decisions[decided:])
+        return outcome
+
+
+def _count(outcome: Outcome, decisions: list[Any]) -> None:
+    """What the gate decided about an attempt's chunk sets; those that came after its end are none of it."""
+    decisions = [d for d in decisions if d.accepted or d.reasons[0].check not in ("mode", "instruction")]
+    rejected = [d for d in decisions if not d.accepted]
+    sets, accepted = {d.chunk_set_id for d in decisions}, {d.chunk_set_id for d in decisions if d.accepted}
+    outcome.chunks, outcome.stops, outcome.vetoes = len(sets), len(sets - accepted), len(rejected)
+    outcome.reasons = dict(Counter(reason.check for d in rejected for reason in d.reasons))
 
 
 @contextmanager
 def running_stack(robot: str, options: Options) -> Iterator[Stack]:
     """Start the graph on a domain of its own, with nothing printed; end it afterwards."""
-    os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randrange(110, 220))
+    lock = _free_domain()
     os.environ.update(ros_environment())
     from vla_mbpo.eval.probe import Probe
     from vla_mbpo.nodes.client import StackClient
@@ -104,14 +112,27 @@ def running_stack(robot: str, options: Options) -> Iterator[Stack]:
     finally:
         client.close()
         supervisor.stop()
+        if lock is not None:
+            lock.close()
+
+
+def _free_domain() -> IO[str] | None:
+    """Take a domain that no other stack of this machine has; those up to 100 keep below the ephemeral ports."""
+    for domain in random.SystemRandom().sample(range(1, 101), 100):
+        try:
+            lock = lock_domain(str(domain))
+        except ConfigError:
+            continue
+        os.environ["ROS_DOMAIN_ID"] = str(domain)
+        return lock
+    raise ConfigError("ROS_DOMAIN_ID", "1 to 100", "every one has a stack of vla_mbpo")
 
 
 def run_realtime(args: argparse.Namespace, jobs: list[tuple[str, int]], report: dict[str, Any]) -> Iterator[Outcome]:
     """Attempt after attempt on one stack; at the end the cadence goes into ``report``."""
     if not jobs:
         return
-    overrides = {"policy": {"precision": args.precision}}
-    options = Options(args.bundle, *jobs[0], args.k, overrides, page=False)
+    options = Options(args.bundle, *jobs[0], args.k, page=False)
     with running_stack(args.robot, options) as stack:
         for task, seed in jobs:
             yield stack.attempt(task, seed, Settings().timeout)

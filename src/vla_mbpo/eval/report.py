@@ -43,8 +43,15 @@ def summarise(outcomes: list[Outcome]) -> dict[str, Any]:
         "success_rate": round(successes / n, 4) if n else None,
         "interval": wilson(successes, n),
         "cost_events_per_episode": round(sum(len(o.cost_events) for o in seen) / n, 4) if n else None,
-        "seams": {"switches": sum(o.seams for o in outcomes), "worst_ratio": max(o.worst_seam for o in outcomes)},
+        "seams": _seams(outcomes),
     }
+
+
+def _seams(outcomes: list[Outcome]) -> dict[str, float] | None:
+    """Chunk switches and the worst velocity step; None where they were not measured."""
+    counts = [o.seams for o in outcomes if o.seams is not None]
+    ratios = [o.worst_seam for o in outcomes if o.worst_seam is not None]
+    return {"switches": sum(counts), "worst_ratio": max(ratios)} if counts else None
 
 
 def _task(group: list[Outcome]) -> dict[str, Any]:

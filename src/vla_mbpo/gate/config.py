@@ -1,7 +1,7 @@
 """Settings of the gate. Limits of the robot itself are in RobotSpec."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,11 +66,6 @@ class GateConfig:
             ok = isinstance(value, int | float) and math.isfinite(value) and low <= value <= high
             require(ok, f"gate.{name}", value, f"expected a number from {low} to {high}")
         require(len(self.action_types) > 0, "gate.action_types", self.action_types, "expected at least one type")
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Names of all settings, for parameter tables."""
-        return tuple(field.name for field in fields(cls))
 
 
 def check_spec(spec: RobotSpec) -> None:

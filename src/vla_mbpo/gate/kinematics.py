@@ -64,11 +64,6 @@ class Kinematics:
         """Tool positions of the placed rows, base frame [m], (H, 3)."""
         return self._tool[: self._count]
 
-    @property
-    def tool_rotation(self) -> FloatArray:
-        """Tool orientations of the placed rows, base frame, (H, 3, 3)."""
-        return self._tool_mat[: self._count].reshape(-1, 3, 3)
-
     def place(self, rows: FloatArray) -> None:
         """Compute link poses of ``rows`` [rad], (H, n). The other methods answer for the rows placed last."""
         if len(rows) > len(self._tool):
@@ -81,7 +76,6 @@ class Kinematics:
             mujoco.mj_kinematics(self.model, data)
             self._xpos[k], self._xmat[k] = data.geom_xpos, data.geom_xmat
             self._tool[k] = base_mat.T @ (data.xpos[self._tool_body] - base)
-            self._tool_mat[k] = (base_mat.T @ data.xmat[self._tool_body].reshape(3, 3)).ravel()
 
     def table_clearance(self) -> FloatArray:
         """Signed distance of each link's lowest point above the table plane [m], (H, L)."""
@@ -150,7 +144,7 @@ class Kinematics:
     def _allocate(self, rows: int) -> None:
         geoms = self.model.ngeom
         self._xpos, self._xmat = np.zeros((rows, geoms, 3)), np.zeros((rows, geoms, 9))
-        self._tool, self._tool_mat = np.zeros((rows, 3)), np.zeros((rows, 9))
+        self._tool = np.zeros((rows, 3))
 
     def _set_pairs(self, pairs: list[tuple[int, int]]) -> None:
         """Expand pairs of bodies to pairs of geometries."""

@@ -1,8 +1,8 @@
 """Node `camera`: publishes one camera's images and calibration. Two instances, head_camera and wrist_camera."""
 
+import queue
 import sys
 import threading
-import traceback
 from collections.abc import Sequence
 
 from sensor_msgs.msg import CameraInfo
@@ -10,7 +10,7 @@ from vla_mbpo_msgs.msg import SceneState
 
 from vla_mbpo.cameras.calibration import Calibration
 from vla_mbpo.cameras.sim import SimSource
-from vla_mbpo.cameras.source import Source
+from vla_mbpo.cameras.source import Frame, Source
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
@@ -18,6 +18,8 @@ from vla_mbpo.nodes.process import run
 from vla_mbpo.paths import share_dir
 
 SILENCE = 0.5  # s without a frame before the node warns
+OPEN_TIME = 10.0  # s for a camera to open
+SOURCES = {"sim": SimSource}
 _TOPICS = {"head": (qos.HEAD_IMAGE, qos.HEAD_INFO), "wrist": (qos.WRIST_IMAGE, qos.WRIST_INFO)}
 
 
@@ -26,7 +28,7 @@ class CameraNode(ManagedNode):
 
     PARAMETERS = (
         Param("view", "head", "which camera this is", choices=("head", "wrist")),
-        Param("source", "sim", "where images come from", choices=("sim",)),
+        Param("source", "sim", "where images come from", choices=tuple(SOURCES)),
         Param("size", 96, "edge of the square image, px", 32, 1024),
         Param("calibration", "", "camera_info YAML file; empty: calibration/<view>_camera.yaml"),
         Param("noise_seed", 0, "seed of the simulated sensor noise", 0, 2**31),
@@ -40,17 +42,24 @@ class CameraNode(ManagedNode):
         calibration.require_size(size, size)
         self._frame_id = f"{view}_camera_optical_frame"
         self._info_message = _camera_info(calibration, self._frame_id)
-        self._source = SimSource(self.spec(), view, size, self.parameters["noise_seed"])
+        self._source = SOURCES[self.parameters["source"]](self.spec(), view, size, self.parameters["noise_seed"])
         image, info = _TOPICS[view]
         self._image, self._info = self.publisher(image), self.publisher(info)
         self._running = threading.Event()
         self._frames, self._last = 0, 0
 
     def activate(self) -> None:
-        """Start reading."""
+        """Open the camera and start reading."""
         self._running.set()
-        self._thread = threading.Thread(target=self._capture, args=(self._source,), name="capture", daemon=True)
+        opened: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._capture, args=(self._source, opened), name="capture", daemon=True)
         self._thread.start()
+        try:
+            fault = opened.get(timeout=OPEN_TIME)
+        except queue.Empty:
+            raise TimeoutError(f"the camera did not open within {OPEN_TIME:.0f} s") from None
+        if fault is not None:
+            raise fault
         self.subscribe(qos.SCENE_STATE, self._on_scene)
 
     def deactivate(self) -> None:
@@ -64,8 +73,6 @@ class CameraNode(ManagedNode):
 
     def warning(self) -> str:
         """What is wrong at the moment."""
-        if not self._thread.is_alive():
-            return "the camera thread has ended, see the log"
         silent = (self.now() - self._last) / 1e9
         return "" if silent < SILENCE else f"no frame for {silent:.1f} s" if self._last else "no frame yet"
 
@@ -73,22 +80,32 @@ class CameraNode(ManagedNode):
         stamp = convert.to_ns(message.header.stamp)
         self._source.feed(message.task, message.seed, stamp, convert.from_doubles(message.qpos))
 
-    def _capture(self, source: Source) -> None:
+    def _capture(self, source: Source, opened: "queue.SimpleQueue[Exception | None]") -> None:
+        """Own thread. A camera that fails later ends the process: starting it again is the supervisor's business."""
         try:
             source.open()
+        except Exception as error:
+            opened.put(error)
+            return
+        opened.put(None)
+        try:
             while self._running.is_set():
                 frame = source.read(0.2)
-                if frame is None:
-                    continue
-                message = convert.to_image(frame.image, frame.stamp, self._frame_id)
-                self._image.publish(message)
-                self._info_message.header.stamp = message.header.stamp
-                self._info.publish(self._info_message)
-                self._frames, self._last = self._frames + 1, frame.stamp
-        except Exception:
-            self.get_logger().error(f"camera failed: {traceback.format_exc()}")
+                if frame is not None:
+                    self._publish(frame)
+        except Exception as error:
+            self.get_logger().error(f"camera failed: {type(error).__name__}: {error}")
+            self.exit_code = 1
+            self.ended.set_result(None)
         finally:
             source.close()
+
+    def _publish(self, frame: Frame) -> None:
+        message = convert.to_image(frame.image, frame.stamp, self._frame_id)
+        self._image.publish(message)
+        self._info_message.header.stamp = message.header.stamp
+        self._info.publish(self._info_message)
+        self._frames, self._last = self._frames + 1, frame.stamp
 
 
 def _camera_info(calibration: Calibration, frame_id: str) -> CameraInfo:

@@ -66,8 +66,10 @@ class StackClient:
         """Put the simulated scene into the start state of (task, seed)."""
         return self._reset.call_async(ResetScene.Request(task=task, seed=seed))
 
-    def execute(self, instruction: str, timeout: float, on_feedback: Callable[[Any], None]) -> Future | None:
-        """Send the goal. The future's result is an ExecuteTask.Result, or None when the goal was not taken."""
+    def execute(
+        self, instruction: str, timeout: float, on_feedback: Callable[[Any], None] = lambda _: None
+    ) -> Future | None:
+        """Send the goal; None while it cannot be sent. The future's result is an ExecuteTask.Result."""
         if not self._task.server_is_ready():
             return None
         outcome: Future = Future()
@@ -77,7 +79,8 @@ class StackClient:
         def accepted(future: Future) -> None:
             handle: Any = future.result()
             if not handle.accepted:
-                outcome.set_result(None)
+                refused = ExecuteTask.Result(outcome=ExecuteTask.Result.REFUSED, message="the goal was not taken")
+                outcome.set_result(refused)
                 return
             handle.get_result_async().add_done_callback(lambda done: outcome.set_result(done.result().result))
 

@@ -79,7 +79,15 @@ class MonitorNode(ManagedNode):
             self._source.feed(message.task, message.seed, stamp, qpos)
 
     def _paint(self) -> None:
-        """Own thread: it holds the GL context."""
+        """Own thread: it holds the GL context. Without pictures the page still tells and stops."""
+        try:
+            self._paint_on()
+        except Exception as error:
+            self.get_logger().error(f"no pictures on the page: {type(error).__name__}: {error}")
+        finally:
+            self._source.close()
+
+    def _paint_on(self) -> None:
         self._source.open()
         while self._running.is_set():
             begin = time.monotonic()
@@ -88,7 +96,6 @@ class MonitorNode(ManagedNode):
                 images = [self._image(topic.name) for topic in (qos.HEAD_IMAGE, qos.WRIST_IMAGE)]
                 self._page.show(compose(None if frame is None else frame.image, *images))
             time.sleep(max(0.01, 1 / self.parameters["rate"] - (time.monotonic() - begin)))
-        self._source.close()
 
     def _image(self, name: str) -> Any:
         message: Image | None = self._latest.get(name)

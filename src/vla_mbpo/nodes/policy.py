@@ -22,7 +22,7 @@ from vla_mbpo.nodes.prefix import committed_prefix
 from vla_mbpo.nodes.process import run
 from vla_mbpo.nodes.worker import Worker
 from vla_mbpo.paths import bundle_dir
-from vla_mbpo.policy.runtime import Candidates, PolicySession
+from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates, PolicySession
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,8 @@ class PolicyNode(ManagedNode):
         Param("bundle", "sft_full", "model bundle: a name in models/ or a folder"),
         Param("k", 8, "candidate chunks per inference", 1, 64),
         Param("threads", 1, "threads of the inference session", 1, 16),
-        Param("precision", "int8", "weights of the inference session", choices=("int8", "fp32")),
         Param("steps", 5, "Euler steps of the flow", 1, 32),
-        Param("replan_rows", 8, "rows between inferences", 1, 64),
-        Param("commit_rows", 3, "rows after the observation that are taken as committed", 0, 15),
+        Param("replan_rows", REPLAN_ROWS, "rows between inferences", 1, 64),
         Param("seed", 0, "seed of the candidates' noise", 0, 2**31),
         Param("max_age", 0.25, "oldest input, s", 0.05, 2.0),
         Param("max_skew", 0.06, "largest difference of stamps in one observation, images half of it, s", 0.0, 0.2),
@@ -56,7 +54,7 @@ class PolicyNode(ManagedNode):
     def configure(self) -> None:
         """Load the bundle."""
         self._spec = self.spec()
-        options = {key: self.parameters[key] for key in ("threads", "steps", "precision")}
+        options = {key: self.parameters[key] for key in ("threads", "steps")}
         self._session = PolicySession.load(bundle_dir(self.parameters["bundle"]), **options)
         self._out = self.publisher(qos.ACTION_CHUNKS)
         self._rng = np.random.default_rng(self.parameters["seed"])
@@ -150,7 +148,7 @@ class PolicyNode(ManagedNode):
         """Rows that are already committed; none after a restart."""
         if not self._started:
             return np.zeros((0, len(self._spec.joints))), np.zeros(0)
-        return committed_prefix(self._commitments, stamp, self.parameters["commit_rows"], len(self._spec.joints))
+        return committed_prefix(self._commitments, stamp, self._spec.commit_rows, len(self._spec.joints))
 
     def _infer(self, job: Job) -> None:
         begin, k = time.monotonic(), self.parameters["k"]

@@ -68,8 +68,6 @@ TASK_STATUS = Topic("/task/status", TaskStatus, LATEST)
 READY = Topic("/lifecycle_manager/ready", Bool, LATCHED)
 DIAGNOSTICS = Topic("/diagnostics", DiagnosticArray, EVERY)
 
-TOPICS = tuple(value for value in list(globals().values()) if isinstance(value, Topic))
-
 # Services and actions
 ENGAGE, RESET_GATE, ESTOP_SERVICE = "/gate/engage", "/gate/reset", "/gate/estop"
 RESET_SCENE = "/sim/reset"

@@ -18,7 +18,6 @@ from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
-from vla_mbpo.policy.vocabulary import Vocabulary
 
 SETTLE_TIME = 2.0  # s after activation within which the gate's state must be known
 _RESULT = ExecuteTask.Result
@@ -35,7 +34,7 @@ class TaskNode(ManagedNode):
     def configure(self) -> None:
         """Read the vocabulary and offer the action; goals are refused until the node is active."""
         bundle = self.parameters["bundle"]
-        self._vocabulary = _vocabulary(bundle) if bundle else None
+        self._vocabulary = Bundle.load(bundle_dir(bundle)).vocabulary if bundle else None
         self._instruction_out = self.publisher(qos.INSTRUCTION)
         self._attempt: Attempt | None = None
         self._server: ActionServer | None = ActionServer(
@@ -169,11 +168,6 @@ class TaskNode(ManagedNode):
         """The state of the gate is known, or it should be."""
         if not self._settled.done():
             self._settled.set_result(None)
-
-
-def _vocabulary(bundle: str) -> Vocabulary:
-    manifest = Bundle.load(bundle_dir(bundle)).manifest
-    return Vocabulary(tuple(manifest["vocabulary"]["words"]), manifest["vocabulary"]["length"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

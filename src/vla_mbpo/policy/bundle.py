@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.policy.vocabulary import Vocabulary
 
 
 def sha256(path: Path) -> str:
@@ -33,6 +34,12 @@ class Bundle:
     def version(self) -> str:
         """Name and the first 12 digits of the digest; chunks and bands carry it."""
         return f"{self.manifest['name']}@{self.digest[:12]}"
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that the policy knows."""
+        raw = self.manifest["vocabulary"]
+        return Vocabulary(tuple(raw["words"]), raw["length"])
 
     @classmethod
     def load(cls, path: Path) -> "Bundle":

@@ -146,10 +146,7 @@ def _manifest(net: FlowPolicy, state: dict, spec: RobotSpec, name: str, parity: 
         "vocabulary": {"words": list(state["words"]), "length": net.config.text_length},
         "normalisation": norm,
         "action_bins": {"count": 256, "low": norm["action_low"], "high": norm["action_high"]},
-        "recipe": state["sft"],
-        "demonstrations": state["demonstrations"],
-        "observations": state["observations"],
-        "seeds": {"training": state["sft"]["seed"], "scenes": "0 to 999999"},
+        "rounds": state["rounds"],
         "parameters": sum(p.numel() for p in net.parameters()),
         "parity": parity,
     }

@@ -40,6 +40,11 @@ class PolicyConfig:
         """As plain JSON values."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, raw: dict) -> "PolicyConfig":
+        """From what ``to_dict`` gave, also after a way through JSON."""
+        return cls(**{**raw, "channels": tuple(raw["channels"])})
+
 
 class Film(nn.Module):
     """Scale and shift of feature maps by the instruction (FiLM, arXiv 1709.07871)."""

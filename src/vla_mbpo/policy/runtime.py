@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from vla_mbpo.core.errors import require
 from vla_mbpo.core.observation import Observation
 from vla_mbpo.policy.bundle import Bundle
-from vla_mbpo.policy.vocabulary import UnknownInstruction, Vocabulary
+from vla_mbpo.policy.vocabulary import UnknownInstruction
 
-__all__ = ["Candidates", "PolicySession", "UnknownInstruction"]
+__all__ = ["REPLAN_ROWS", "Candidates", "PolicySession", "UnknownInstruction"]
+
+REPLAN_ROWS = 8  # rows from one look at the scene to the next
 
 FloatArray = NDArray[np.float64]
 
@@ -35,14 +37,12 @@ class Candidates:
 class PolicySession:
     """Runs one bundle's encoder and flow step. One thread at a time."""
 
-    def __init__(self, bundle: Bundle, threads: int = 1, steps: int = 5, precision: str = "int8") -> None:
-        """``steps``: Euler steps of the flow; ``precision``: int8 or fp32, where the bundle has it."""
-        require(precision in ("int8", "fp32"), "precision", precision, "int8 or fp32")
+    def __init__(self, bundle: Bundle, threads: int = 1, steps: int = 5) -> None:
+        """``steps``: Euler steps of the flow."""
         require(1 <= steps <= 32, "steps", steps, "1 to 32")
         self.bundle, self.version = bundle, bundle.version
         manifest = bundle.manifest
-        self.vocabulary = Vocabulary(tuple(manifest["vocabulary"]["words"]), manifest["vocabulary"]["length"])
-        self.words = frozenset(self.vocabulary.words)
+        self.vocabulary = bundle.vocabulary
         self.image_size: int = manifest["policy"]["image_size"]
         self.horizon: int = manifest["policy"]["horizon"]
         self._joints: int = manifest["policy"]["action"] - 1
@@ -52,16 +52,15 @@ class PolicySession:
         self._proprio_mean, self._proprio_std = norm["proprio_mean"], norm["proprio_std"]
         self._range = tuple(manifest["gripper"]["range"])
         self._reach = manifest["gripper"]["speed"] * manifest["row_period"]
-        suffix = ".int8.onnx" if precision == "int8" else ".onnx"
-        for graph in (f"encoder{suffix}", f"step{suffix}"):
-            require(graph in manifest["files"], "precision", precision, f"bundle {bundle.path.name} has no {graph}")
-        self._encoder = _session(bundle.path / f"encoder{suffix}", threads)
-        self._step = _session(bundle.path / f"step{suffix}", threads)
+        for graph in ("encoder.int8.onnx", "step.int8.onnx"):
+            require(graph in manifest["files"], "bundle", bundle.path.name, f"expected a file {graph}")
+        self._encoder = _session(bundle.path / "encoder.int8.onnx", threads)
+        self._step = _session(bundle.path / "step.int8.onnx", threads)
 
     @classmethod
-    def load(cls, path: Path, threads: int = 1, steps: int = 5, precision: str = "int8") -> "PolicySession":
+    def load(cls, path: Path, threads: int = 1, steps: int = 5) -> "PolicySession":
         """Load a bundle folder. ConfigError if a file is missing or its hash is wrong."""
-        return cls(Bundle.load(path), threads, steps, precision)
+        return cls(Bundle.load(path), threads, steps)
 
     def check_instruction(self, text: str) -> None:
         """Raise UnknownInstruction if ``text`` holds words outside the vocabulary."""

@@ -7,17 +7,20 @@ An episode is a folder-free npz of arrays over T rows (20 Hz) and the M <= T row
     points (M, 9): object, goal and tool position [m], ground truth for the auxiliary loss.
 """
 
+import json
 import multiprocessing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import Trajectory
 from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.processes import end_with_parent
 from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.experts import Expert
@@ -26,6 +29,7 @@ from vla_mbpo.sim.scene import Scene
 from vla_mbpo.training.pilot import Pilot
 
 MAX_ROWS = 320
+RECIPE = "recipe.json"  # beside the episodes
 AFTER_SUCCESS = 8  # rows kept after success, so that the policy learns to stay
 
 
@@ -165,8 +169,12 @@ def generate(out: Path, tasks: tuple[str, ...], episodes: int, recipe: Recipe, w
     """Make ``episodes`` demonstrations per task under ``out``; returns how many are there.
 
     Processes are spawned: fork after a GL call hangs.
+
+    Raises:
+        ConfigError: ``out`` holds demonstrations of another recipe.
     """
     out.mkdir(parents=True, exist_ok=True)
+    _claim(out, recipe)
     jobs = [
         (out / f"{task}_{recipe.seed + i:06d}.npz", task, recipe.seed + i, recipe)
         for i in range(episodes)
@@ -175,3 +183,17 @@ def generate(out: Path, tasks: tuple[str, ...], episodes: int, recipe: Recipe, w
     with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as pool:
         done = list(track(pool.imap_unordered(_job, jobs, chunksize=4), "demonstrations", total=len(jobs)))
     return sum(done)
+
+
+def _claim(out: Path, recipe: Recipe) -> None:
+    """Write the recipe beside the episodes, without the seeds: they are in the file names."""
+    mine = json.loads(json.dumps({**asdict(recipe), "pilot_sha256": ""}))
+    if recipe.pilot:
+        mine["pilot_sha256"] = Bundle.load(bundle_dir(recipe.pilot)).digest
+    del mine["seed"]
+    file = out / RECIPE
+    if not file.exists():
+        file.write_text(json.dumps(mine, indent=1) + "\n")
+    for name, value in json.loads(file.read_text()).items():
+        text = f"{out} holds demonstrations made with {value!r}; choose another folder"
+        require(mine.get(name) == value, f"recipe.{name}", mine.get(name), text)

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_mbpo.core.observation import Observation
-from vla_mbpo.policy.runtime import PolicySession
+from vla_mbpo.policy.runtime import REPLAN_ROWS, PolicySession
 from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.robot import SimRobot
 
-REPLAN, COMMITTED = 8, 3  # rows, as in the running stack
 POLICY_ROWS, EXPERT_ROWS = (10, 70), (16, 44)  # lengths of the stretches
 TOO_LOW = 0.004  # m, height of the tool at which the policy is relieved: the gate would not have let it
 
@@ -31,7 +30,7 @@ class Pilot:
         self._session, self._robot, self._camera, self._rng = _session(bundle), robot, camera, rng
         self._left, self._rest = 0, int(rng.integers(0, 12))
         self._positions, self._gripper = np.zeros((0, len(robot.spec.joints))), np.zeros(0)
-        self._at = REPLAN
+        self._at = REPLAN_ROWS
 
     @property
     def active(self) -> bool:
@@ -46,7 +45,7 @@ class Pilot:
         if self._rest < 0:
             self._left, self._rest = (int(self._rng.integers(*rows)) for rows in (POLICY_ROWS, EXPERT_ROWS))
             self._positions, self._gripper = self._positions[:0], self._gripper[:0]
-            self._at = REPLAN
+            self._at = REPLAN_ROWS
 
     def apply(self, target: NDArray[np.float64], opening: float) -> tuple[NDArray[np.float64], float]:
         """The policy's row while it drives, else the expert's ``target`` [rad] and ``opening`` [m]."""
@@ -55,7 +54,7 @@ class Pilot:
         self._left -= 1
         if self._robot.data.body(self._robot.spec.tool_link).xpos[2] < TOO_LOW:
             self._left = 0
-        if self._at >= REPLAN:
+        if self._at >= REPLAN_ROWS:
             self._plan()
         self._at += 1
         return self._positions[self._at - 1], float(self._gripper[self._at - 1])
@@ -64,7 +63,7 @@ class Pilot:
         robot, now, state = self._robot, self._robot.time, self._robot.state()
         head, wrist = self._camera.render(robot.qpos, "head", "wrist")
         body = (now, state.positions, state.velocities, state.gripper)
-        rest = slice(self._at, self._at + COMMITTED)
+        rest = slice(self._at, self._at + robot.spec.commit_rows)
         found = self._session.infer(
             Observation.fresh(now, (now, head), (now, wrist), body),
             robot.scene.instruction,

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,14 @@ from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
+from vla_mbpo.core.errors import require
 from vla_mbpo.policy.network import FlowPolicy, PolicyConfig
 from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.sim.tasks import TASKS
-from vla_mbpo.training.dataset import Augment, Demonstrations, Normalisation
+from vla_mbpo.training.dataset import Augment, Demonstrations
+from vla_mbpo.training.demonstrations import RECIPE
+
+MAY_CHANGE = ("samples", "threads")  # between the parts of a resumed run
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class SftConfig:
     demos: tuple[str, ...]
     init: str = ""  # run folder whose averaged network is the start
     per_task: int = 0  # demonstrations per task, 0: all
-    samples: int = 320_000
+    samples: int = 360_000
     batch: int = 64
     draws: int = 2
     learning_rate: float = 6e-4
@@ -50,12 +54,17 @@ class Trainer:
         self.config, self.out = config, out
         out.mkdir(parents=True, exist_ok=True)
         self.vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
-        self.demos = Demonstrations(_files(config), self.vocabulary, 16)
+        files = _files(config)
+        self.demos = Demonstrations(files, self.vocabulary, 16)
         self.norm = self.demos.normalisation()
         size = self.demos.arrays["head"].shape[1]
         self.net = FlowPolicy(PolicyConfig(len(self.vocabulary.words), self.vocabulary.length, image_size=size))
+        earlier: list[dict] = []
         if config.init:
-            self.net.load_state_dict(load_average(Path(config.init))[0].state_dict())
+            net, state = load_average(Path(config.init))
+            self.net.load_state_dict(net.state_dict())
+            earlier = state["rounds"]
+        self.rounds = [*earlier, _round(config, self.demos, files)]
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.AdamW(_groups(self.net, config), lr=config.learning_rate, betas=(0.9, 0.95))
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
@@ -162,8 +171,8 @@ class Trainer:
         save_file({k: v.contiguous() for k, v in flat.items()}, self.out / "checkpoint.partial")
         (self.out / "checkpoint.partial").rename(self.out / name)
         state = {
-            "step": self.step, "file": name, "sft": asdict(self.config), "policy": self.net.config.to_dict(),
-            "history": self.history, "words": self.vocabulary.words, "demonstrations": self.demos.tasks,
+            "step": self.step, "file": name, "rounds": self.rounds, "policy": self.net.config.to_dict(),
+            "history": self.history, "words": self.vocabulary.words,
             "observations": len(self.demos), "normalisation": {k: v.tolist() for k, v in asdict(self.norm).items()},
         }  # fmt: skip
         partial = self.out / "state.partial.json"
@@ -175,6 +184,9 @@ class Trainer:
 
     def _load(self) -> None:
         state = json.loads((self.out / "state.json").read_text())
+        for name, value in state["rounds"][-1]["sft"].items():
+            mine = json.loads(json.dumps(getattr(self.config, name)))
+            require(name in MAY_CHANGE or mine == value, f"sft.{name}", mine, f"{self.out} was begun with {value!r}")
         tensors = load_file(self.out / state["file"])
         self.step, self.history = state["step"], state["history"]
         self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
@@ -214,16 +226,23 @@ def _files(config: SftConfig) -> list[Path]:
     return files
 
 
+def _round(config: SftConfig, demos: Demonstrations, files: list[Path]) -> dict:
+    """What a manifest says of one training run."""
+    scenes = sorted(int(file.stem.rsplit("_", 1)[1]) for file in files)
+    recipes = {folder: Path(folder) / RECIPE for folder in config.demos}
+    return {
+        "sft": asdict(config),
+        "demonstrations": demos.tasks,
+        "observations": len(demos),
+        "scenes": [scenes[0], scenes[-1]],
+        "recipes": {folder: json.loads(file.read_text()) for folder, file in recipes.items() if file.exists()},
+    }
+
+
 def load_average(run: Path) -> tuple[FlowPolicy, dict]:
     """The averaged network of a training run, in evaluation mode, and the run's state."""
     state = json.loads((run / "state.json").read_text())
-    config = PolicyConfig(**{**state["policy"], "channels": tuple(state["policy"]["channels"])})
-    net = FlowPolicy(replace(config))
+    net = FlowPolicy(PolicyConfig.from_dict(state["policy"]))
     tensors = load_file(run / state["file"])
     net.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("average.")})
     return net.eval(), state
-
-
-def normalisation_of(state: dict) -> Normalisation:
-    """The run's normalisation constants."""
-    return Normalisation(**{k: np.array(v, np.float32) for k, v in state["normalisation"].items()})

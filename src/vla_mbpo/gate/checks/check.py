@@ -31,10 +31,12 @@ class Context:
     """What a chunk is judged against. One per judgement.
 
     Attributes:
+        spec: limits of the robot.
+        config: thresholds of the checks.
+        kinematics: shared by the checks; read it through ``placed``.
         state: measured state.
         commanded: set point of the arm driver at ``now`` [rad], (n,), or None before the first motion.
         now: [ns].
-        kinematics: holds the poses of ``path`` once a check of stage GEOMETRY has run.
     """
 
     spec: RobotSpec
