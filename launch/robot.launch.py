@@ -58,8 +58,8 @@ def generate_launch_description() -> LaunchDescription:
         for name, value in ros_environment().items()
         if os.environ.get(name) != value
     ]
-    nodes, rviz = OpaqueFunction(function=_nodes), OpaqueFunction(function=_rviz)
-    return LaunchDescription([*ARGUMENTS, *environment, nodes, rviz])
+    rviz, nodes = OpaqueFunction(function=_rviz), OpaqueFunction(function=_nodes)
+    return LaunchDescription([*ARGUMENTS, *environment, rviz, nodes])
 
 
 def _nodes(context: LaunchContext) -> list:
