@@ -103,19 +103,27 @@ def test_the_stop_on_the_page_ends_the_task(up, graph, spec):
     graph.until(lambda: bool(graph.heard[qos.READY.name]), 60.0)
     assert f"page: {address}/" in process.output
     assert 'id="stop"' in urlopen(address, timeout=3).read().decode()
-    state = lambda: json.loads(urlopen(f"{address}/state", timeout=3).read())  # noqa: E731
-    speed = lambda: np.abs(graph.heard[qos.JOINT_STATES.name][-1].velocity[: len(spec.joints)]).max()  # noqa: E731
 
-    with urlopen(f"{address}/picture", timeout=10) as stream:
-        graph.until(lambda: speed() > 0.05, 40.0)
-        assert b"image/jpeg" in stream.read(1000)
-        graph.until(lambda: state().get("gate", "").startswith("AUTONOMOUS") and state()["instruction"] == SAY)
-        assert urlopen(Request(f"{address}/stop", method="POST"), timeout=3).status == 200
-        graph.until(lambda: "[up] stopped: the gate is in ESTOP" in process.output, 10.0)
-        graph.until(lambda: state()["gate"].startswith("ESTOP") and speed() < 0.01, 10.0)
-        last = graph.heard[qos.GATE_STATE.name][-1]
-        assert last.mode == last.ESTOP
-        assert process.process.poll() is None  # the page stays for who wants to look
+    def state():
+        return json.loads(urlopen(f"{address}/state", timeout=3).read())
+
+    def speed():
+        return np.abs(graph.heard[qos.JOINT_STATES.name][-1].velocity[: len(spec.joints)]).max()
+
+    def pictured():
+        with urlopen(f"{address}/picture", timeout=10) as stream:  # ends by itself after 5 s without a picture
+            return b"image/jpeg" in stream.read(1000)
+
+    graph.until(lambda: speed() > 0.05, 40.0)
+    graph.until(pictured, 20.0)
+    graph.until(lambda: state()["gate"].startswith("AUTONOMOUS") and state()["instruction"] == SAY)
+    assert urlopen(Request(f"{address}/stop", method="POST"), timeout=3).status == 200
+    graph.until(lambda: "[up] stopped: the gate is in ESTOP" in process.output, 10.0)
+    graph.until(lambda: state()["gate"].startswith("ESTOP") and speed() < 0.01, 10.0)
+    last = graph.heard[qos.GATE_STATE.name][-1]
+    assert last.mode == last.ESTOP
+    assert process.process.poll() is None  # the page stays for who wants to look
+    with urlopen(f"{address}/picture", timeout=10):
         code, seconds = process.interrupt()
     assert (code, seconds < 2.0) == (3, True), (code, seconds, process.output)
     assert "Traceback" not in process.output
