@@ -1,6 +1,5 @@
 """Starts the processes of a node graph, passes on what they print, restarts or ends them."""
 
-import contextlib
 import ctypes
 import fcntl
 import os
@@ -139,9 +138,7 @@ class Supervisor:
         self._wait(running, begin + TOTAL_TIME)
         for popen in running:
             self._signal(popen, signal.SIGKILL)  # the group: also what a node may have started
-        for popen in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                popen.wait(1.0)
+        self._wait(running, begin + TOTAL_TIME + 0.15)
         for reader in self._readers:
             reader.join(0.2)
 

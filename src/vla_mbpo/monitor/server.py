@@ -12,7 +12,7 @@ from typing import Any
 from vla_mbpo.core.errors import ConfigError
 
 BOUNDARY = "frame"
-PICTURE_WAIT = 5.0  # s without a picture before a stream ends
+PICTURE_WAIT = 5.0  # s without a picture before the last one is sent again
 
 
 class PageServer:
@@ -59,16 +59,16 @@ class PageServer:
         self._thread.join(1.0)
 
     def pictures(self) -> Any:
-        """Yield each new picture until none comes."""
+        """Yield each new picture, and the last one again when none comes: so a viewer who has left is noticed."""
         seen = 0
         self.viewers += 1
         try:
             while True:
                 with self._fresh:
-                    if not self._fresh.wait_for(lambda: self._number != seen, PICTURE_WAIT):  # noqa: B023
-                        return
+                    self._fresh.wait_for(lambda: self._number != seen, PICTURE_WAIT)  # noqa: B023
                     seen, picture = self._number, self._picture
-                yield picture
+                if picture:
+                    yield picture
         finally:
             self.viewers -= 1
 

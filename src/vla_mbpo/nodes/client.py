@@ -1,5 +1,6 @@
 """What `vla-mbpo up` needs to know and do on the ROS graph: who is there, readiness, engage, one task."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
+from rclpy.utilities import get_default_context
 from std_msgs.msg import Bool
 from vla_mbpo_msgs.action import ExecuteTask
 from vla_mbpo_msgs.msg import GateState
@@ -50,6 +52,8 @@ class StackClient:
         self._executor.shutdown(timeout_sec=0.2)
         self._node.destroy_node()
         rclpy.try_shutdown()
+        gc.collect()
+        get_default_context().destroy()  # here and not in the interpreter's teardown, which may crash
 
     def engage(self) -> Future | None:
         """Ask the gate for AUTONOMOUS in its present epoch; None while it cannot be asked."""
