@@ -14,6 +14,15 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Obstacle:
+    """A box that no link may come near: ``lower`` and ``upper`` corner, base frame [m], (3,)."""
+
+    name: str
+    lower: FloatArray
+    upper: FloatArray
+
+
+@dataclass(frozen=True)
 class RobotSpec:
     """Immutable description of one arm. Joint order is that of ``joints`` everywhere.
 
@@ -28,7 +37,10 @@ class RobotSpec:
         gripper_joints: finger joints; their sum is the opening.
         gripper_range: smallest and largest opening [m].
         gripper_speed: fastest opening or closing [m/s].
+        tool_speed: fastest the tool may move and turn [m/s, rad/s], (2,).
         workspace_lower, workspace_upper: box for the tool, base frame [m], (3,).
+        links_lower, links_upper: box for all moving links, base frame [m], (3,).
+        obstacles, obstacle_margin: boxes, and the least distance of links from them [m].
         table_height, table_margin: plane no link may go below [m].
         self_collision_margin: least distance between non-adjacent links [m].
         row_period: time between chunk rows [ns].
@@ -52,6 +64,11 @@ class RobotSpec:
     gripper_speed: float
     workspace_lower: FloatArray
     workspace_upper: FloatArray
+    links_lower: FloatArray
+    links_upper: FloatArray
+    tool_speed: FloatArray
+    obstacles: tuple[Obstacle, ...]
+    obstacle_margin: float
     table_height: float
     table_margin: float
     self_collision_margin: float
@@ -102,6 +119,14 @@ class RobotSpec:
             gripper_speed=float(raw["gripper"]["speed"]),
             workspace_lower=_vector(box, "lower", 3),
             workspace_upper=_vector(box, "upper", 3),
+            links_lower=_vector(raw["links"], "lower", 3),
+            links_upper=_vector(raw["links"], "upper", 3),
+            tool_speed=_positive(raw, "tool_speed", 2),
+            obstacles=tuple(
+                Obstacle(name, _vector(one, "lower", 3), _vector(one, "upper", 3))
+                for name, one in raw["obstacles"]["boxes"].items()
+            ),
+            obstacle_margin=float(raw["obstacles"]["margin"]),
             table_height=float(raw["table"]["height"]),
             table_margin=float(raw["table"]["margin"]),
             self_collision_margin=float(raw["self_collision_margin"]),
@@ -113,7 +138,7 @@ class RobotSpec:
 
 REQUIRED = (
     "name", "urdf", "base_frame", "tool_link", "joints", "home", "acceleration", "jerk", "gripper", "workspace",
-    "table", "self_collision_margin", "row_period", "horizon", "commit_rows",
+    "links", "tool_speed", "obstacles", "table", "self_collision_margin", "row_period", "horizon", "commit_rows",
 )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_state_age": (0.005, 1.0),
     "velocity_factor": (0.01, 1.0),
     "row_acceleration_factor": (0.1, 5.0),
+    "row_jerk_factor": (0.1, 5.0),
+    "tool_speed_factor": (0.01, 1.0),
     "servo_lag": (0.001, 0.5),
     "servo_delay": (0.0, 0.5),
     "join_slack": (0.0, 0.2),
@@ -39,6 +41,8 @@ class GateConfig:
             policy's rows carry about 3 mrad of noise, which at 50 ms is a second difference of 3 rad/s^2 (one standard
             deviation) on top of the motion, and because the driver's smoother keeps the true limits at every tick: this
             check is there for spikes and jumps.
+        row_jerk_factor: multiple of the joint jerk limits that rows may use.
+        tool_speed_factor: share of the tool's speed limits that rows may use.
         servo_lag: how far measured and commanded pose may be apart at rest.
         servo_delay: delay of the servos; allows ``servo_delay * |velocity|`` more while moving.
         join_slack: allowance on what the first row that is still to come demands of the arm.
@@ -53,6 +57,8 @@ class GateConfig:
     max_state_age: float = 0.1
     velocity_factor: float = 1.0
     row_acceleration_factor: float = 2.0
+    row_jerk_factor: float = 1.0
+    tool_speed_factor: float = 1.0
     servo_lag: float = 0.10
     servo_delay: float = 0.10
     join_slack: float = 0.03
@@ -80,17 +86,23 @@ def check_spec(spec: RobotSpec) -> None:
     require(n > 0 and len(set(spec.joints)) == n, "joints", spec.joints, "expected distinct joint names")
     for name in ("home", "lower", "upper", "velocity", "acceleration", "jerk"):
         _finite(name, getattr(spec, name), (n,))
-    for name in ("workspace_lower", "workspace_upper"):
+    for name in ("workspace_lower", "workspace_upper", "links_lower", "links_upper"):
         _finite(name, getattr(spec, name), (3,))
-    for name in ("gripper_speed", "table_height", "table_margin", "self_collision_margin"):
+    for obstacle in spec.obstacles:
+        _finite(f"obstacles.{obstacle.name}.lower", obstacle.lower, (3,))
+        _finite(f"obstacles.{obstacle.name}.upper", obstacle.upper, (3,))
+        _ordered(f"obstacles.{obstacle.name}.lower", obstacle.lower, obstacle.upper)
+    _finite("tool_speed", spec.tool_speed, (2,))
+    for name in ("obstacle_margin", "gripper_speed", "table_height", "table_margin", "self_collision_margin"):
         _finite(name, getattr(spec, name), ())
     _finite("gripper_range", spec.gripper_range, (2,))
-    for name in ("velocity", "acceleration", "jerk", "gripper_speed", "row_period", "horizon"):
+    for name in ("velocity", "acceleration", "jerk", "tool_speed", "gripper_speed", "row_period", "horizon"):
         require(bool(np.all(np.asarray(getattr(spec, name)) > 0)), name, getattr(spec, name), "expected above 0")
-    for name in ("table_margin", "self_collision_margin", "commit_rows"):
+    for name in ("table_margin", "self_collision_margin", "obstacle_margin", "commit_rows"):
         require(getattr(spec, name) >= 0, name, getattr(spec, name), "expected 0 or more")
     _ordered("lower", spec.lower, spec.upper)
     _ordered("workspace_lower", spec.workspace_lower, spec.workspace_upper)
+    _ordered("links_lower", spec.links_lower, spec.links_upper)
     _ordered("gripper_range", *map(np.asarray, spec.gripper_range))
     require(spec.commit_rows < spec.horizon, "commit_rows", spec.commit_rows, f"expected below {spec.horizon}")
 

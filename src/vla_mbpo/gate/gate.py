@@ -81,11 +81,19 @@ class Gate:
         low = int(np.argmin(kinematics.table_clearance()[0]))
         if kinematics.table_clearance()[0, low] < spec.table_margin:
             raise ConfigError("table", kinematics.links[low], "must be above the table at home")
-        margin = spec.self_collision_margin
-        clearance = kinematics.self_clearance(margin)[0]
-        if clearance.size and clearance.min() < margin:
-            pair = kinematics.pairs[int(np.argmin(clearance))]
-            raise ConfigError("self_collision_margin", margin, f"{pair[0]} and {pair[1]} are closer than this at home")
+        lower, upper = (bound[0] for bound in kinematics.bounds())
+        outside = np.maximum(spec.links_lower - lower, upper - spec.links_upper).max(axis=1)
+        if outside.max() > 0:
+            raise ConfigError("links", kinematics.links[int(np.argmax(outside))], "must lie in their box at home")
+        for field, names, clearance in (
+            ("self_collision_margin", kinematics.pairs, kinematics.self_clearance),
+            ("obstacle_margin", kinematics.obstacle_pairs, kinematics.obstacle_clearance),
+        ):
+            margin = getattr(spec, field)
+            found = clearance(margin)[0]
+            if found.size and found.min() < margin:
+                pair = names[int(np.argmin(found))]
+                raise ConfigError(field, margin, f"{pair[0]} and {pair[1]} are closer than this at home")
 
 
 def _run(check: Check, chunk: ActionChunk, rows: NDArray[np.float64], context: Context) -> Reason | None:

@@ -4,6 +4,7 @@ MuJoCo reads the same URDF as the simulator and RViz. Which link pairs are check
 """
 
 import itertools
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -19,6 +20,19 @@ SAMPLES = 256  # poses that tell a structural pair from one that can collide
 STRUCTURAL = 0.95  # share of sampled poses above which ...
 STRUCTURAL_DISTANCE = 0.005  # ... a pair closer than this [m] is so by construction. Not the margin: see below
 SAMPLE_SEED = 20240
+OBSTACLE = "obstacle "  # before an obstacle's name, so that it cannot be a link's
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of bodies, their names, and their pairs of geometries: ids, index of the pair, bounding radii [m], (G,)."""
+
+    bodies: list[tuple[int, int]]
+    names: tuple[tuple[str, str], ...]
+    first: IntArray
+    second: IntArray
+    index: IntArray
+    reach: FloatArray
 
 
 class Kinematics:
@@ -28,6 +42,7 @@ class Kinematics:
 
     Attributes:
         pairs: pairs of link names whose distance is checked, (P,).
+        obstacle_pairs: pairs of a link and a declared obstacle, (Q,).
     """
 
     def __init__(self, spec: RobotSpec) -> None:
@@ -37,7 +52,7 @@ class Kinematics:
             ConfigError: the URDF cannot be loaded, or lacks a joint or link that the spec names.
         """
         try:
-            self.model = mujoco.MjSpec.from_file(str(spec.urdf)).compile()
+            self.model = _with_obstacles(spec).compile()
         except (ValueError, OSError) as error:
             raise ConfigError("urdf", str(spec.urdf), f"MuJoCo cannot load it: {error}") from error
         self.data = mujoco.MjData(self.model)
@@ -51,8 +66,10 @@ class Kinematics:
         self._prepare_geometry()
         self._allocate(spec.horizon)
         self._count = 0
-        self._set_pairs(self._movable_pairs())
-        self._set_pairs(self._checked_pairs())
+        self._self = self._pairs_of(self._movable_pairs())
+        self._self = self._pairs_of(self._checked_pairs())
+        self._obstacles = self._pairs_of(self._obstacle_pairs())
+        self.pairs, self.obstacle_pairs = self._self.names, self._obstacles.names
 
     @property
     def links(self) -> tuple[str, ...]:
@@ -63,6 +80,11 @@ class Kinematics:
     def tool(self) -> FloatArray:
         """Tool positions of the placed rows, base frame [m], (H, 3)."""
         return self._tool[: self._count]
+
+    @property
+    def tool_rotation(self) -> FloatArray:
+        """Tool orientations of the placed rows, world frame, (H, 3, 3)."""
+        return self._tool_mat[: self._count].reshape(-1, 3, 3)
 
     def place(self, rows: FloatArray) -> None:
         """Compute link poses of ``rows`` [rad], (H, n). The other methods answer for the rows placed last."""
@@ -76,35 +98,48 @@ class Kinematics:
             mujoco.mj_kinematics(self.model, data)
             self._xpos[k], self._xmat[k] = data.geom_xpos, data.geom_xmat
             self._tool[k] = base_mat.T @ (data.xpos[self._tool_body] - base)
+            self._tool_mat[k] = data.xmat[self._tool_body]
+
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        """Lowest and highest coordinates of each link in the placed rows, world frame [m], (H, L, 3) each."""
+        rows, geoms = slice(self._count), self._movable
+        axes = self._xmat[rows][:, geoms].reshape(self._count, -1, 3, 3)  # [..., a, i]: world component a of axis i
+        centre = self._xpos[rows][:, geoms] + np.einsum("hgai,gi->hga", axes, self._centre)
+        along = np.abs(axes)
+        box = np.einsum("hgai,gi->hga", along, self._half)
+        axial = along[..., 2]
+        radial = np.where(self._capped[:, None], 1.0, np.sqrt(np.clip(1.0 - axial**2, 0.0, None)))
+        round_ = axial * self._length[:, None] + radial * self._radius[:, None]
+        reach = np.where(self._boxed[:, None], box, round_)
+        lowest = np.minimum.reduceat(centre - reach, self._link_start, axis=1)
+        return lowest, np.maximum.reduceat(centre + reach, self._link_start, axis=1)
 
     def table_clearance(self) -> FloatArray:
         """Signed distance of each link's lowest point above the table plane [m], (H, L)."""
-        rows, geoms = slice(self._count), self._movable
-        axes = self._xmat[rows][:, geoms, 6:9]  # z component of each geometry axis
-        centre = self._xpos[rows][:, geoms, 2] + np.einsum("hgi,gi->hg", axes, self._centre)
-        along = np.abs(axes)
-        box = np.einsum("hgi,gi->hg", along, self._half)
-        radial = np.sqrt(np.clip(1.0 - along[:, :, 2] ** 2, 0.0, None))
-        round_ = along[:, :, 2] * self._length + np.where(self._capped, self._radius, radial * self._radius)
-        lowest = centre - np.where(self._boxed, box, round_) - self._spec.table_height
-        return np.minimum.reduceat(lowest, self._link_start, axis=1)
+        return self.bounds()[0][:, :, 2] - self._spec.table_height
 
     def self_clearance(self, cutoff: float) -> FloatArray:
         """Smallest distance of each link pair, at most ``cutoff`` [m], (H, P); below 0: they overlap."""
-        result = np.full((self._count, len(self.pairs)), cutoff)
-        if not self.pairs:
+        return self._clearance(self._self, cutoff)
+
+    def obstacle_clearance(self, cutoff: float) -> FloatArray:
+        """Smallest distance of each pair of link and obstacle, at most ``cutoff`` [m], (H, Q)."""
+        return self._clearance(self._obstacles, cutoff)
+
+    def _clearance(self, pairs: "_Pairs", cutoff: float) -> FloatArray:
+        result = np.full((self._count, len(pairs.names)), cutoff)
+        if not pairs.names:
             return result
         xpos = self._xpos[: self._count]
-        gap = xpos[:, self._first] - xpos[:, self._second]
+        gap = xpos[:, pairs.first] - xpos[:, pairs.second]
         # Bounding spheres first: an exact distance costs microseconds and most pairs are far apart.
-        near = np.einsum("hgi,hgi->hg", gap, gap) < (self._reach + cutoff) ** 2
+        near = np.einsum("hgi,hgi->hg", gap, gap) < (pairs.reach + cutoff) ** 2
         for k in np.flatnonzero(near.any(axis=1)):
             self.data.geom_xpos[:], self.data.geom_xmat[:] = self._xpos[k], self._xmat[k]
             for g in np.flatnonzero(near[k]):
-                distance = mujoco.mj_geomDistance(
-                    self.model, self.data, self._first_id[g], self._second_id[g], cutoff, self._segment
-                )
-                pair = self._pair_of[g]
+                first, second = int(pairs.first[g]), int(pairs.second[g])
+                distance = mujoco.mj_geomDistance(self.model, self.data, first, second, cutoff, self._segment)
+                pair = pairs.index[g]
                 if distance < result[k, pair]:
                     result[k, pair] = distance
         return result
@@ -144,24 +179,21 @@ class Kinematics:
     def _allocate(self, rows: int) -> None:
         geoms = self.model.ngeom
         self._xpos, self._xmat = np.zeros((rows, geoms, 3)), np.zeros((rows, geoms, 9))
-        self._tool = np.zeros((rows, 3))
+        self._tool, self._tool_mat = np.zeros((rows, 3)), np.zeros((rows, 9))
 
-    def _set_pairs(self, pairs: list[tuple[int, int]]) -> None:
+    def _pairs_of(self, bodies: list[tuple[int, int]]) -> "_Pairs":
         """Expand pairs of bodies to pairs of geometries."""
         model = self.model
-        self.pairs = tuple((model.body(a).name, model.body(b).name) for a, b in pairs)
         rows = [
             (first, second, index)
-            for index, (a, b) in enumerate(pairs)
+            for index, (a, b) in enumerate(bodies)
             for first in np.flatnonzero(model.geom_bodyid == a)
             for second in np.flatnonzero(model.geom_bodyid == b)
         ]
         table = np.array(rows, dtype=np.int64).reshape(-1, 3)
-        self._bodies = pairs
-        self._first, self._second = table[:, 0], table[:, 1]
-        self._first_id, self._second_id = self._first.tolist(), self._second.tolist()
-        self._pair_of: list[int] = table[:, 2].tolist()
-        self._reach = model.geom_rbound[self._first] + model.geom_rbound[self._second]
+        reach = model.geom_rbound[table[:, 0]] + model.geom_rbound[table[:, 1]]
+        names = tuple((model.body(a).name, model.body(b).name.removeprefix(OBSTACLE)) for a, b in bodies)
+        return _Pairs(bodies, names, table[:, 0], table[:, 1], table[:, 2], reach)
 
     def _arm_joints_above(self, body: int) -> frozenset[int]:
         """Arm joints between ``body`` and the world."""
@@ -180,9 +212,19 @@ class Kinematics:
         Links across one joint meet at that joint by construction. Gripper joints do not count: hand and fingers
         touch by design, and the gripper limits its own travel.
         """
-        solid = [int(b) for b in np.unique(self.model.geom_bodyid) if b]
+        solid = [b for b in self._solid() if b not in self._obstacle_bodies()]
         above = {b: self._arm_joints_above(b) for b in solid}
         return [(a, b) for a, b in itertools.combinations(solid, 2) if len(above[a] ^ above[b]) >= 2]
+
+    def _obstacle_pairs(self) -> list[tuple[int, int]]:
+        """Every link that an arm joint moves, with every declared obstacle."""
+        return [(a, b) for a in self._solid() if self._arm_joints_above(a) for b in self._obstacle_bodies()]
+
+    def _solid(self) -> list[int]:
+        return [int(b) for b in np.unique(self.model.geom_bodyid) if b]
+
+    def _obstacle_bodies(self) -> list[int]:
+        return [self.model.body(OBSTACLE + o.name).id for o in self._spec.obstacles]
 
     def _checked_pairs(self) -> list[tuple[int, int]]:
         """Movable pairs without those that nearly touch in nearly all of a fixed set of valid poses.
@@ -195,4 +237,14 @@ class Kinematics:
         self.place(rng.uniform(spec.lower, spec.upper, (SAMPLES, len(spec.joints))))
         close = (self.self_clearance(STRUCTURAL_DISTANCE) < STRUCTURAL_DISTANCE).mean(axis=0)
         self._allocate(spec.horizon)
-        return [pair for pair, share in zip(self._bodies, close, strict=True) if share < STRUCTURAL]
+        return [pair for pair, share in zip(self._self.bodies, close, strict=True) if share < STRUCTURAL]
+
+
+def _with_obstacles(spec: RobotSpec) -> mujoco.MjSpec:
+    """The URDF and a box for each declared obstacle."""
+    world = mujoco.MjSpec.from_file(str(spec.urdf))
+    for obstacle in spec.obstacles:
+        centre, half = 0.5 * (obstacle.lower + obstacle.upper), 0.5 * (obstacle.upper - obstacle.lower)
+        body = world.worldbody.add_body(name=OBSTACLE + obstacle.name, pos=centre)
+        body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=half)
+    return world

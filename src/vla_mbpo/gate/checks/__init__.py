@@ -15,13 +15,17 @@ from vla_mbpo.gate.checks.finite import Finite
 from vla_mbpo.gate.checks.format import Format
 from vla_mbpo.gate.checks.gripper_range import GripperRange
 from vla_mbpo.gate.checks.gripper_speed import GripperSpeed
+from vla_mbpo.gate.checks.jerk import JointJerk
 from vla_mbpo.gate.checks.join import Join
+from vla_mbpo.gate.checks.link_box import LinkBox
 from vla_mbpo.gate.checks.measured import MeasuredState
+from vla_mbpo.gate.checks.obstacles import Obstacles
 from vla_mbpo.gate.checks.position import JointPosition
 from vla_mbpo.gate.checks.reference import Reference
 from vla_mbpo.gate.checks.self_collision import SelfCollision
 from vla_mbpo.gate.checks.servo_lag import ServoLag
 from vla_mbpo.gate.checks.table import Table
+from vla_mbpo.gate.checks.tool_speed import ToolSpeed
 from vla_mbpo.gate.checks.velocity import JointVelocity
 from vla_mbpo.gate.checks.workspace import Workspace
 
@@ -36,19 +40,23 @@ JOINT_CHECKS: tuple[Check, ...] = (
     JointPosition(),
     JointVelocity(),
     JointAcceleration(),
+    JointJerk(),
     ServoLag(),
     Join(),
     GripperRange(),
     GripperSpeed(),
+    ToolSpeed(),
     Workspace(),
+    LinkBox(),
     Table(),
     SelfCollision(),
+    Obstacles(),
 )
 
 # What no type may lack: every property of the arm's motion that can hurt somebody or something.
 REQUIRED: frozenset[str] = frozenset(
-    "format finite age measured_state reference joint_position joint_velocity joint_acceleration servo_lag join "
-    "gripper_range gripper_speed workspace table self_collision".split()
+    "format finite age measured_state reference joint_position joint_velocity joint_acceleration joint_jerk servo_lag "
+    "join gripper_range gripper_speed tool_speed workspace link_box table self_collision obstacles".split()
 )
 
 

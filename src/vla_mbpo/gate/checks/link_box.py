@@ -1,0 +1,27 @@
+"""The moving links stay in their box."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from vla_mbpo.core.chunk import ActionChunk
+from vla_mbpo.core.verdict import Reason
+from vla_mbpo.gate.checks.check import Context, FloatArray, Stage, row_of, worst
+
+
+class LinkBox:
+    """Refuses rows in which any part of a moving link leaves the box for links."""
+
+    name: ClassVar[str] = "link_box"
+    stage: ClassVar[Stage] = Stage.GEOMETRY
+
+    def __call__(self, chunk: ActionChunk, rows: FloatArray, context: Context) -> Reason | None:
+        """See Check."""
+        spec, kinematics = context.spec, context.placed(rows)
+        low, high = kinematics.bounds()
+        outside = np.maximum(spec.links_lower - low, high - spec.links_upper).max(axis=2)
+        found = worst(outside, np.zeros(outside.shape[1]))
+        if found is None:
+            return None
+        index, link = found
+        return Reason(self.name, row_of(index), kinematics.links[link], float(outside[found]), 0.0, "m outside")
