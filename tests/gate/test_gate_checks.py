@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from vla_mbpo.core.chunk import ActionType, JointRows
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.gate import Gate, GateConfig
-from vla_mbpo.gate.checks import CHECKS, CONVERTERS, REQUIRED, Stage, complete_set, gateable
+from vla_mbpo.gate.checks import CHECKS, REQUIRED, Stage, complete_set, gateable, required
+from vla_mbpo.gate.conversion import CARTESIAN
 
 JOINT = st.integers(0, 6)
 SIGN = st.sampled_from([-1.0, 1.0])
+JOINT_TYPES = (ActionType.JOINT_POSITION, ActionType.JOINT_DELTA)
 PERIOD = 0.05  # s
 
 
@@ -40,7 +42,7 @@ def test_deltas_become_the_same_rows_as_positions(seed):
     np.testing.assert_allclose(delta.positions, rows, atol=1e-12)
 
 
-@given(st.integers(0, 15), JOINT, SIGN, st.floats(1e-6, 3.0), st.sampled_from(gateable()))
+@given(st.integers(0, 15), JOINT, SIGN, st.floats(1e-6, 3.0), st.sampled_from(JOINT_TYPES))
 def test_a_position_outside_the_limits_is_refused_by_name(row, joint, sign, beyond, kind):
     rows = still_rows()
     limit = spec().upper if sign > 0 else spec().lower
@@ -126,7 +128,7 @@ def test_an_opening_that_jumps_is_refused(row, sign):
     st.sampled_from(["positions", "gripper", "reference"]),
     st.integers(0, 15),
     JOINT,
-    st.sampled_from(gateable()),
+    st.sampled_from(JOINT_TYPES),
 )
 def test_numbers_that_are_no_numbers_are_refused(bad, field, row, joint, kind):
     of = chunk(action_type=kind) if kind == ActionType.JOINT_POSITION else chunk(np.zeros((16, 7)), action_type=kind)
@@ -237,22 +239,23 @@ def test_cheap_checks_come_first_and_geometry_only_after_them():
 @pytest.mark.parametrize("kind", list(ActionType))
 def test_every_action_type_has_all_checks_or_no_gate(kind):
     names = {check.name for check in CHECKS[kind]}  # KeyError: a new type slipped through
-    if kind in gateable():
-        assert names >= REQUIRED and kind in CONVERTERS
-        assert checks(vet(chunk(np.full((16, 7), 9.0), action_type=kind))) >= {"joint_position"}
-    else:
-        with pytest.raises(ConfigError, match="JOINT_POSITION, JOINT_DELTA"):
-            Gate(spec(), GateConfig(action_types=(kind,)))
-        assert checks(vet(chunk(action_type=kind))) == {"action_type"}
+    assert kind in gateable() and names >= required(kind)
+    huge = np.full((16, 6 if kind in CARTESIAN else 7), 9.0)
+    assert checks(vet(chunk(huge, action_type=kind)))
+
+
+def test_a_type_that_is_not_configured_is_refused():
+    only = Gate(spec(), GateConfig(action_types=(ActionType.JOINT_POSITION,)))
+    assert checks(vet(chunk(action_type=ActionType.JOINT_DELTA), by=only)) == {"action_type"}
 
 
 def test_a_type_that_loses_a_check_is_refused(monkeypatch):
-    for missing in REQUIRED:
-        kept = tuple(check for check in CHECKS[ActionType.JOINT_DELTA] if check.name != missing)
-        monkeypatch.setitem(CHECKS, ActionType.JOINT_DELTA, kept)
-        with pytest.raises(ConfigError, match="action_types"):
-            complete_set(ActionType.JOINT_DELTA)
-        monkeypatch.undo()
+    for kind in ActionType:
+        for missing in required(kind):
+            monkeypatch.setitem(CHECKS, kind, tuple(check for check in CHECKS[kind] if check.name != missing))
+            with pytest.raises(ConfigError, match="action_types"):
+                complete_set(kind)
+            monkeypatch.undo()
 
 
 def test_the_set_of_required_checks_is_what_exists():

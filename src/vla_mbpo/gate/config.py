@@ -18,6 +18,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "row_acceleration_factor": (0.1, 5.0),
     "row_jerk_factor": (0.1, 5.0),
     "tool_speed_factor": (0.01, 1.0),
+    "reach_error": (1e-4, 0.05),
+    "reach_angle": (1e-3, 0.2),
     "servo_lag": (0.001, 0.5),
     "servo_delay": (0.0, 0.5),
     "join_slack": (0.0, 0.2),
@@ -43,6 +45,7 @@ class GateConfig:
             check is there for spikes and jumps.
         row_jerk_factor: multiple of the joint jerk limits that rows may use.
         tool_speed_factor: share of the tool's speed limits that rows may use.
+        reach_error, reach_angle: how far inverse kinematics may end from a Cartesian row's tool pose.
         servo_lag: how far measured and commanded pose may be apart at rest.
         servo_delay: delay of the servos; allows ``servo_delay * |velocity|`` more while moving.
         join_slack: allowance on what the first row that is still to come demands of the arm.
@@ -51,7 +54,7 @@ class GateConfig:
         gripper_speed_factor: multiple of the gripper's speed that rows may use.
     """
 
-    action_types: tuple[ActionType, ...] = (ActionType.JOINT_POSITION, ActionType.JOINT_DELTA)
+    action_types: tuple[ActionType, ...] = tuple(ActionType)
     max_chunk_age: float = 0.4
     max_future: float = 0.02
     max_state_age: float = 0.1
@@ -59,6 +62,8 @@ class GateConfig:
     row_acceleration_factor: float = 2.0
     row_jerk_factor: float = 1.0
     tool_speed_factor: float = 1.0
+    reach_error: float = 0.002
+    reach_angle: float = 0.01
     servo_lag: float = 0.10
     servo_delay: float = 0.10
     join_slack: float = 0.03

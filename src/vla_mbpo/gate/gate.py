@@ -10,8 +10,9 @@ from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState
 from vla_mbpo.core.verdict import Reason
-from vla_mbpo.gate.checks import CONVERTERS, Check, Context, Stage, complete_set
+from vla_mbpo.gate.checks import Check, Context, Stage, complete_set
 from vla_mbpo.gate.config import GateConfig, check_spec
+from vla_mbpo.gate.conversion import Converter
 from vla_mbpo.gate.kinematics import Kinematics
 
 
@@ -32,6 +33,7 @@ class Gate:
             for kind in self.config.action_types
         }
         self.kinematics = Kinematics(spec)
+        self._converter = Converter(spec, self.config.action_types)
         self._check_home()
 
     def vet(
@@ -57,7 +59,10 @@ class Gate:
         rows = chunk.positions
         for stage in stages:
             if stage[0].stage == Stage.ROWS:
-                rows = CONVERTERS[chunk.action_type](chunk)
+                try:
+                    rows = self._converter.rows(chunk)
+                except Exception as error:
+                    return (Reason("conversion", -1, chunk.action_type.name, float("nan"), 0.0, f"failed: {error!r}"),)
             found = (_run(check, chunk, rows, context) for check in stage)
             reasons = tuple(reason for reason in found if reason is not None)
             if reasons:

@@ -100,6 +100,12 @@ class Kinematics:
             self._tool[k] = base_mat.T @ (data.xpos[self._tool_body] - base)
             self._tool_mat[k] = data.xmat[self._tool_body]
 
+    def tool_at(self, joints: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Tool position [m] (3,) and rotation (3, 3) at ``joints`` [rad]; the rows placed stay placed."""
+        self.data.qpos[self._columns] = joints
+        mujoco.mj_kinematics(self.model, self.data)
+        return self.data.xpos[self._tool_body].copy(), self.data.xmat[self._tool_body].reshape(3, 3).copy()
+
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest coordinates of each link in the placed rows, world frame [m], (H, L, 3) each."""
         rows, geoms = slice(self._count), self._movable

@@ -1,16 +1,15 @@
 """The checks, and for each action type the complete set of them.
 
 Every type becomes joint rows first, so that one set serves all types. A type is complete when its rows can be made
-(CONVERTERS) and its set holds every check of REQUIRED. A type that is not is refused when the gate is configured.
+(gate/conversion.py) and its set holds every check that is required; one that is not is refused when the gate is
+configured.
 """
 
-from collections.abc import Callable
-
-from vla_mbpo.core.chunk import ActionChunk, ActionType
+from vla_mbpo.core.chunk import ActionType
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.gate.checks.acceleration import JointAcceleration
 from vla_mbpo.gate.checks.age import Age
-from vla_mbpo.gate.checks.check import Check, Context, FloatArray, Stage
+from vla_mbpo.gate.checks.check import Check, Context, Stage
 from vla_mbpo.gate.checks.finite import Finite
 from vla_mbpo.gate.checks.format import Format
 from vla_mbpo.gate.checks.gripper_range import GripperRange
@@ -21,6 +20,7 @@ from vla_mbpo.gate.checks.link_box import LinkBox
 from vla_mbpo.gate.checks.measured import MeasuredState
 from vla_mbpo.gate.checks.obstacles import Obstacles
 from vla_mbpo.gate.checks.position import JointPosition
+from vla_mbpo.gate.checks.reach import Reach
 from vla_mbpo.gate.checks.reference import Reference
 from vla_mbpo.gate.checks.self_collision import SelfCollision
 from vla_mbpo.gate.checks.servo_lag import ServoLag
@@ -28,8 +28,9 @@ from vla_mbpo.gate.checks.table import Table
 from vla_mbpo.gate.checks.tool_speed import ToolSpeed
 from vla_mbpo.gate.checks.velocity import JointVelocity
 from vla_mbpo.gate.checks.workspace import Workspace
+from vla_mbpo.gate.conversion import CARTESIAN, CONVERTIBLE
 
-__all__ = ["CHECKS", "CONVERTERS", "REQUIRED", "Check", "Context", "Stage", "complete_set", "gateable"]
+__all__ = ["CHECKS", "REQUIRED", "Check", "Context", "Stage", "complete_set", "gateable"]
 
 JOINT_CHECKS: tuple[Check, ...] = (
     Format(),
@@ -60,34 +61,27 @@ REQUIRED: frozenset[str] = frozenset(
 )
 
 
-def _absolute(chunk: ActionChunk) -> FloatArray:
-    return chunk.positions
+# Cartesian rows are checked as the joint rows that inverse kinematics makes of them, if it got there.
+CARTESIAN_CHECKS = (*JOINT_CHECKS, Reach())
 
-
-def _delta(chunk: ActionChunk) -> FloatArray:
-    return chunk.positions + chunk.reference
-
-
-# Rows of a chunk as absolute joint positions [rad], (H, n).
-CONVERTERS: dict[ActionType, Callable[[ActionChunk], FloatArray]] = {
-    ActionType.JOINT_POSITION: _absolute,
-    ActionType.JOINT_DELTA: _delta,
-}
-
-# CARTESIAN_DELTA and TWIST need inverse kinematics to become rows: no set, so no gate accepts them.
 CHECKS: dict[ActionType, tuple[Check, ...]] = {
     ActionType.JOINT_POSITION: JOINT_CHECKS,
     ActionType.JOINT_DELTA: JOINT_CHECKS,
-    ActionType.CARTESIAN_DELTA: (),
-    ActionType.TWIST: (),
+    ActionType.CARTESIAN_DELTA: CARTESIAN_CHECKS,
+    ActionType.TWIST: CARTESIAN_CHECKS,
 }
+
+
+def required(kind: ActionType) -> frozenset[str]:
+    """Names of the checks that ``kind`` may not lack."""
+    return REQUIRED | {Reach.name} if kind in CARTESIAN else REQUIRED
 
 
 def gateable() -> tuple[ActionType, ...]:
     """Types with a complete set of checks."""
     return tuple(
         kind for kind in ActionType
-        if kind in CONVERTERS and {check.name for check in CHECKS.get(kind, ())} >= REQUIRED
+        if kind in CONVERTIBLE and {check.name for check in CHECKS.get(kind, ())} >= required(kind)
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from vla_mbpo.core.chunk import ActionChunk
 from vla_mbpo.core.verdict import Reason
 from vla_mbpo.gate.checks.check import Context, FloatArray, Stage
+from vla_mbpo.gate.conversion import CARTESIAN, WIDTH
 
 
 class Format:
@@ -31,8 +32,9 @@ class Format:
         if chunk.positions.ndim != 2:
             return self._reason("positions", chunk.positions.ndim, 2, "dimensions")
         horizon, width = chunk.positions.shape
-        if width != n:
-            return self._reason("positions", width, n, "columns")
+        columns = WIDTH if chunk.action_type in CARTESIAN else n
+        if width != columns:
+            return self._reason("positions", width, columns, "columns")
         if not 1 <= horizon <= spec.horizon:
             return self._reason("horizon", horizon, spec.horizon, "rows, at least 1")
         if chunk.reference.shape != (n,):

@@ -9,7 +9,7 @@ from vla_mbpo.core.robot import RobotSpec
 
 
 class ToolIK:
-    """Turns tool positions into joint positions, gripper pointing down with its home heading.
+    """Turns tool poses into joint positions. One thread.
 
     The posture term picks one elbow configuration per tool pose, so the map from tool to joints stays a function
     (a policy can only learn a function).
@@ -34,15 +34,25 @@ class ToolIK:
 
     def tool(self) -> NDArray[np.float64]:
         """Tool position of the current solution [m]."""
-        return self._configuration.get_transform_frame_to_world(self._frame, "body").translation()
+        return self.pose().translation()
 
-    def reset(self, joints: NDArray[np.float64]) -> None:
-        """Start the next solution from ``joints`` [rad]."""
+    def pose(self) -> mink.SE3:
+        """Tool pose of the current solution, base frame."""
+        return self._configuration.get_transform_frame_to_world(self._frame, "body")
+
+    def reset(self, joints: NDArray[np.float64], posture: bool = False) -> None:
+        """Start the next solution from ``joints`` [rad]; with ``posture`` stay near them where the tool leaves room."""
         self._configuration.update(joints.copy())
+        if posture:
+            self._posture.set_target_from_configuration(self._configuration)
 
     def solve(self, position: NDArray[np.float64], iterations: int = 3) -> NDArray[np.float64]:
-        """Joint positions (n,) [rad] that bring the tool to ``position`` [m]."""
-        self._tool.set_target(mink.SE3.from_rotation_and_translation(self._down, position))
+        """Joint positions (n,) [rad] that bring the tool to ``position`` [m], pointing down with its home heading."""
+        return self.reach(mink.SE3.from_rotation_and_translation(self._down, position), iterations)
+
+    def reach(self, target: mink.SE3, iterations: int = 3) -> NDArray[np.float64]:
+        """Joint positions (n,) [rad] that bring the tool to ``target``, base frame, or as near as limits allow."""
+        self._tool.set_target(target)
         for _ in range(iterations):
             velocity = mink.solve_ik(
                 self._configuration, [self._tool, self._posture], 1.0, "daqp", damping=1e-4, limits=self._limits
