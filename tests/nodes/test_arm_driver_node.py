@@ -166,3 +166,25 @@ def test_silence_of_the_joint_states_stops_the_arm(bench, graph):
     sim._running.set()
     sim._thread = threading.Thread(target=sim._loop, daemon=True)
     sim._thread.start()
+
+
+def test_another_publisher_on_the_controllers_topic_stops_the_arm(bench, graph):
+    other = graph.talk(qos.TRAJECTORY)
+    bench.go()
+    wrong = convert.to_trajectory(bench.node._driver._plan.trajectory(bench.spec.joints, 3))
+    wrong.header.stamp.nanosec ^= 1
+    other(wrong)
+    bench.time_to_rest()
+    assert "another publisher" in bench.node.report()["stop_reason"]
+    assert "somebody else" in bench.node.warning()
+    refused = bench.node.report()["chunks_refused"]
+    bench.approve(convert.to_approved(bench.rows(), time.time_ns(), "base", "gate", ""))
+    graph.until(lambda: bench.node.report()["chunks_refused"] > refused)
+    graph.until(lambda: bench.node.warning() == "")
+    bench.go()  # alone again
+
+
+def test_the_drivers_own_trajectories_are_not_anothers(bench, graph):
+    bench.go()
+    graph.spin(0.5)
+    assert bench.node.warning() == "" and bench.node.report()["stops"] == 0

@@ -1,6 +1,9 @@
 """Node `arm_driver`: approved rows become trajectories at 50 Hz, and a controlled stop when anything is amiss."""
 
+import struct
 import sys
+import time
+from collections import deque
 from collections.abc import Sequence
 
 from sensor_msgs.msg import JointState
@@ -15,7 +18,9 @@ from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 
+ALONE = 1.0  # s without another's trajectory before rows are taken again
 GRIPPER_REPEAT = 10  # ticks after which an unchanged opening is sent again
+CDR_HEADER = 4  # bytes before the message itself, which begins with the stamp
 _MOVING = (GateState.AUTONOMOUS, GateState.TELEOP)
 _DEFAULTS = DriverConfig()
 
@@ -45,7 +50,10 @@ class ArmDriverNode(ManagedNode):
         self._instruction: str | None = None
         self._opening: float | None = None
         self._ticks = 0
+        self._mine: deque[tuple[int, int]] = deque(maxlen=100)  # stamps of own trajectories
+        self._alone_from = 0.0  # monotonic s
         self.subscribe(qos.APPROVED_CHUNK, self._on_approved)
+        self.subscribe(qos.TRAJECTORY, self._on_trajectory, raw=True)
         self.subscribe(qos.GATE_STATE, self._on_gate, on_deadline=self._on_gate_silent)
         self.subscribe(qos.JOINT_STATES, self._on_joints)
         self.subscribe(qos.ESTOP, self._on_estop)
@@ -73,6 +81,8 @@ class ArmDriverNode(ManagedNode):
 
     def warning(self) -> str:
         """What is wrong at the moment."""
+        if time.monotonic() < self._alone_from:
+            return f"somebody else publishes on {qos.TRAJECTORY.name}"
         return "the gate is silent" if self._gate is None else ""
 
     def _on_joints(self, message: JointState) -> None:
@@ -101,6 +111,18 @@ class ArmDriverNode(ManagedNode):
             self._stop("instruction changed")
         self._instruction = message.data
 
+    def _on_trajectory(self, serialised: bytes) -> None:
+        """Hear what the controller hears: what this node has not sent makes its plan worthless.
+
+        By the stamp at the start of the bytes: decoding all of it 50 times a second would cost more than sending it.
+        """
+        if struct.unpack_from("<iI", serialised, CDR_HEADER) in self._mine:
+            return
+        if time.monotonic() >= self._alone_from:
+            self.get_logger().error(f"somebody else publishes on {qos.TRAJECTORY.name}")
+        self._alone_from = time.monotonic() + ALONE
+        self._stop(f"another publisher on {qos.TRAJECTORY.name}")
+
     def _stop(self, reason: str, latch: bool = False) -> None:
         """Drop what is committed and brake."""
         if self._driver.clock.first_due(self.now()) is not None:
@@ -124,6 +146,9 @@ class ArmDriverNode(ManagedNode):
 
     def _refusal(self, message: ApprovedChunk) -> tuple[Reason, ...]:
         """Why the gate's present state forbids the chunk."""
+        left = self._alone_from - time.monotonic()
+        if left > 0:
+            return (Reason("alone", -1, qos.TRAJECTORY.name, left, 0.0, "another publisher on the controller's topic"),)
         gate = self._gate
         if gate is None or gate.mode not in _MOVING:
             return (Reason("mode", -1, "gate", -1.0 if gate is None else gate.mode, float(GateState.AUTONOMOUS)),)
@@ -144,7 +169,9 @@ class ArmDriverNode(ManagedNode):
         self._measure()
         trajectory = self._driver.tick(now)
         if trajectory is not None:
-            self._trajectory.publish(convert.to_trajectory(trajectory))
+            message = convert.to_trajectory(trajectory)
+            self._mine.append((message.header.stamp.sec, message.header.stamp.nanosec))
+            self._trajectory.publish(message)
         opening = self._driver.gripper(now)
         self._ticks += 1
         if opening is not None and (opening != self._opening or self._ticks % GRIPPER_REPEAT == 0):

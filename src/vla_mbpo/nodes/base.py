@@ -92,12 +92,17 @@ class ManagedNode(LifecycleNode):
         self._configured.append(lambda: self.destroy_publisher(made))
         return made
 
-    def subscribe(self, topic: Topic, callback: Callable, on_deadline: Callable[[], None] | None = None) -> None:
-        """Call back until deactivated; ``on_deadline`` whenever the topic's deadline passes without a message."""
+    def subscribe(
+        self, topic: Topic, callback: Callable, on_deadline: Callable[[], None] | None = None, raw: bool = False
+    ) -> None:
+        """Call back until deactivated; ``on_deadline`` whenever the topic's deadline passes without a message.
+
+        With ``raw`` the callback gets the serialised bytes.
+        """
         events = None
         if on_deadline is not None:
             events = SubscriptionEventCallbacks(deadline=lambda _: on_deadline())
-        made = self.create_subscription(topic.type, topic.name, callback, topic.qos, event_callbacks=events)
+        made = self.create_subscription(topic.type, topic.name, callback, topic.qos, event_callbacks=events, raw=raw)
         self._activated.append(lambda: self.destroy_subscription(made))
 
     def every(self, period: float, callback: Callable[[], None]) -> None:
