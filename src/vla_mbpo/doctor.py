@@ -2,46 +2,73 @@
 
 import argparse
 import importlib.metadata
+import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.paths import bundle_dir, bundles, robot_dir, robots, ros_environment, share_dir
+from vla_mbpo.processes import lock_domain
 
 PACKAGES = ("vla_mbpo", "vla_mbpo_msgs", "rclpy", "mujoco", "onnxruntime", "numpy", "ruckig")
+
+
+FREE_DISK = 2e9  # bytes; a minute of recording is some hundred MB
 
 
 class CheckError(Exception):
     """A check failed; the text says what to do."""
 
 
+class Advice(Exception):
+    """Nothing failed, but something is better changed; the text says what."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No arguments."""
+    """Declare the options."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table. Returns 1 if anything failed."""
+    """Print what was found. Returns 1 if anything failed."""
+    os.environ.update(ros_environment())
+    found = {name: _look(check) for name, check in CHECKS.items()}
+    ok = all(status != "failed" for status, _ in found.values())
+    if args.json:
+        checks = {name: {"status": status, "text": text} for name, (status, text) in found.items()}
+        print(json.dumps({"ok": ok, "checks": checks}, indent=1))
+    else:
+        _print(found)
+    return int(not ok)
+
+
+def _look(check: Callable[[], str]) -> tuple[str, str]:
+    """Status (ok, advice or failed) and text of one check."""
+    try:
+        return "ok", check()
+    except Advice as advice:
+        return "advice", str(advice)
+    except (CheckError, ConfigError) as error:
+        return "failed", str(error)
+    except Exception as error:
+        return "failed", f"{type(error).__name__}: {error}"
+
+
+def _print(found: dict[str, tuple[str, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    os.environ.update(ros_environment())
+    colours = {"ok": "green", "advice": "yellow", "failed": "red"}
     table = Table("check", "", "result", box=None)
-    failed = 0
-    for name, check in CHECKS.items():
-        try:
-            ok, text = True, check()
-        except (CheckError, ConfigError) as error:
-            ok, text = False, str(error)
-        except Exception as error:
-            ok, text = False, f"{type(error).__name__}: {error}"
-        failed += not ok
-        table.add_row(name, "[green]ok[/]" if ok else "[red]FAILED[/]", text)
+    for name, (status, text) in found.items():
+        table.add_row(name, f"[{colours[status]}]{status.upper() if status == 'failed' else status}[/]", text)
     Console().print(table)
-    return int(failed > 0)
 
 
 def _python() -> str:
@@ -126,6 +153,46 @@ def _transport() -> str:
     return f"{rmw}, domain {os.environ.get('ROS_DOMAIN_ID', '0')}, {min(heard):.1f} ms between processes"
 
 
+def _domain() -> str:
+    domain = os.environ.get("ROS_DOMAIN_ID") or "0"
+    try:
+        lock = lock_domain(domain)
+    except ConfigError:
+        raise Advice(
+            f"a stack of this machine runs on domain {domain}; another one needs another ROS_DOMAIN_ID"
+        ) from None
+    if lock is None:
+        raise Advice(f"another user has had a stack on domain {domain}; choose another ROS_DOMAIN_ID")
+    lock.close()
+    return f"domain {domain} has no stack"
+
+
+def _cpu() -> str:
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    if not governor.exists():
+        return "no frequency governor to be seen"
+    name = governor.read_text().strip()
+    if name != "performance":
+        raise Advice(f"governor {name}: latency is steadier with `cpupower frequency-set -g performance`")
+    return f"governor {name}"
+
+
+def _gpu() -> str:
+    try:
+        command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "none: inference runs on the CPU"
+
+
+def _disk() -> str:
+    free = shutil.disk_usage(Path.cwd()).free
+    text = f"{free / 1e9:.1f} GB free in {Path.cwd()}"
+    if free < FREE_DISK:
+        raise Advice(f"{text}: less than {FREE_DISK / 1e9:.0f} GB")
+    return text
+
+
 def _robots() -> str:
     from vla_mbpo.core.robot import RobotSpec
 
@@ -148,6 +215,10 @@ CHECKS: dict[str, Callable[[], str]] = {
     "messages": _messages,
     "rendering": _rendering,
     "transport": _transport,
+    "domain": _domain,
+    "cpu": _cpu,
+    "gpu": _gpu,
+    "disk": _disk,
     "robots": _robots,
     "models": _models,
 }
