@@ -1,9 +1,13 @@
+import json
+import os
 import subprocess
 import sys
 
 import pytest
 
 from vla_mbpo import cli
+from vla_mbpo.doctor import CHECKS, CheckError
+from vla_mbpo.processes import lock_domain
 
 
 def test_help_names_the_commands(capsys):
@@ -41,8 +45,31 @@ def test_commands_are_imported_only_when_asked_for():
     assert done.stdout.strip() == "[]"
 
 
+def doctor(*options):
+    command = [sys.executable, "-m", "vla_mbpo.cli", "doctor", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
 def test_doctor_prints_one_table():
-    done = subprocess.run([sys.executable, "-m", "vla_mbpo.cli", "doctor"], capture_output=True, text=True, timeout=60)
-    for check in ("python", "packages", "messages", "rendering", "transport", "robots", "models"):
+    done = doctor()
+    for check in CHECKS:
         assert f" {check} " in done.stdout
     assert "FAILED" not in done.stdout and done.returncode == 0, done.stdout
+
+
+def test_doctor_prints_json_and_names_a_taken_domain():
+    with lock_domain(os.environ["ROS_DOMAIN_ID"]):
+        report = json.loads(doctor("--json").stdout)
+    assert report["ok"] and set(report["checks"]) == set(CHECKS)
+    assert report["checks"]["domain"]["status"] == "advice"
+    assert "needs another ROS_DOMAIN_ID" in report["checks"]["domain"]["text"]
+
+
+def test_what_fails_says_what_to_do_and_fails_the_command(monkeypatch, capsys):
+    def broken():
+        raise CheckError("no such thing; run `make setup`")
+
+    monkeypatch.setattr("vla_mbpo.doctor.CHECKS", {"thing": broken})
+    assert cli.main(["doctor", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report == {"ok": False, "checks": {"thing": {"status": "failed", "text": "no such thing; run `make setup`"}}}
