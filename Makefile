@@ -10,11 +10,12 @@ TASK ?= put the red cube in the bin
 # The ones that take minutes at most.
 BENCHMARKS ?= policy_latency pipeline_latency seams gate_latency
 
-.PHONY: help setup setup-dev demo test test-slow bench lint
+.PHONY: help setup setup-dev demo test test-slow faults bench lint
 help:
 	@echo "make demo       simulated robot does a task (TASK=\"$(TASK)\")"
 	@echo "make test       tests without the slow ones"
 	@echo "make test-slow  the slow ones"
+	@echo "make faults     the fault matrix, as a table"
 	@echo "make bench      quick benchmarks, results in benchmarks/results"
 	@echo "make lint       ruff and mypy"
 	@echo "make setup      what 'demo' needs;  make setup-dev  what the others need"
@@ -33,6 +34,9 @@ test: setup-dev
 
 test-slow: setup-dev
 	$(PYTHON_BIN) -m pytest -m slow tests
+
+faults: setup-dev
+	$(PYTHON_BIN) -m pytest tests/faults
 
 bench: setup-dev
 	@mkdir -p benchmarks/results

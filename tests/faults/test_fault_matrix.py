@@ -38,8 +38,8 @@ GENEROUS = (
 class Stack:
     """A running stack and what the test sees of it."""
 
-    def __init__(self, graph, up):
-        self.graph, self.up = graph, up
+    def __init__(self, graph, up, record):
+        self.graph, self.up, self.record = graph, up, record
         graph.listen(qos.JOINT_STATES, qos.GATE_STATE, qos.COMMITMENT, qos.READY, qos.ACTION_CHUNKS, qos.GATE_DECISION)
         graph.until(lambda: bool(graph.heard[qos.READY.name]), 60.0)
         self.pids = up.children()
@@ -108,6 +108,7 @@ class Stack:
 
         self.graph.until(standing, limit + 2.0)
         took, limit = rest[0] - begin, limit + self.paused(time.time() - (time.monotonic() - begin))
+        self.record("to rest", (took, limit))
         assert took <= limit, f"{took:.2f} s to rest, at most {limit:.2f} s"
         return took
 
@@ -125,12 +126,12 @@ class Stack:
 
 
 @pytest.fixture
-def stack(graph, bundle, tmp_path):
+def stack(graph, bundle, tmp_path, record_property):
     graph.start()
     settings = [word for setting in GENEROUS for word in ("--set", setting)]
     up = Up(tmp_path / "up.log", "--bundle", str(bundle), "--headless", *settings)
     try:
-        made = Stack(graph, up)
+        made = Stack(graph, up, record_property)
         made.move()
         yield made
     finally:
@@ -247,3 +248,16 @@ def test_freeze_sim(stack, graph):
     graph.spin(0.5)
     assert stack.speed() < RESTING
     stack.move()
+
+
+def test_another_publisher_on_the_controllers_topic(stack, graph):
+    """The driver hears what the controller hears: it stops, and takes no rows while it is not alone."""
+    other = graph.talk(qos.TRAJECTORY)
+    stack.until_moving()
+    graph.listen(qos.TRAJECTORY)
+    graph.until(lambda: bool(stack.of(qos.TRAJECTORY)))
+    foreign = stack.of(qos.TRAJECTORY)[-1]
+    foreign.header.stamp.nanosec ^= 1
+    other(foreign)
+    stack.time_to_rest(BRAKE + SLACK)
+    stack.until_moving()  # alone again
