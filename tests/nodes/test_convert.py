@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
@@ -58,6 +59,17 @@ def test_trajectories_survive(velocities):
     points = np.arange(6.0).reshape(2, 3)
     trajectory = Trajectory(7, JOINTS, (20_000_000, 40_000_000), points, points[:velocities])
     same(trajectory, convert.from_trajectory(over_the_wire(convert.to_trajectory(trajectory))))
+
+
+@pytest.mark.parametrize("broken", [{"gripper": [0.1]}, {"commanded_positions": [0.0, 0.0]}, {"row_period": None}])
+def test_a_commitment_whose_parts_disagree_is_refused(broken):
+    rows = np.zeros((3, 3))
+    good = Commitment(5, JOINTS, 3, 10, 50, rows, np.zeros(3), np.ones(3), np.zeros(3), 1, 2, 0)
+    message = convert.to_commitment(good, "base")
+    for field, value in broken.items():
+        setattr(message, field, Duration() if value is None else value)
+    with pytest.raises(ValueError, match=next(iter(broken)).split("_")[0]):
+        convert.from_commitment(message)
 
 
 def test_a_commitment_survives():

@@ -176,6 +176,25 @@ def test_the_estop_latches_and_is_reset_by_hand(graph, spec):
     assert bench.command("/gate/engage").success
 
 
+@pytest.mark.parametrize("how", ["pressed", "silent"])
+def test_a_pendant_that_is_pressed_or_silent_is_an_estop(graph, spec, how):
+    bench = Bench(graph, spec, start_engaged=True, pendant_timeout=1.0)
+    pendant, beat = graph.talk(qos.PENDANT), [Bool(data=True)]
+    timer = graph.probe.create_timer(0.05, lambda: [pendant(message) for message in beat])
+    bench.until_mode(GateState.AUTONOMOUS)
+    graph.spin(1.2)
+    assert bench.state.mode == GateState.AUTONOMOUS
+    beat[:] = [Bool(data=False)] if how == "pressed" else []
+    bench.until_mode(GateState.ESTOP)
+    assert bench.state.reason == f"pendant {how}"
+    graph.spin(0.6)  # the cool-down
+    assert "still present" in bench.command("/gate/reset").message
+    beat[:] = [Bool(data=True)]
+    graph.spin(0.8)
+    assert bench.command("/gate/reset").success
+    timer.cancel()
+
+
 def test_the_estop_service_latches(graph, spec):
     bench = Bench(graph, spec, start_engaged=True)
     bench.until_mode(GateState.AUTONOMOUS)

@@ -209,14 +209,15 @@ def to_commitment(commitment: Commitment, frame: str) -> ours.Commitment:
 
 
 def from_commitment(message: ours.Commitment) -> Commitment:
-    """What the arm will do next. Raises ValueError when sizes disagree."""
-    return Commitment(
+    """What the arm will do next. Raises ValueError when sizes disagree or rows have no period."""
+    n = len(message.joint_names)
+    found = Commitment(
         stamp=to_ns(message.header.stamp),
         joint_names=tuple(message.joint_names),
         chunk_set_id=message.chunk_set_id,
         first_due=to_ns(message.first_due),
         row_period=to_ns(message.row_period),
-        positions=from_doubles(message.positions, len(message.joint_names)),
+        positions=from_doubles(message.positions, n),
         gripper=from_doubles(message.gripper),
         commanded_positions=from_doubles(message.commanded_positions),
         commanded_velocities=from_doubles(message.commanded_velocities),
@@ -224,6 +225,13 @@ def from_commitment(message: ours.Commitment) -> Commitment:
         rows_dropped_late=message.rows_dropped_late,
         rows_executed_late=message.rows_executed_late,
     )
+    if len(found.gripper) != len(found.positions):
+        raise ValueError(f"gripper: {len(found.gripper)} values for {len(found.positions)} rows")
+    if {len(found.commanded_positions), len(found.commanded_velocities)} - {0, n}:
+        raise ValueError(f"commanded: {len(found.commanded_positions)} values for {n} joints")
+    if len(found.positions) and found.row_period <= 0:
+        raise ValueError(f"row_period: {found.row_period} ns, expected above 0")
+    return found
 
 
 def to_image(image: NDArray[np.uint8], stamp: int, frame: str) -> Image:

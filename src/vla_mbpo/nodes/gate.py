@@ -34,6 +34,7 @@ class GateNode(ManagedNode):
         *(Param(f"vetting.{name}", "", "whether to ask it; must be stated", choices=("off",)) for name in VETTING),
         Param("start_engaged", False, "go to AUTONOMOUS once all inputs are there (simulation only)"),
         Param("input_timeout", 0.3, "longest silence of joint states or arm driver before HOLD, s", 0.05, 2.0),
+        Param("pendant_timeout", 0.0, "longest silence of a hardware pendant before ESTOP, s; 0: none", 0.0, 2.0),
         Param("state_file", "", "file that keeps e-stop latch and epoch over restarts; empty: not kept"),
         *(Param(f"checks.{name}", getattr(_DEFAULTS, name), f"GateConfig.{name}", *RANGES[name]) for name in RANGES),
     )
@@ -63,6 +64,9 @@ class GateNode(ManagedNode):
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
         self.subscribe(qos.ESTOP, self._on_estop)
         self.subscribe(qos.ACTION_CHUNKS, self._on_chunks)
+        self._pendant_heard = time.monotonic()
+        if self.parameters["pendant_timeout"]:
+            self.subscribe(qos.PENDANT, self._on_pendant)
         self.serve(GateCommand, qos.ENGAGE, lambda q, a: self._command(self._machine.engage, q, a))
         self.serve(GateCommand, qos.RESET_GATE, lambda q, a: self._command(self._machine.reset, q, a))
         self.serve(Trigger, qos.ESTOP_SERVICE, self._on_estop_service)
@@ -102,6 +106,19 @@ class GateNode(ManagedNode):
             self._machine.clear(_ESTOP_TOPIC)
         self._publish_state()
 
+    def _on_pendant(self, message: Bool) -> None:
+        """A pendant's heartbeat: true while its button is not pressed."""
+        self._pendant_heard = time.monotonic()
+        self._pendant("pressed", not message.data)
+        self._pendant("silent", False)
+
+    def _pendant(self, what: str, present: bool) -> None:
+        cause = f"pendant {what}"
+        if present:
+            self._machine.estop(cause, self.now())
+        else:
+            self._machine.clear(cause)
+
     def _on_estop_service(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
         self._machine.estop(f"service {qos.ESTOP_SERVICE}", self.now(), present=False)
         self._publish_state()
@@ -124,6 +141,9 @@ class GateNode(ManagedNode):
         return next((name for name, last in self._heard.items() if last < limit), "")
 
     def _tick(self) -> None:
+        patience = self.parameters["pendant_timeout"]
+        if patience and time.monotonic() - self._pendant_heard > patience:
+            self._pendant("silent", True)
         silent, before = self._silent(), self._was_silent
         self._was_silent = silent
         if silent and before:  # twice: after a stall of this process the first tick comes before the waiting messages

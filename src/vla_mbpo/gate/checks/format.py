@@ -23,7 +23,7 @@ class Format:
         """See Check."""
         spec, n = context.spec, len(context.spec.joints)
         if tuple(chunk.joint_names) != spec.joints:
-            return self._reason("joint_names", len(chunk.joint_names), n, f"got {tuple(chunk.joint_names)}")
+            return self._reason("joint_names", len(chunk.joint_names), n, f"got {tuple(chunk.joint_names)}"[:200])
         for field in ("positions", "reference", "gripper"):
             array = getattr(chunk, field)
             if not isinstance(array, np.ndarray) or array.dtype != np.float64:

@@ -27,6 +27,8 @@ class MeasuredState:
         if context.commanded is not None:
             vectors["commanded"] = context.commanded
         for field, vector in vectors.items():
+            if getattr(vector, "dtype", None) != np.float64:
+                return Reason(self.name, -1, field, float("nan"), 0.0, "expected a float64 array")
             if np.shape(vector) != (len(joints),):
                 return Reason(self.name, -1, field, float(np.size(vector)), float(len(joints)), "values")
             if not np.isfinite(vector).all():
