@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vla_mbpo.arm.ik import ToolIK
 from vla_mbpo.core.state import Trajectory
+from vla_mbpo.gate.ik import ToolIK
 from vla_mbpo.sim.experts import Expert
 from vla_mbpo.sim.layout import CUBE_HALF
 from vla_mbpo.sim.referee import HOLD_TIME

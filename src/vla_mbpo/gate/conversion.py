@@ -6,9 +6,9 @@ import mink
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_mbpo.arm.ik import ToolIK
 from vla_mbpo.core.chunk import ActionChunk, ActionType
 from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.gate.ik import ToolIK
 
 FloatArray = NDArray[np.float64]
 CARTESIAN = (ActionType.CARTESIAN_DELTA, ActionType.TWIST)

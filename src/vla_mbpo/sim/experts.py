@@ -7,7 +7,7 @@ the present can imitate it.
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_mbpo.arm.ik import ToolIK
+from vla_mbpo.gate.ik import ToolIK
 from vla_mbpo.sim.layout import CUBE_HALF
 from vla_mbpo.sim.robot import SimRobot
 
