@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("vla_mbpo_msgs")
 ROOT = Path(__file__).parents[2]
 
 

@@ -112,3 +112,27 @@ def exceeds(
         return None
     joint = int(np.argmax(np.nan_to_num(value - limit, nan=np.inf)))
     return Reason(name, row, context.spec.joints[joint], float(value[joint]), float(limit[joint]), note)
+
+
+def too_fast(
+    name: str, order: int, rows: FloatArray, limit: FloatArray, chunk: ActionChunk, context: Context
+) -> Reason | None:
+    """Reason for the first joint whose ``order``-th difference of the rows over time exceeds ``limit`` (n,)."""
+    change = np.abs(np.diff(rows, n=order, axis=0)) / (chunk.row_period / 1e9) ** order
+    found = worst(change, limit)
+    if found is None:
+        return None
+    row, joint = found
+    return Reason(name, row + order, context.spec.joints[joint], float(change[found]), float(limit[joint]))
+
+
+def too_close(name: str, clearance: FloatArray, margin: float, pairs: tuple[tuple[str, str], ...]) -> Reason | None:
+    """Reason for the first pair whose ``clearance`` (points of the path, pairs) [m] is below ``margin``.
+
+    At a cutoff of the margin the distance is the margin itself, which is not closer than the margin.
+    """
+    found = worst(-clearance, np.full(clearance.shape[1], -margin))
+    if found is None:
+        return None
+    index, pair = found
+    return Reason(name, row_of(index), " and ".join(pairs[pair]), float(clearance[found]), margin)

@@ -2,11 +2,9 @@
 
 from typing import ClassVar
 
-import numpy as np
-
 from vla_mbpo.core.chunk import ActionChunk
 from vla_mbpo.core.verdict import Reason
-from vla_mbpo.gate.checks.check import Context, FloatArray, Stage, row_of, worst
+from vla_mbpo.gate.checks.check import Context, FloatArray, Stage, too_close
 
 
 class Obstacles:
@@ -17,11 +15,5 @@ class Obstacles:
 
     def __call__(self, chunk: ActionChunk, rows: FloatArray, context: Context) -> Reason | None:
         """See Check."""
-        kinematics, margin = context.placed(rows), context.spec.obstacle_margin
-        clearance = kinematics.obstacle_clearance(margin)
-        found = worst(-clearance, np.full(clearance.shape[1], -margin))
-        if found is None:
-            return None
-        index, pair = found
-        link, obstacle = kinematics.obstacle_pairs[pair]
-        return Reason(self.name, row_of(index), f"{link} and {obstacle}", float(clearance[index, pair]), margin)
+        placed, margin = context.placed(rows), context.spec.obstacle_margin
+        return too_close(self.name, placed.obstacle_clearance(margin), margin, placed.obstacle_pairs)
