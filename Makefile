@@ -8,7 +8,7 @@ unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH _ROS_WHE
 
 TASK ?= put the red cube in the bin
 # The ones that take minutes at most.
-BENCHMARKS ?= policy_latency pipeline_latency seams gate_latency
+BENCHMARKS ?= policy_latency pipeline_latency seams gate_latency gate_soak
 
 .PHONY: help setup setup-dev demo test test-slow faults bench lint
 help:

@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 NAME = "vla_mbpo"
 
 # Every executable of this package: `vla-mbpo` and one per node, for `ros2 run vla_mbpo NODE` and launch files.
-NODES = ["arm_driver", "camera", "gate", "lifecycle_manager", "monitor", "policy", "sim", "task"]
+NODES = "arm_driver camera gate imagination joy lifecycle_manager monitor policy sim task teleop".split()
 EXECUTABLES = {"vla-mbpo": "vla_mbpo.cli:main", **{node: f"vla_mbpo.nodes.{node}:main" for node in NODES}}
 
 RUNTIME = [
@@ -17,6 +17,7 @@ RUNTIME = [
     "numpy>=2.0,<3",
     "onnxruntime>=1.20,<2",
     "pillow>=10,<14",
+    "pygame-ce>=2.5,<3",
     "PyYAML>=6,<7",
     "rich>=13,<16",
     "ruckig>=0.14,<1",

@@ -29,11 +29,11 @@ from vla_mbpo.bringup import (
     parse_override,
 )
 from vla_mbpo.core.errors import require
-from vla_mbpo.paths import robot_dir, robots, ros_environment, share_dir
+from vla_mbpo.paths import robot_dir, ros_environment, share_dir
 from vla_mbpo.sim.tasks import TASKS
 
 ARGUMENTS = (
-    DeclareLaunchArgument("robot", default_value=DEFAULT_ROBOT, choices=robots(), description="Robot to bring up."),
+    DeclareLaunchArgument("robot", default_value=DEFAULT_ROBOT, description="Robot: a name or a folder."),
     DeclareLaunchArgument("bundle", default_value=DEFAULT_BUNDLE, description="Model bundle: a name or a folder."),
     DeclareLaunchArgument("scene", default_value=DEFAULT_SCENE, choices=list(TASKS), description="Simulated scene."),
     DeclareLaunchArgument("seed", default_value="0", description="Seed of the simulated scene."),
@@ -44,6 +44,10 @@ ARGUMENTS = (
     ),
     DeclareLaunchArgument(
         "page", default_value="true", choices=["true", "false"], description="Start the web page (monitor node)."
+    ),
+    DeclareLaunchArgument("world_model", default_value="", description="Bundle that vets chunks; empty: none."),
+    DeclareLaunchArgument(
+        "joy", default_value="true", choices=["true", "false"], description="Read gamepads with our own node."
     ),
     DeclareLaunchArgument(
         "set", default_value="", description="More parameters: node.param=value, separated by semicolons."
@@ -77,6 +81,8 @@ def _nodes(context: LaunchContext) -> list:
         overrides=overrides,
         use_sim_time=values["use_sim_time"] == "true",
         page=values["page"] == "true",
+        joy=values["joy"] == "true",
+        world_model=values["world_model"],
     )
     actions = []
     for spec in graph(values["robot"], options):

@@ -1,6 +1,7 @@
 """What several folders of tests share."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import settings
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.paths import robot_dir
 
+# Before torch is imported: on a busy machine its threads wait for each other in a loop otherwise, for minutes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 settings.register_profile("pure", max_examples=150, deadline=None, derandomize=True)
 settings.load_profile("pure")
 
@@ -22,6 +25,10 @@ def spec() -> RobotSpec:
 @pytest.fixture(scope="session")
 def tiny_net():
     """An untrained policy network of the smallest useful size, whose output layer is not zero."""
+    return _tiny_policy(32)
+
+
+def _tiny_policy(image_size: int):
     torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
     from vla_mbpo.policy.network import FlowPolicy, PolicyConfig
     from vla_mbpo.policy.vocabulary import Vocabulary
@@ -30,8 +37,8 @@ def tiny_net():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
-    sizes = {"image_size": 32, "width": 32, "layers": 1, "heads": 2, "channels": (8, 8, 8), "keypoints": 8}
-    net = FlowPolicy(PolicyConfig(len(vocabulary.words), vocabulary.length, **sizes)).eval()
+    sizes = {"width": 32, "layers": 1, "heads": 2, "channels": (8, 8, 8), "keypoints": 8}
+    net = FlowPolicy(PolicyConfig(len(vocabulary.words), vocabulary.length, image_size=image_size, **sizes)).eval()
     torch.nn.init.normal_(net.leave.weight, std=0.3)
     return net
 
@@ -61,4 +68,45 @@ def tiny_bundle(tiny_net, spec, tmp_path_factory) -> Path:
     json.dumps(state)  # as it comes from a run's state.json
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     export_bundle(tiny_net, state, spec, folder, "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_world_model(tiny_net, tiny_bundle, spec, tmp_path_factory) -> Path:
+    """An untrained world-model bundle for ``tiny_bundle``'s policy. Read only: copy it before breaking it."""
+    return _write_world_model(tmp_path_factory.mktemp("bundles") / "tiny_world_model", tiny_net, spec, tiny_bundle)
+
+
+@pytest.fixture(scope="session")
+def world_model_for(spec):
+    """Makes an untrained world model for 96 px cameras that vets the chunks of a policy bundle."""
+    return lambda folder, policy: _write_world_model(folder, _tiny_policy(96), spec, policy)
+
+
+def _write_world_model(folder: Path, policy_net, spec: RobotSpec, policy: Path) -> Path:
+    """Export an untrained world model that sees with the eyes of ``policy_net`` and knows one policy bundle."""
+    torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
+    from vla_mbpo.imagination.autoencoder import Autoencoder, AutoencoderConfig
+    from vla_mbpo.imagination.export import export_world_model
+    from vla_mbpo.imagination.network import WorldModel, WorldModelConfig
+    from vla_mbpo.imagination.perception import Perception
+    from vla_mbpo.policy.bundle import Bundle
+    from vla_mbpo.policy.vocabulary import Vocabulary
+    from vla_mbpo.sim.tasks import TASKS
+
+    torch.manual_seed(1)
+    vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
+    sizes = {"latent": 8, "eye": 4 * policy_net.config.keypoints, "width": 32, "layers": 2, "heads": 2}
+    net = WorldModel(WorldModelConfig(len(vocabulary.words), vocabulary.length, **sizes)).eval()
+    torch.nn.init.normal_(net.leave.weight, std=0.1)
+    size = policy_net.config.image_size
+    seeing = Perception(policy_net, Autoencoder(AutoencoderConfig(image_size=size, latent=8, channels=(8, 8, 8))))
+    state = {
+        "words": vocabulary.words, "step": 0, "recipe": {}, "rollouts": 0, "observations": 0, "failures": 0.0,
+        "normalisation": {"proprio_mean": [0.0] * 18, "proprio_std": [1.0] * 18},
+        "action_bins": {"low": [-0.3] * 7 + [0.0] + [-0.2] * 3, "high": [0.3] * 7 + [0.08] + [0.2] * 3},
+    }  # fmt: skip
+    calibration = {"outcome": [[1.0] * 4, [0.0] * 4], "cost": [1.0, 0.0]}
+    extra = {"policies": [Bundle.load(policy).version], "calibration": calibration}
+    export_world_model(net, seeing, state, spec, folder, extra)
     return folder

@@ -35,6 +35,8 @@ class Options:
         overrides: node -> parameter -> value, stronger than everything else.
         use_sim_time: nodes follow /clock.
         page: with the monitor node and its web page.
+        world_model: bundle that vets chunks by imagination; empty: none does.
+        joy: with our own reader of gamepads; without it, where the ROS package joy runs or nobody takes over.
     """
 
     bundle: str = DEFAULT_BUNDLE
@@ -44,6 +46,8 @@ class Options:
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     use_sim_time: bool = False
     page: bool = True
+    world_model: str = ""
+    joy: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,18 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
         ("camera", "head_camera", {"view": "head"}, {"nice": 5}),
         ("camera", "wrist_camera", {"view": "wrist"}, {"nice": 5}),
         ("arm_driver", "arm_driver", {}, critical),
-        ("gate", "gate", {}, critical),
+        ("gate", "gate", _vetting(options), critical),
+        ("teleop", "teleop", {}, {}),
         ("policy", "policy", {"bundle": options.bundle, "k": options.k}, {"nice": 5}),
         ("task", "task", {"bundle": options.bundle}, {}),
     ]
+    if options.world_model:
+        rows.append(("imagination", "imagination", {"bundle": options.world_model}, {"nice": 3}))
+    if options.joy:
+        rows.append(("joy", "joy", {}, {}))
     if options.page:
         rows.append(("monitor", "monitor", {}, {"nice": 10}))
-    kind = "simulated" if robot.startswith("sim_") else "real"
+    kind = "simulated" if Path(robot).name.startswith("sim_") else "real"
     rows = [row for row in rows if row[3].get("condition", "always") in ("always", kind)]
     managed = [name for _, name, _, _ in rows]
     rows.append((MANAGER, MANAGER, {"nodes": managed}, {"lifecycle": False, "restart": Restart.NEVER}))
@@ -118,6 +127,14 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
         )
         for executable, name, parameters, rest in rows
     ]
+
+
+def _vetting(options: Options) -> dict[str, Any]:
+    """Whom the gate asks: those that are started. Without a world model params.yaml decides, and says off."""
+    if not options.world_model:
+        return {}
+    bundle_dir(options.world_model)
+    return {"vetting.imagination": "on", "vetting.world_model": options.world_model}
 
 
 def parse_override(text: str) -> tuple[str, str, Any]:

@@ -14,6 +14,7 @@ COMMANDS = {
     "up": ("vla_mbpo.up", "start the robot, real or simulated, and optionally execute a task"),
     "eval": ("vla_mbpo.eval.command", "success rate of a model bundle in the simulator"),
     "train": ("vla_mbpo.training.command", "train models (needs the extra `train`)"),
+    "dream": ("vla_mbpo.eval.dreams", "a recorded attempt beside what the world model imagines"),
     "doctor": ("vla_mbpo.doctor", "check this machine: versions, rendering, messages, transport, models"),
 }
 

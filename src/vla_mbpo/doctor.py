@@ -202,11 +202,20 @@ def _robots() -> str:
 
 
 def _models() -> str:
+    from vla_mbpo.core.robot import RobotSpec
+    from vla_mbpo.imagination.session import WorldModelSession
+    from vla_mbpo.policy.bundle import Bundle
     from vla_mbpo.policy.runtime import PolicySession
 
     if not bundles():
         raise CheckError(f"no bundle in {share_dir() / 'models'}")
-    return ", ".join(PolicySession.load(bundle_dir(name)).version for name in bundles())
+    found = [Bundle.load(bundle_dir(name)) for name in bundles()]
+    for bundle in found:
+        if bundle.manifest["kind"] == "world_model":
+            WorldModelSession(bundle, RobotSpec.load(robot_dir(bundle.manifest["robot"])))
+        else:
+            PolicySession(bundle)
+    return ", ".join(bundle.version for bundle in found)
 
 
 CHECKS: dict[str, Callable[[], str]] = {

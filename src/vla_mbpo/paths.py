@@ -29,11 +29,15 @@ def robots() -> list[str]:
     return _folders_with(share_dir() / "config" / "robots", "robot.yaml")
 
 
-def robot_dir(name: str) -> Path:
-    """Folder of one robot's description and parameters."""
-    if name not in robots():
-        raise ConfigError("robot", name, f"choose one of: {', '.join(robots()) or 'none installed'}")
-    return share_dir() / "config" / "robots" / name
+def robot_dir(name_or_path: str | Path) -> Path:
+    """Folder of one robot's description: a name in ``config/robots``, or any folder with a robot.yaml."""
+    if str(name_or_path) in robots():
+        return share_dir() / "config" / "robots" / name_or_path
+    path = Path(name_or_path).expanduser()
+    if (path / "robot.yaml").is_file():
+        return path.resolve()
+    choices = ", ".join(robots()) or "none installed"
+    raise ConfigError("robot", str(name_or_path), f"choose one of: {choices}; or a folder with a robot.yaml")
 
 
 def bundles() -> list[str]:

@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulated scene (default %(default)s)")
     parser.add_argument("--k", type=int, default=8, help="candidate chunks per inference (default %(default)s)")
     parser.add_argument("--timeout", type=float, default=0.0, help="longest attempt, s (default: of the task node)")
-    parser.add_argument("--headless", action="store_true", help="no page; end after the task")
+    parser.add_argument("--headless", action="store_true", help="no page, no gamepad; end after the task")
+    parser.add_argument("--world-model", default="", help="bundle that vets chunks by imagination; none by default")
+    parser.add_argument("--no-joy", action="store_true", help="read no gamepad; the ROS package joy may do it")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NODE.PARAM=VALUE", dest="overrides", help="any node parameter"
     )
@@ -95,7 +97,20 @@ def plan(args: argparse.Namespace) -> list[NodeSpec]:
         node, name, value = parse_override(text)
         overrides.setdefault(node, {})[name] = value
     scene = find_task(args.scene).name if args.scene else scene_for(args.task)
-    return graph(args.robot, Options(args.bundle, scene, args.seed, args.k, overrides, page=not args.headless))
+    joy = not (args.headless or args.no_joy)
+    return graph(
+        args.robot,
+        Options(
+            args.bundle,
+            scene,
+            args.seed,
+            args.k,
+            overrides,
+            page=not args.headless,
+            joy=joy,
+            world_model=args.world_model,
+        ),
+    )
 
 
 def scene_for(instruction: str | None) -> str:

@@ -291,3 +291,24 @@ def test_the_gripper_keeps_its_last_command_when_rows_end():
 def test_a_setting_outside_its_range_is_refused_by_name(name, bad):
     with pytest.raises(ConfigError, match=name):
         DriverConfig(**{name: bad})
+
+
+def test_a_stop_keeps_to_the_way_the_arm_was_going():
+    """Incident: the tool moved 3 mm above the table; joints that stopped one before the other put it 14 mm below."""
+    loop = moving(12)
+    direction = loop.driver._plan.at(loop.now).v
+    loop.driver.stop("test")
+    before = loop.q
+    loop.tick(40)
+    way = loop.q - before
+    across = way - direction * (way @ direction) / (direction @ direction)
+    assert np.linalg.norm(way) > 0.01 and np.linalg.norm(across) < 0.1 * np.linalg.norm(way)
+
+
+def test_a_measured_state_from_the_future_does_not_lock_out_good_ones():
+    """Incident: one joint state stamped an hour ahead made the driver ignore all that followed."""
+    loop = Loop()
+    loop.driver.tick(loop.now)
+    loop.driver.measure(measured(loop.now + 3_600_000_000_000))
+    loop.driver.measure(measured(loop.now))
+    assert loop.offer(rows(towards(GOAL, HOME))) == ()

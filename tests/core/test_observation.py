@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_mbpo.core.observation import FreshnessLimits, FrozenPixels, Observation, StaleInput
+from vla_mbpo.core.observation import FreshnessLimits, Observation, PixelCheck, StaleInput
 
 LIMITS = FreshnessLimits()
 NOW = 1_000_000_000_000
-IMAGE = np.zeros((4, 4, 3), np.uint8)
+IMAGE = np.arange(0, 240, 5, dtype=np.uint8).reshape(4, 4, 3)
 INPUTS = ("head", "wrist", "joint_states")
 
 
@@ -64,7 +64,7 @@ def test_a_gripper_that_is_no_number_is_refused():
 
 
 def test_pixels_that_stay_the_same_while_stamps_advance_are_refused():
-    frozen = FrozenPixels("head")
+    frozen = PixelCheck("head")
     for stamp in range(0, LIMITS.max_frozen + 1, 50_000_000):
         frozen.check(stamp, IMAGE)
     with pytest.raises(StaleInput, match="observation_frozen: head"):
@@ -72,8 +72,14 @@ def test_pixels_that_stay_the_same_while_stamps_advance_are_refused():
 
 
 def test_one_changed_pixel_is_life():
-    frozen = FrozenPixels("head")
+    frozen = PixelCheck("head")
     for k in range(100):
         image = IMAGE.copy()
         image[0, 0, 0] = k % 2
         frozen.check(k * LIMITS.max_frozen, image)
+
+
+def test_a_picture_without_contrast_is_refused():
+    dark = np.random.default_rng(0).integers(0, 4, (96, 96, 3)).astype(np.uint8)
+    with pytest.raises(StaleInput, match="observation_contrast: wrist"):
+        PixelCheck("wrist").check(0, dark)

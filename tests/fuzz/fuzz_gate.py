@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -50,9 +51,11 @@ with instrumented():
     from vla_mbpo.gate.gate import Gate
     from vla_mbpo.nodes import convert
     from vla_mbpo.paths import robot_dir
+    from vla_mbpo.teleop.jog import Jogger
 
 SIZE = 3 + MAX_RECORDS * RECORD.size
 GROWTH_MB = 100.0  # allowed between a tenth of the runs and their end; atheris keeps its corpus in memory
+JOGGED = 128  # one input in so many is a person's command, too
 KEPT = 10  # crashes written out
 
 
@@ -69,7 +72,7 @@ class Harness:
         post = Obstacle("post", np.array([0.35, 0.25, 0.0]), np.array([0.45, 0.35, 0.4]))
         self._spec = replace(RobotSpec.load(robot_dir("sim_panda")), obstacles=(post,))
         self._mutator, self._gate = Mutator(self._spec), Gate(self._spec)
-        self._reader = convert.JointStateReader(self._spec)
+        self._reader, self._jogger = convert.JointStateReader(self._spec), Jogger(self._spec)
         self._wanted, self._out, self._corpus = runs, out, corpus
         self.runs = self.approved = self.crashed = 0
         self.refused: Counter[str] = Counter()
@@ -86,6 +89,8 @@ class Harness:
             message = _chunk_message(made)
             wire = self._mutator.wire(data, serialize_message(message))
             self._judge(made, message if wire is None else self._received(wire))
+            if zlib.crc32(data) % JOGGED == 0:  # not a byte of its own: coverage would make it most of the inputs
+                self._jog(made)
         except Exception as error:
             self.crashed += 1
             if len(self.crashes) < KEPT:
@@ -121,9 +126,35 @@ class Harness:
             self._check_approval(verdict)
             return
         assert isinstance(verdict, tuple) and verdict, f"no reason: {verdict!r}"
-        serialize_message(convert.to_decision(ours.ActionChunkSet(), message.candidate, 1, verdict, NOW, 1))
+        stamp = message.observation_stamp
+        serialize_message(convert.to_decision(1, stamp, message.candidate, ours.GateState(), verdict, NOW, 1))
         self.refused.update({reason.check for reason in verdict})
         assert all("failed:" not in reason.note for reason in verdict), f"a check broke down: {verdict}"
+
+    def _jog(self, made: Fields) -> None:
+        """A person's command with the same numbers; it goes through inverse kinematics, so not for every input."""
+        message = ours.TeleopCommand(
+            deadman=True, joint_velocities=convert.to_doubles(made.commanded[made.candidate :])
+        )
+        message.header.frame_id = self._spec.base_frame if made.horizon & 1 else self._spec.tool_link
+        linear, angular = message.twist.linear, message.twist.angular
+        linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = np.resize(made.velocities, 6).tolist()
+        message.gripper_velocity = float(np.resize(made.gripper, 1)[0])
+        state = self._reader.read(_state_message(made))
+        q, v = np.resize(made.reference, 7), np.resize(made.velocities, 7)
+        if state is None:
+            return
+        try:
+            chunks = self._jogger.chunks(convert.from_teleop(message, self._spec), q, v, state, NOW)
+        except ValueError:
+            self.undecodable["from_teleop"] += 1
+            return
+        for chunk in chunks:
+            verdict = self._gate.vet(chunk, state, q, NOW, 1)
+            if isinstance(verdict, JointRows):
+                self._check_approval(verdict)
+            else:
+                assert all("failed:" not in reason.note for reason in verdict), f"a check broke down: {verdict}"
 
     def _check_approval(self, rows: JointRows) -> None:
         spec = self._spec

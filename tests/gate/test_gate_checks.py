@@ -1,6 +1,7 @@
 """Each limit, broken by one value, is noticed, named and not repaired."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ from gate_samples import NOW, STAMP, checks, chunk, gate, resting_at, spec, stat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vla_mbpo.arm.smoother import MARGIN
 from vla_mbpo.core.chunk import ActionType, JointRows
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.gate import Gate, GateConfig
-from vla_mbpo.gate.checks import CHECKS, REQUIRED, Stage, complete_set, gateable, required
+from vla_mbpo.gate.checks import CHECKS, REQUIRED, Context, Stage, complete_set, gateable, required
+from vla_mbpo.gate.checks.check import BRAKE_SHARE
 from vla_mbpo.gate.conversion import CARTESIAN
 
 JOINT = st.integers(0, 6)
@@ -203,17 +206,110 @@ def test_another_layout_is_refused(changes):
 
 
 def test_the_way_between_rows_is_looked_at_too():
-    rows = smooth(1)
-    vet(chunk(rows))
-    tool = gate().kinematics.tool.copy()
-    gate().kinematics.place(rows[1:3].mean(axis=0)[None])
-    np.testing.assert_allclose(tool[3], gate().kinematics.tool[0])
+    rows = still_rows()
+    rows[1:, :3] += 0.02  # three joints: 6 cm at a metre's reach, so one point between
+    context = Context(spec(), gate().config, gate().kinematics, state(), None, NOW)
+    tool = context.placed(rows).tool.copy()
+    assert context.points == 17 and [context.row_of(k) for k in range(4)] == [0, 1, 1, 2]
+    gate().kinematics.place(rows[:2].mean(axis=0)[None])
+    np.testing.assert_allclose(tool[1], gate().kinematics.tool[0])
+
+
+def test_the_gate_reckons_with_the_brake_that_the_arm_driver_has():
+    assert BRAKE_SHARE == MARGIN
+
+
+def test_rows_from_whose_end_the_arm_cannot_stop_above_the_table_are_refused():
+    """Incident: plunges whose last row lay 3 to 8 cm above the table, at 2 rad/s, and nothing after it."""
+    start, t = spec().home.copy(), np.arange(1, 17) / 16
+    start[1] += 0.2
+
+    def down(curve):
+        rows = np.tile(start, (16, 1))
+        rows[:, 1] += 0.8 * curve
+        return rows
+
+    def verdict(rows):
+        return checks(vet(chunk(rows, reference=start.copy()), state(positions=start.copy()), start))
+
+    gate().kinematics.place(down(t**2)[-1:])
+    assert gate().kinematics.table_clearance().min() > 0.03
+    assert "table" in verdict(down(t**2))  # faster and faster
+    assert not verdict(down(t**2 * (3 - 2 * t)))  # the same way, with a stop at its end
 
 
 def test_the_workspace_holds_for_every_row():
     out = spec().home.copy()
     out[0] = 1.9  # turns the tool out of the box sideways
     assert "workspace" in checks(resting_at(out))
+
+
+def sideways(angles):
+    """Checks that refuse a chunk through these angles of the first joint, the arm being commanded to the first."""
+    rows = np.tile(spec().home, (16, 1))
+    rows[:, 0] = angles
+    return checks(vet(chunk(rows, reference=rows[0].copy()), state(positions=rows[0].copy()), rows[0].copy()))
+
+
+@cache
+def edge():
+    """Angle of the first joint at which the tool leaves its box."""
+    inside, outside = 0.0, 1.9
+    for _ in range(30):
+        middle = 0.5 * (inside + outside)
+        inside, outside = (inside, middle) if "workspace" in sideways(np.full(16, middle)) else (middle, outside)
+    return outside
+
+
+@given(st.floats(0.001, 0.05), st.floats(0.55, 2.0))
+def test_from_just_outside_the_box_what_leads_back_in_passes(beyond, share):
+    """Incident: after a brake that ended 2 mm outside, every chunk and every joystick command was refused."""
+    start = edge() + beyond
+    assert not sideways(start - beyond * share * np.linspace(0, 1, 16))
+
+
+@given(st.floats(0.001, 0.05), st.floats(-1.0, 0.45))
+def test_from_just_outside_the_box_what_stays_or_goes_farther_is_refused(beyond, share):
+    assert "workspace" in sideways(edge() + beyond - beyond * share * np.linspace(0, 1, 16))
+
+
+@given(st.floats(0.001, 0.05))
+def test_what_leads_back_in_may_not_go_out_first(beyond):
+    detour = np.sin(np.linspace(0, np.pi, 16))
+    way = 0.05 * detour - 1.2 * beyond * np.linspace(0, 1, 16)
+    assert "workspace" in sideways(edge() + beyond + way)
+
+
+def lowered(gap, rise):
+    """Checks that refuse a chunk that rises by ``rise`` [m] when the arm is ``gap`` [m] above the table."""
+    start = np.array([0.0, 0.6, 0.0, -2.2, 0.0, 2.8, 0.785])
+
+    def clearance(shoulder):
+        start[1] = shoulder
+        gate().kinematics.place(start[None])
+        return gate().kinematics.table_clearance().min()
+
+    def shoulder_at(height):
+        low, high = 0.3, 1.3
+        for _ in range(40):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if clearance(middle) > height else (low, middle)
+        return low
+
+    first, last = shoulder_at(gap), shoulder_at(gap + rise)
+    rows = np.tile(start, (16, 1))
+    rows[:, 1] = np.linspace(first, last, 16)
+    return checks(vet(chunk(rows, reference=rows[0].copy()), state(positions=rows[0].copy()), rows[0].copy()))
+
+
+@pytest.mark.parametrize(
+    "share, rise, refused",
+    [(0.5, 0.02, False), (0.1, 0.02, False), (0.5, 0.0, True), (0.5, -0.0002, True), (-0.5, 0.02, True)],
+    ids=["half the margin", "nearly touching", "stays", "sinks", "in contact"],
+)
+def test_from_inside_the_margin_the_arm_may_rise_but_not_out_of_contact(share, rise, refused):
+    """What touches may be held or jammed: nothing that begins in contact passes."""
+    assert ("table" in lowered(share * spec().table_margin, rise)) == refused
 
 
 def test_a_check_that_breaks_down_refuses():

@@ -3,6 +3,7 @@
 "press the button" turns it forth, an instruction that begins with "open" back.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,15 @@ SPEED = 0.2  # rad/s of the last joint
 IMAGE = 96
 
 
-def write_bundle(folder: Path, spec: RobotSpec, speed: float = SPEED) -> Path:
-    """Write the bundle and return its folder."""
+def write_bundle(folder: Path, spec: RobotSpec, spoil: Callable[[np.ndarray], None] = lambda rows: None) -> Path:
+    """Write the bundle and return its folder; ``spoil`` may change the rows (horizon, action) in place."""
     folder.mkdir(parents=True)
     vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
     action, proprio = len(spec.joints) + 1, 2 * len(spec.joints) + 1
     rows = np.zeros((spec.horizon, action), np.float32)
-    rows[:, -2] = speed * spec.row_period / 1e9 * np.arange(1, spec.horizon + 1)
+    rows[:, -2] = SPEED * spec.row_period / 1e9 * np.arange(1, spec.horizon + 1)
     rows[:, -1] = spec.gripper_range[1]
+    spoil(rows)
     _save(folder / "encoder.int8.onnx", _encoder(vocabulary.length, proprio))
     back = vocabulary.encode("open the drawer")[0]
     _save(folder / "step.int8.onnx", _step(rows, vocabulary.length, float(back)))

@@ -3,7 +3,7 @@ import time
 
 import numpy as np
 import pytest
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool, String, UInt64
 from vla_mbpo_msgs.msg import GateState
 
 from vla_mbpo.core.chunk import JointRows
@@ -18,22 +18,28 @@ SPEED = 0.3  # rad/s of the last joint
 class Bench:
     """A driver that moves the simulated arm, under a gate played by the test."""
 
-    def __init__(self, graph, spec):
+    def __init__(self, graph, spec, output="joint_trajectory"):
         self.graph, self.spec = graph, spec
         # Generous: the machine may be busy.
-        slow = {"arm_driver.max_state_age": 0.3}
+        slow = {"arm_driver.max_state_age": 0.3, "arm_driver.gate_timeout": 0.3, "arm_driver.output": output}
         self.node = graph.start(lambda: SimNode("sim"), lambda: ArmDriverNode("arm_driver"), parameters=slow)
         graph.activate()
         graph.listen(qos.JOINT_STATES, qos.TRAJECTORY, qos.COMMITMENT)
         self._state, self.approve = graph.talk(qos.GATE_STATE), graph.talk(qos.APPROVED_CHUNK)
         self.mode, self.epoch = GateState.AUTONOMOUS, 1
         self.reader = convert.JointStateReader(spec)
-        self.beat = graph.probe.create_timer(0.1, self.say)
+        self._heart = graph.talk(qos.HEARTBEAT)
+        self.beat = graph.probe.create_timer(0.02, self.tell)
         self.say()
         graph.until(lambda: bool(graph.heard["/joint_states"]) and self.node.warning() == "")
 
     def say(self):
         self._state(GateState(mode=self.mode, epoch=self.epoch, reason="test"))
+
+    def tell(self):
+        """As the gate does, but the state more often."""
+        self._heart(UInt64(data=self.epoch))
+        self.say()
 
     def change(self, mode):
         self.mode, self.epoch = mode, self.epoch + 1

@@ -49,9 +49,10 @@ class Bench:
             self.joints(self.writer.write(RobotState(stamp, self.spec.home, np.zeros(7), 0.08)))
             self.graph.until(lambda t=stamp: self.last_joints() == t)
             seen = self.pairs
-            for send in (self.head, self.wrist) if wrist else (self.head,):
+            views = {"head": self.head, **({"wrist": self.wrist} if wrist else {})}
+            for view, send in views.items():
                 image = self.rng.integers(0, 255, (size, size, 3), dtype=np.uint8) if self.still is None else self.still
-                send(convert.to_image(image, stamp, "camera"))
+                send(convert.to_image(image, stamp, f"{view}_camera_optical_frame"))
             self.frames += 1
             if wrist:
                 self.graph.until(lambda n=seen: self.pairs > n)
@@ -158,7 +159,7 @@ def test_frames_without_partner_too_old_or_of_the_wrong_size_are_not_used(graph,
 def test_frozen_pixels_end_inference(graph, spec, bundle):
     bench = Bench(graph, spec, bundle, replan_rows=2, max_frozen=0.2)
     bench.go()
-    bench.still = np.zeros((96, 96, 3), np.uint8)
+    bench.still = bench.rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)
     bench.frame(12)
     assert 1 <= len(bench.sets) <= 3
     assert "observation_frozen" in bench.node.warning()

@@ -5,7 +5,7 @@ import signal
 import pytest
 from helpers import finish, free_port, spawn
 
-NODES = ("arm_driver", "camera", "gate", "monitor", "policy", "sim", "task")
+NODES = ("arm_driver", "camera", "gate", "joy", "monitor", "policy", "sim", "task", "teleop")
 STATED = ("-p", "vetting.imagination:=off", "-p", "vetting.failure_detector:=off")
 
 

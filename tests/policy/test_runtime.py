@@ -87,6 +87,12 @@ def test_more_noise_spreads_the_candidates(session, observation):
     assert wide > 1.5 * narrow
 
 
+def test_spread_widens_the_later_candidates_and_leaves_the_first(session, observation):
+    plain, spread = (infer(session, observation, k=16, spread=spread).positions for spread in (1.0, 3.0))
+    away = np.abs(spread - plain).mean((1, 2))
+    assert away[8:].mean() > away[1:8].mean() > 10 * away[0]  # not 0: int8 scales are those of the whole batch
+
+
 @settings(max_examples=40)
 @given(st.floats(0, 0.08), st.integers(0, 10), st.floats(0.1, 30.0), st.integers(0, 999))
 def test_the_gripper_keeps_its_range_and_its_speed(session, observation, spec, opening, d, noise, seed):
@@ -98,6 +104,11 @@ def test_the_gripper_keeps_its_range_and_its_speed(session, observation, spec, o
     assert ((found.gripper >= low) & (found.gripper <= high)).all()
     steps = np.diff(np.c_[np.full(4, opening), found.gripper], axis=1)
     assert np.abs(steps).max() <= spec.gripper_speed * spec.row_period / 1e9 + 1e-12
+
+
+def test_a_world_model_in_a_policys_place_is_refused(tiny_world_model):
+    with pytest.raises(ConfigError, match="tiny_world_model, a world_model.*a policy's bundle"):
+        PolicySession.load(tiny_world_model)
 
 
 @pytest.mark.parametrize("view", ["head", "wrist"])

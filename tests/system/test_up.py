@@ -15,7 +15,7 @@ from std_msgs.msg import Bool
 from vla_mbpo.nodes import convert, qos
 
 SAY = "press the button"
-NODES = {"sim", "head_camera", "wrist_camera", "arm_driver", "gate", "policy", "task", "lifecycle_manager"}
+NODES = {"sim", "head_camera", "wrist_camera", "arm_driver", "gate", "teleop", "policy", "task", "lifecycle_manager"}
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_task_in_real_time(up, graph):
     joints = stamps(graph.heard[qos.JOINT_STATES.name])
     assert len(joints) / ((joints[-1] - joints[0]) / 1e9) > 90.0
     last = graph.heard[qos.COMMITMENT.name][-1]
-    assert last.rows_executed_late == 0 and last.rows_executed > 80
+    assert last.rows_executed_late == 0 and last.rows_executed > 60
 
 
 def test_words_that_the_policy_does_not_know_are_refused(up):
@@ -169,7 +169,8 @@ def test_a_second_stack_on_the_same_domain_is_refused(up, graph):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "gate.vetting.imagination=on"], ["gate.vetting.imagination", "'on'", "off"]),
+        (["--set", "gate.vetting.imagination=maybe"], ["gate.vetting.imagination", "'maybe'", "off"]),
+        (["--world-model", "nothing"], ["bundle", "nothing"]),
         (["--k", "99"], ["policy.k", "99", "1 to 64"]),
         (["--set", "nobody.x=1"], ["--set", "nobody", "arm_driver"]),
         (["--set", "gate.x"], ["--set", "node.param=value"]),
@@ -197,7 +198,7 @@ def test_a_taken_port_is_one_line(up, graph):
         children = children_until_the_end(graph, process)
     assert process.wait(1.0) == 64
     assert f"monitor: configure failed: port: {port} is not valid; the port is taken" in one_error(process)
-    assert len(children) == len(NODES) + 1 and not alive(children)
+    assert len(children) == len(NODES) + 2 and not alive(children)  # joy and monitor
 
 
 def test_a_bundle_with_a_changed_file_is_one_line(up, graph, bundle, tmp_path):

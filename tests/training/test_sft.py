@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
 from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
-from vla_mbpo.training import sft  # noqa: E402
+from vla_mbpo.training import loop  # noqa: E402
 from vla_mbpo.training.dataset import Augment  # noqa: E402
 from vla_mbpo.training.sft import SftConfig, Trainer, load_average  # noqa: E402
 
@@ -120,7 +120,7 @@ def cut_off(tensors, path) -> None:
 
 
 def test_an_interrupted_save_leaves_the_previous_checkpoint_readable(run, copy, demos, monkeypatch):
-    monkeypatch.setattr(sft, "save_file", cut_off)
+    monkeypatch.setattr(loop, "save_file", cut_off)
     with pytest.raises(KeyboardInterrupt):
         trainer(demos, copy, 51).run(resume=True)
     net, state = load_average(copy)
@@ -129,14 +129,14 @@ def test_an_interrupted_save_leaves_the_previous_checkpoint_readable(run, copy, 
 
 
 def test_an_interrupted_save_of_the_same_step_leaves_the_checkpoint_readable(copy, demos, monkeypatch):
-    monkeypatch.setattr(sft, "save_file", cut_off)
+    monkeypatch.setattr(loop, "save_file", cut_off)
     with pytest.raises(KeyboardInterrupt):
         trainer(demos, copy, 50).run(resume=True)
     load_average(copy)
 
 
 def test_a_run_is_not_resumed_with_another_recipe(demos, copy):
-    with pytest.raises(ConfigError, match=r"sft\.per_task: 1 is not valid; .* begun with 0"):
+    with pytest.raises(ConfigError, match=r"recipe\.per_task: 1 is not valid; .* begun with 0"):
         trainer(demos, copy, 52, per_task=1).run(resume=True)
 
 

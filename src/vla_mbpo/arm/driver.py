@@ -51,8 +51,9 @@ class ArmDriver:
         self._last: tuple[int, FloatArray] | None = None  # time and commanded velocity of the last tick
 
     def measure(self, state: RobotState) -> None:
-        """Take the newest measured state; older ones that arrive late are ignored."""
-        if self._state is None or state.stamp > self._state.stamp:
+        """Take the newest measured state. Older ones are ignored, unless the newest is from the future."""
+        newest = self._state.stamp if self._state is not None else -1
+        if state.stamp > newest or newest > self._now + self.config.max_future * 1e9:
             self._state = state
 
     def enter_epoch(self, epoch: int) -> None:
@@ -68,8 +69,8 @@ class ArmDriver:
     def stop(self, reason: str, latch: bool = False) -> None:
         """Controlled stop; drops the committed rows.
 
-        Afterwards only rows whose observation shows the arm at rest again are taken. With ``latch`` (e-stop), none are
-        until ``release``.
+        Afterwards only rows whose observation shows the arm at rest again are taken, or a person's later ones. With
+        ``latch`` (e-stop), none are until ``release``.
         """
         self.clock.clear()
         self.stop_reason = reason
@@ -96,6 +97,8 @@ class ArmDriver:
         if rows.epoch > self.epoch:
             # Only the gate makes rows, so rows of a later epoch are the news of it.
             self.enter_epoch(rows.epoch)
+            if rows.teleop:
+                self._resume_after = min(self._resume_after, rows.observation_stamp)
             reason = self._refusal(rows, now)
             if reason is not None:
                 return (reason,)
@@ -112,7 +115,8 @@ class ArmDriver:
         if self.clock.offer(rows, now, start.q, start.v):
             self._begin(now, start)
             self._last_observation, self.stop_reason = rows.observation_stamp, ""
-            if moving:
+            self._stopping = False
+            if moving and not rows.teleop:
                 self.seams += 1
                 self._seam_until = now + 4 * rows.row_period  # committed rows come first, then the seam
         return ()
@@ -133,7 +137,7 @@ class ArmDriver:
         if fault and self.clock.first_due(now) is not None:
             self.stop(fault)
         motions, end = self._motions(now, state)
-        self._plan = Plan(now, self._tick, motions, self._smoother.brake(end))
+        self._plan = Plan(now, self._tick, motions, self._smoother.stop(end))
         if motions or not state.at_rest:
             self._rest_since = None
         else:
@@ -231,7 +235,7 @@ class ArmDriver:
         if rows.observation_stamp <= self._last_observation:
             behind = (self._last_observation - rows.observation_stamp) / 1e9
             return Reason("order", -1, "observation_stamp", behind, 0.0, "rows of a newer observation are here")
-        if self._stopping or rows.observation_stamp < self._resume_after:
+        if self._stopping and not rows.teleop or rows.observation_stamp < self._resume_after:
             before = (self._resume_after - rows.observation_stamp) / 1e9
             return Reason("before_stop", -1, "observation_stamp", before, 0.0, self.stop_reason)
         fault = self._state_fault(now)

@@ -69,7 +69,8 @@ class JointRows:
     """Rows as absolute joint positions with due times: what the gate approves and the arm driver executes.
 
     Attributes: as ActionChunk; ``positions`` (H, n) absolute [rad]; ``gripper`` (H,) [m] or (0,);
-    ``epoch``: gate epoch under which the rows were approved.
+    ``epoch``: gate epoch under which the rows were approved; ``teleop``: a person's rows, made from the set point at
+    ``observation_stamp``, so that they may join a motion that is being stopped.
     """
 
     chunk_set_id: int
@@ -82,6 +83,7 @@ class JointRows:
     gripper: FloatArray
     committed_rows: int = 0
     epoch: int = 0
+    teleop: bool = False
 
     def due(self, row: int) -> int:
         """Time at which ``row`` is to be reached [ns]."""

@@ -86,8 +86,11 @@ class Observation:
         return cls(head[0], head[1], wrist[1], state[1], state[2], float(state[3]))
 
 
-class FrozenPixels:
-    """Notices a camera whose stamps advance while its pixels do not. One instance per camera; one thread."""
+MIN_CONTRAST = 3.0  # of 255, standard deviation of the green channel; the least in 1,834 wrist images was 6
+
+
+class PixelCheck:
+    """Notices pictures that show nothing, or nothing new. One instance per camera; one thread."""
 
     def __init__(self, name: str, limit: int = FreshnessLimits.max_frozen) -> None:
         self._name, self._limit = name, limit
@@ -95,9 +98,17 @@ class FrozenPixels:
         self._since = 0
 
     def check(self, stamp: int, image: NDArray[np.uint8]) -> None:
-        """Raise StaleInput once the same pixels have lasted longer than the limit."""
+        """Look at the next picture.
+
+        Raises:
+            StaleInput: it has no contrast (covered lens, no light, glare), or the same pixels have lasted longer than
+                the limit while stamps advanced.
+        """
+        contrast = float(image[::2, ::2, 1].std())
+        if contrast < MIN_CONTRAST:
+            raise StaleInput(Reason("observation_contrast", -1, self._name, contrast, MIN_CONTRAST))
         pixels = image.tobytes()
-        if pixels != self._last:
+        if pixels != self._last or stamp < self._since:
             self._last, self._since = pixels, stamp
         elif stamp - self._since > self._limit:
             raise StaleInput(

@@ -5,8 +5,10 @@ import json
 import multiprocessing
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,16 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.eval.lockstep import Attempt, Outcome, Settings, attempt_expert
 from vla_mbpo.eval.realtime import run_realtime
 from vla_mbpo.eval.report import machine, now, percentiles, summarise
+from vla_mbpo.imagination.session import WorldModelSession
+from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import PolicySession
 from vla_mbpo.processes import end_with_parent
-from vla_mbpo.sim.tasks import TASKS, TEST_SEED_BASE, find_task
+from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TASKS, TEST_SEED_BASE, find_task
 
 EXPERT = "expert"
+SCENES = {"test": TEST_SEED_BASE, "calibration": CALIBRATION_SEEDS.start}  # first scene seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,15 +42,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, required=True, help="result file; an interrupted run resumes from FILE.partial.jsonl")
     add("--k", type=int, default=8, help="candidates per inference")
     add("--gate", choices=("on", "off"), default="on")
+    add("--corrupt", type=float, default=0.0, metavar="SHARE", help="share of chunk sets to corrupt (lockstep)")
     add("--clock", choices=("lockstep", "realtime"), default="lockstep")
-    add("--imagination", choices=("off",), default="off", help="vetting by imagination: not in this version")
+    add("--imagination", choices=("off", "on", "random"), default="off", help="random: choice without a world model")
+    add("--world-model", default="world_model", help="bundle name or folder, for --imagination on")
     add("--detector", choices=("off",), default="off", help="failure detector: not in this version")
+    add("--ablate", default="", metavar="PART,…", help="with and without: imagination, k; scenes are the same")
+    add("--scenes", choices=SCENES, default="test", help="calibration: to choose parameters without the test scenes")
     add("--robot", default="sim_panda")
     add("--workers", type=int, default=2, help="processes (lockstep)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and write the result file."""
+    if args.ablate:
+        from vla_mbpo.eval.ablation import ablate
+
+        return ablate(args, evaluate, partial_of)
+    evaluate(args)
+    partial_of(args).unlink()
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
+    """One evaluation: the result as it is in the file, and what came of each attempt. Its partial file stays."""
     chosen = TASKS if args.tasks == "all" else [find_task(name.strip()).name for name in args.tasks.split(",")]
     tasks = list(dict.fromkeys(chosen))
     require(args.episodes > 0, "--episodes", args.episodes, "a number above 0")
@@ -55,9 +75,14 @@ def run(args: argparse.Namespace) -> int:
     simulated = args.clock == "lockstep"
     require(simulated or args.bundle != EXPERT, "--bundle", EXPERT, "with --clock realtime: a policy bundle")
     require(simulated or args.gate == "on", "--gate", args.gate, "with --clock realtime: on")
+    require(0.0 <= args.corrupt <= 1.0, "--corrupt", args.corrupt, "0 to 1")
+    policy = simulated and args.bundle != EXPERT
+    require(policy or args.imagination != "random", "--imagination", "random", "with a policy and --clock lockstep")
+    require(args.bundle != EXPERT or args.imagination == "off", "--imagination", args.imagination, "with a policy")
+    require(policy or not args.corrupt, "--corrupt", args.corrupt, "0 but for a policy with --clock lockstep")
     args.json.parent.mkdir(parents=True, exist_ok=True)
     head = _head(args)
-    jobs = [(task, TEST_SEED_BASE + args.seed + i) for i in range(args.episodes) for task in tasks]
+    jobs = [(task, SCENES[args.scenes] + args.seed + i) for i in range(args.episodes) for task in tasks]
     cadence: dict[str, Any] = {"missed_cycles": 0, "latency_ms": {}}
     outcomes = _evaluate(args, head, jobs, cadence)
     stages = {stage for o in outcomes for stage in o.stage_ms}
@@ -65,9 +90,8 @@ def run(args: argparse.Namespace) -> int:
         cadence["latency_ms"][stage] = percentiles([v for o in outcomes for v in o.stage_ms.get(stage, [])])
     result = {**head, "date": now(), **summarise(outcomes), "cadence": cadence}
     args.json.write_text(json.dumps(result, indent=1) + "\n")
-    _partial(args).unlink(missing_ok=True)
     _print(result)
-    return 0
+    return result, outcomes
 
 
 def _head(args: argparse.Namespace) -> dict[str, Any]:
@@ -81,21 +105,27 @@ def _head(args: argparse.Namespace) -> dict[str, Any]:
         "machine": machine(),
         "seed": args.seed,
         "settings": {
-            **({} if expert else asdict(Settings(k=args.k, gate=args.gate == "on"))),
-            **{name: getattr(args, name) for name in ("clock", "imagination", "detector")},
+            **({} if expert else asdict(_settings(args))),
+            **{name: getattr(args, name) for name in ("clock", "imagination", "detector", "scenes")},
+            **({"world_model": Bundle.load(bundle_dir(args.world_model)).digest} if args.imagination == "on" else {}),
         },
     }
 
 
-def _partial(args: argparse.Namespace) -> Path:
+def _settings(args: argparse.Namespace) -> Settings:
+    return Settings(k=args.k, gate=args.gate == "on", corrupt=args.corrupt, imagination=args.imagination)
+
+
+def partial_of(args: argparse.Namespace) -> Path:
+    """Where the outcomes of an evaluation are while it runs."""
     return args.json.with_name(args.json.name + ".partial.jsonl")
 
 
 def _evaluate(args: argparse.Namespace, head: dict, jobs: list[tuple[str, int]], cadence: dict) -> list[Outcome]:
     """Outcomes of all jobs, each on disk as soon as it is known. A real-time run fills ``cadence``."""
-    partial = _partial(args)
+    partial = partial_of(args)
     identity = {key: head[key] for key in ("bundle", "bundle_sha256", "robot", "settings")}
-    _prepare(args.robot, args.bundle, Settings())  # says here what no worker could do
+    _prepare(*_common(args))  # says here what no worker could do
     outcomes = _resume(partial, identity, jobs)
     done = {(o.task, o.seed) for o in outcomes}
     left = [job for job in jobs if job not in done]
@@ -133,13 +163,14 @@ def _resume(partial: Path, identity: dict, jobs: list[tuple[str, int]]) -> list[
 
 def _lockstep(args: argparse.Namespace, jobs: list[tuple[str, int]]) -> Iterator[Outcome]:
     """Run the jobs in spawned processes (fork after a GL call hangs)."""
-    settings = Settings(k=args.k, gate=args.gate == "on")
     spawn = multiprocessing.get_context("spawn")
-    common = (args.robot, args.bundle, settings)
-    with ProcessPoolExecutor(args.workers, spawn, _start_worker, common) as pool:
+    with ProcessPoolExecutor(args.workers, spawn, _start_worker, _common(args)) as pool:
         try:
             for future in as_completed([pool.submit(_job, job) for job in jobs]):
                 yield future.result()
+        except BrokenProcessPool:
+            time.sleep(0.5)  # Ctrl-C ends the workers too; their end may be seen before it is raised here
+            raise
         except BaseException:  # also an interrupt, or a consumer that stops: nobody waits for the other jobs
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -154,17 +185,23 @@ def _start_worker(*common: Any) -> None:
     _prepare(*common)
 
 
-def _prepare(robot: str, bundle: str, settings: Settings) -> None:
-    _WORKER["spec"] = RobotSpec.load(robot_dir(robot))
-    _WORKER["settings"] = settings
+def _common(args: argparse.Namespace) -> tuple[str, str, Settings, str]:
+    return args.robot, args.bundle, _settings(args), args.world_model if args.imagination == "on" else ""
+
+
+def _prepare(robot: str, bundle: str, settings: Settings, world_model: str) -> None:
+    spec = RobotSpec.load(robot_dir(robot))
+    _WORKER["spec"], _WORKER["settings"], _WORKER["vetting"] = spec, settings, None
     _WORKER["session"] = None if bundle == EXPERT else PolicySession.load(bundle_dir(bundle))
+    if world_model:
+        _WORKER["vetting"] = Vetting(WorldModelSession.load(bundle_dir(world_model), spec))
 
 
 def _job(job: tuple[str, int]) -> Outcome:
     session = _WORKER["session"]
     if session is None:
         return attempt_expert(_WORKER["spec"], *job)
-    return Attempt(_WORKER["spec"], session, *job, _WORKER["settings"]).run()
+    return Attempt(_WORKER["spec"], session, *job, _WORKER["settings"], _WORKER["vetting"]).run()
 
 
 def _print(result: dict[str, Any]) -> None:

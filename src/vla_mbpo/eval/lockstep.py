@@ -6,7 +6,9 @@ timing on the simulated clock is that of the running stack (docs/architecture.md
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +18,10 @@ from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.observation import Observation
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import Trajectory
+from vla_mbpo.eval.corruption import Corruption
 from vla_mbpo.gate.config import GateConfig
 from vla_mbpo.gate.gate import Gate
+from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates, PolicySession
 from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.experts import Expert
@@ -29,21 +33,32 @@ TICK = round(DriverConfig().tick * 1e9)  # driver period [ns]
 
 @dataclass(frozen=True)
 class Settings:
-    """What an evaluation varies. ``latency`` [s] from observation stamp to gate; ``timeout`` [s] of an attempt."""
+    """What an evaluation varies.
+
+    ``latency`` [s] from observation stamp to gate, ``vetting`` [s] more with imagination on; ``timeout`` [s] of an
+    attempt.
+    """
 
     k: int = 8
     gate: bool = True
     replan_rows: int = REPLAN_ROWS
     latency: float = 0.1
+    vetting: float = 0.05
     timeout: float = 15.0
     noise: float = 1.0
+    spread: float = 1.0  # see PolicySession.infer
+    imagination: str = "off"  # on, off, or random: a random order of the candidates in the world model's place
+    wider: float = 1.5  # noise of the new samples that are asked for when the world model accepts none
+    corrupt: float = 0.0  # share of chunk sets that are corrupted on purpose (eval/corruption.py)
 
 
 @dataclass
 class Outcome:
     """Result of one attempt.
 
-    ``vetoes``: candidates the gate rejected; ``stops``: sets without an accepted one. None: not measured.
+    ``vetoes``: candidates the gate rejected; ``stops``: sets without an accepted one; ``resampled``: sets in place of
+    which the world model asked for another; ``unsafe``: candidates it refused. None: not measured.
+    ``cost_times`` [s]: of the cost events; ``corruptions``: see Corruption.log.
     """
 
     task: str
@@ -51,48 +66,70 @@ class Outcome:
     success: bool = False
     seconds: float = 0.0
     cost_events: list[str] = field(default_factory=list)
+    cost_times: list[float] = field(default_factory=list)
     vetoes: int = 0
     stops: int = 0
+    resampled: int = 0
+    unsafe: int = 0
     chunks: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     seams: int | None = None
     worst_seam: float | None = None
     rows_late: int = 0
     stage_ms: dict[str, list[float]] = field(default_factory=dict)
+    corruptions: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Attempt:
     """One policy attempt at (task, seed). Owns a GL context: one thread."""
 
-    def __init__(self, spec: RobotSpec, session: PolicySession, task: str, seed: int, settings: Settings) -> None:
-        self.spec, self.session, self.settings = spec, session, settings
+    def __init__(
+        self,
+        spec: RobotSpec,
+        session: PolicySession,
+        task: str,
+        seed: int,
+        settings: Settings,
+        vetting: Vetting | None = None,
+    ) -> None:
+        """``vetting``: by imagination; needed for ``settings.imagination`` on."""
+        self.spec, self.session, self.settings, self._vetting = spec, session, settings, vetting
+        if vetting is not None:
+            vetting.reset()
+        self._choices, self._asked = np.random.default_rng([seed, 3]), False
         self.robot = SimRobot(spec, Scene.build(spec, task, seed))
         self._camera = SceneCamera(self.robot.scene, session.image_size)
         self._gate = Gate(spec, GateConfig())
         self._driver = ArmDriver(spec)
         self._rng = np.random.default_rng([seed, 1])
+        self._corruption = Corruption(spec, seed, settings.corrupt)
         self._pending: tuple[int, Observation, Candidates, int] | None = None
         self._stages: dict[str, list[float]] = defaultdict(list)
         self.outcome = Outcome(task, seed)
 
     def run(self) -> Outcome:
         """Attempt until success, hopelessness or timeout."""
-        settings, robot = self.settings, self.robot
-        period = settings.replan_rows * self.spec.row_period
-        try:
-            while robot.time < settings.timeout * 1e9:
-                if robot.time % period == 0:
-                    self._look()
-                if self._pending and robot.time >= self._pending[0]:
-                    self._decide()
-                self._tick()
-                if robot.referee.success or robot.referee.failed():
-                    break
-        finally:
-            self._camera.close()
+        self.drive()
         return self._result()
 
-    def _look(self) -> None:
+    def drive(self) -> None:
+        """Look, decide and move until the attempt is over."""
+        period = self.settings.replan_rows * self.spec.row_period
+        try:
+            while not self._over():
+                if self.robot.time % period == 0:
+                    self._look()
+                if self._pending and self.robot.time >= self._pending[0]:
+                    self._decide()
+                self._tick()
+        finally:
+            self._camera.close()
+
+    def _over(self) -> bool:
+        robot = self.robot
+        return robot.referee.success or robot.referee.failed() or robot.time >= self.settings.timeout * 1e9
+
+    def _look(self, noise: float = 1.0) -> None:
         now, state = self.robot.time, self.robot.state()
         head, wrist = self._camera.render(self.robot.qpos, "head", "wrist")
         observation = Observation.fresh(
@@ -101,10 +138,12 @@ class Attempt:
         prefix, openings = self._driver.commitment(now).prefix(now, self.spec.commit_rows)
         begin = time.perf_counter()
         found = self.session.infer(
-            observation, self.robot.scene.instruction, prefix, openings, self.settings.k, self._rng, self.settings.noise
+            observation, self.robot.scene.instruction, prefix, openings, self.settings.k, self._rng,
+            noise * self.settings.noise, self.settings.spread,
         )  # fmt: skip
         self._stages["policy"].append(1e3 * (time.perf_counter() - begin))
-        self._pending = now + round(self.settings.latency * 1e9), observation, found, len(prefix)
+        latency = self.settings.latency + self.settings.vetting * (self.settings.imagination == "on")
+        self._pending = now + round(latency * 1e9), observation, found, len(prefix)
 
     def _decide(self) -> None:
         """Vet the candidates in order; the first that passes goes to the driver."""
@@ -112,14 +151,43 @@ class Attempt:
         (_, observation, found, d), self._pending = self._pending, None
         self.outcome.chunks += 1
         begin = time.perf_counter()
-        for candidate in range(len(found.positions)):
-            rows = self._vet(self._chunk(observation, found, candidate, d))
+        chunks = [self._chunk(observation, found, candidate, d) for candidate in range(len(found.positions))]
+        chunks = self._corruption.apply(chunks, self.robot.time)
+        order = self._order(observation, chunks)
+        for candidate in order:
+            rows = self._vet(chunks[candidate])
             if rows is not None:
-                self._driver.offer(rows, self.robot.time)
+                self._corruption.offered(self._driver.offer(rows, self.robot.time))
+                self._asked = False
                 break
         else:
-            self.outcome.stops += 1
+            self._none_accepted()
         self._stages["gate"].append(1e3 * (time.perf_counter() - begin))
+
+    def _order(self, observation: Observation, chunks: Sequence[ActionChunk]) -> Sequence[int]:
+        """Candidates that may be executed, in the order in which the gate is to look at them."""
+        if self.settings.imagination == "random":
+            return self._choices.permutation(len(chunks)).tolist()
+        if self.settings.imagination == "off" or self._vetting is None:
+            return range(len(chunks))
+        begin = time.perf_counter()
+        choice = self._vetting.judge(
+            observation, self.robot.scene.instruction, np.stack([chunk.positions for chunk in chunks]),
+            np.stack([chunk.gripper for chunk in chunks]), chunks[0].committed_rows, self.spec.row_period,
+        ).choice  # fmt: skip
+        self._stages["imagination"].append(1e3 * (time.perf_counter() - begin))
+        self.outcome.unsafe += len(chunks) - len(choice.order)
+        return choice.order
+
+    def _none_accepted(self) -> None:
+        """With imagination, ask the policy once for other samples; otherwise, or then, the arm comes to a stop."""
+        if self.settings.imagination == "on" and not self._asked:
+            self._asked = True
+            self.outcome.resampled += 1
+            self._look(self.settings.wider)
+        else:
+            self._asked = False
+            self.outcome.stops += 1
 
     def _chunk(self, observation: Observation, found: Candidates, candidate: int, d: int) -> ActionChunk:
         return ActionChunk(
@@ -146,6 +214,7 @@ class Attempt:
         if isinstance(found, JointRows):
             return found
         self.outcome.vetoes += 1
+        self._corruption.refused(found)
         for reason in found:
             self.outcome.reasons[reason.check] = self.outcome.reasons.get(reason.check, 0) + 1
         return None
@@ -164,6 +233,7 @@ class Attempt:
         if opening is not None:
             robot.command_gripper(opening)
         robot.advance(robot.time + TICK)
+        self.outcome.cost_times += [robot.time / 1e9] * (len(robot.referee.events) - len(self.outcome.cost_times))
 
     def _result(self) -> Outcome:
         status, counters = self.robot.status(), self._driver.commitment(self.robot.time)
@@ -171,7 +241,7 @@ class Attempt:
         self.outcome.cost_events = list(status.cost_events)
         self.outcome.seams, self.outcome.worst_seam = counters.seams, counters.worst_seam_ratio
         self.outcome.rows_late = counters.rows_executed_late
-        self.outcome.stage_ms = dict(self._stages)
+        self.outcome.stage_ms, self.outcome.corruptions = dict(self._stages), self._corruption.log
         return self.outcome
 
 

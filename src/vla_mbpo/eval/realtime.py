@@ -92,7 +92,7 @@ def _count(outcome: Outcome, decisions: list[Any]) -> None:
 @contextmanager
 def running_stack(robot: str, options: Options) -> Iterator[Stack]:
     """Start the graph on a domain of its own, with nothing printed; end it afterwards."""
-    lock = _free_domain()
+    lock = free_domain()
     os.environ.update(ros_environment())
     from vla_mbpo.eval.probe import Probe
     from vla_mbpo.nodes.client import StackClient
@@ -116,7 +116,7 @@ def running_stack(robot: str, options: Options) -> Iterator[Stack]:
             lock.close()
 
 
-def _free_domain() -> IO[str] | None:
+def free_domain() -> IO[str] | None:
     """Take a domain that no other stack of this machine has; those up to 100 keep below the ephemeral ports."""
     for domain in random.SystemRandom().sample(range(1, 101), 100):
         try:
@@ -132,7 +132,8 @@ def run_realtime(args: argparse.Namespace, jobs: list[tuple[str, int]], report: 
     """Attempt after attempt on one stack; at the end the cadence goes into ``report``."""
     if not jobs:
         return
-    options = Options(args.bundle, *jobs[0], args.k, page=False)
+    world_model = args.world_model if args.imagination == "on" else ""
+    options = Options(args.bundle, *jobs[0], args.k, page=False, world_model=world_model)
     with running_stack(args.robot, options) as stack:
         for task, seed in jobs:
             yield stack.attempt(task, seed, Settings().timeout)

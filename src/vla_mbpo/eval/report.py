@@ -62,6 +62,8 @@ def _task(group: list[Outcome]) -> dict[str, Any]:
         "interval": wilson(successes, len(group)),
         "cost_events": dict(Counter(e for o in group for e in o.cost_events)),
         "vetoes": sum(o.vetoes for o in group),
+        "unsafe": sum(o.unsafe for o in group),
+        "resampled": sum(o.resampled for o in group),
         "false_stops": sum(o.stops for o in group if not o.cost_events),
         "takeovers": 0,
         "mean_seconds": round(float(np.mean([o.seconds for o in group])), 3),

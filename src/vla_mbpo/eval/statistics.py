@@ -1,5 +1,7 @@
-"""Intervals for success rates."""
+"""Intervals for success rates and their differences."""
 
+import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 
@@ -9,3 +11,20 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
         return 0.0, 1.0
     interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return round(float(interval.low), 4), round(float(interval.high), 4)
+
+
+def paired(before: ArrayLike, after: ArrayLike, draws: int = 4000) -> tuple[float, float, float]:
+    """Mean difference of two results on the same scenes, and its 95 % interval by bootstrap over scenes."""
+    difference = np.asarray(after, float) - np.asarray(before, float)
+    chosen = np.random.default_rng(0).integers(len(difference), size=(draws, len(difference)))
+    low, high = np.percentile(difference[chosen].mean(1), [2.5, 97.5])
+    return round(float(difference.mean()), 4), round(float(low), 4), round(float(high), 4)
+
+
+def paired_ratio(before: ArrayLike, after: ArrayLike, draws: int = 4000) -> tuple[float, float, float]:
+    """Sum of the second over the sum of the first, and its 95 % interval by bootstrap over scenes."""
+    one, other = np.asarray(before, float), np.asarray(after, float)
+    chosen = np.random.default_rng(0).integers(len(one), size=(draws, len(one)))
+    ratios = other[chosen].sum(1) / np.maximum(one[chosen].sum(1), 1e-9)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return round(float(other.sum() / max(one.sum(), 1e-9)), 4), round(float(low), 4), round(float(high), 4)

@@ -1,7 +1,7 @@
 """Settings of the gate. Limits of the robot itself are in RobotSpec."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,6 +77,12 @@ class GateConfig:
             ok = isinstance(value, int | float) and math.isfinite(value) and low <= value <= high
             require(ok, f"gate.{name}", value, f"expected a number from {low} to {high}")
         require(len(self.action_types) > 0, "gate.action_types", self.action_types, "expected at least one type")
+
+
+def slowed(config: GateConfig, share: float) -> GateConfig:
+    """The same checks with this share of the speed limits: for motion that nobody has looked ahead of."""
+    joints, tool = config.velocity_factor * share, config.tool_speed_factor * share
+    return replace(config, velocity_factor=max(joints, 0.01), tool_speed_factor=max(tool, 0.01))
 
 
 def check_spec(spec: RobotSpec) -> None:

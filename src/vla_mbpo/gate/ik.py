@@ -40,6 +40,12 @@ class ToolIK:
         """Tool pose of the current solution, base frame."""
         return self._configuration.get_transform_frame_to_world(self._frame, "body")
 
+    def twist(self, velocities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Velocity of the tool [m/s, rad/s], base frame, (6,), for joint ``velocities`` (n,) [rad/s]."""
+        body = self._configuration.get_frame_jacobian(self._frame, "body") @ velocities
+        rotation = self.pose().rotation().as_matrix()
+        return np.r_[rotation @ body[:3], rotation @ body[3:]]
+
     def reset(self, joints: NDArray[np.float64], posture: bool = False) -> None:
         """Start the next solution from ``joints`` [rad]; with ``posture`` stay near them where the tool leaves room."""
         self._configuration.update(joints.copy())

@@ -66,6 +66,7 @@ class Kinematics:
         self._prepare_geometry()
         self._allocate(spec.horizon)
         self._count = 0
+        self._bounds: tuple[FloatArray, FloatArray] | None = None
         self._self = self._pairs_of(self._movable_pairs())
         self._self = self._pairs_of(self._checked_pairs())
         self._obstacles = self._pairs_of(self._obstacle_pairs())
@@ -90,15 +91,18 @@ class Kinematics:
         """Compute link poses of ``rows`` [rad], (H, n). The other methods answer for the rows placed last."""
         if len(rows) > len(self._tool):
             self._allocate(len(rows))
-        self._count = len(rows)
-        data = self.data
-        base, base_mat = data.xpos[self._base], data.xmat[self._base].reshape(3, 3)
+        self._count = count = len(rows)
+        self._bounds = None
+        model, data, columns = self.model, self.data, self._columns
+        qpos, geom_xpos, geom_xmat = data.qpos, data.geom_xpos, data.geom_xmat
+        tool, tool_mat = data.xpos[self._tool_body], data.xmat[self._tool_body]
         for k, row in enumerate(rows):
-            data.qpos[self._columns] = row
-            mujoco.mj_kinematics(self.model, data)
-            self._xpos[k], self._xmat[k] = data.geom_xpos, data.geom_xmat
-            self._tool[k] = base_mat.T @ (data.xpos[self._tool_body] - base)
-            self._tool_mat[k] = data.xmat[self._tool_body]
+            qpos[columns] = row
+            mujoco.mj_kinematics(model, data)
+            self._xpos[k], self._xmat[k] = geom_xpos, geom_xmat
+            self._tool[k], self._tool_mat[k] = tool, tool_mat
+        self._tool[:count] -= data.xpos[self._base]
+        self._tool[:count] @= data.xmat[self._base].reshape(3, 3)
 
     def tool_at(self, joints: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Tool position [m] (3,) and rotation (3, 3) at ``joints`` [rad]; the rows placed stay placed."""
@@ -108,15 +112,22 @@ class Kinematics:
 
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest coordinates of each link in the placed rows, world frame [m], (H, L, 3) each."""
+        if self._bounds is None:
+            self._bounds = self._compute_bounds()
+        return self._bounds
+
+    def _compute_bounds(self) -> tuple[FloatArray, FloatArray]:
         rows, geoms = slice(self._count), self._movable
-        axes = self._xmat[rows][:, geoms].reshape(self._count, -1, 3, 3)  # [..., a, i]: world component a of axis i
-        centre = self._xpos[rows][:, geoms] + np.einsum("hgai,gi->hga", axes, self._centre)
-        along = np.abs(axes)
-        box = np.einsum("hgai,gi->hga", along, self._half)
-        axial = along[..., 2]
-        radial = np.where(self._capped[:, None], 1.0, np.sqrt(np.clip(1.0 - axial**2, 0.0, None)))
-        round_ = axial * self._length[:, None] + radial * self._radius[:, None]
-        reach = np.where(self._boxed[:, None], box, round_)
+        centre = self._xpos[rows, geoms].copy()
+        axis = self._xmat[rows, geoms, 2::3]  # a cylinder's, world frame, (H, G, 3)
+        axial = np.abs(axis)
+        reach = axial * self._length[:, None] + self._radius[:, None]
+        flat, boxed = self._flat, self._boxed
+        slant = np.sqrt(np.clip(1.0 - axial[:, flat] ** 2, 0.0, None))
+        reach[:, flat] = axial[:, flat] * self._length[flat, None] + slant * self._radius[flat, None]
+        axes = self._xmat[rows, geoms][:, boxed].reshape(self._count, -1, 3, 3)  # [..., a, i]: component a of axis i
+        reach[:, boxed] = (np.abs(axes) @ self._half[..., None])[..., 0]
+        centre[:, boxed] += (axes @ self._centre[..., None])[..., 0]
         lowest = np.minimum.reduceat(centre - reach, self._link_start, axis=1)
         return lowest, np.maximum.reduceat(centre + reach, self._link_start, axis=1)
 
@@ -136,18 +147,19 @@ class Kinematics:
         result = np.full((self._count, len(pairs.names)), cutoff)
         if not pairs.names:
             return result
-        xpos = self._xpos[: self._count]
-        gap = xpos[:, pairs.first] - xpos[:, pairs.second]
+        centres = np.ascontiguousarray(self._xpos[: self._count].transpose(1, 2, 0))  # geometries first: fast to pick
+        gap = centres[pairs.first] - centres[pairs.second]
         # Bounding spheres first: an exact distance costs microseconds and most pairs are far apart.
-        near = np.einsum("hgi,hgi->hg", gap, gap) < (pairs.reach + cutoff) ** 2
-        for k in np.flatnonzero(near.any(axis=1)):
-            self.data.geom_xpos[:], self.data.geom_xmat[:] = self._xpos[k], self._xmat[k]
-            for g in np.flatnonzero(near[k]):
-                first, second = int(pairs.first[g]), int(pairs.second[g])
-                distance = mujoco.mj_geomDistance(self.model, self.data, first, second, cutoff, self._segment)
-                pair = pairs.index[g]
-                if distance < result[k, pair]:
-                    result[k, pair] = distance
+        near = (np.einsum("gih,gih->gh", gap, gap) < (pairs.reach[:, None] + cutoff) ** 2).T
+        model, data, placed = self.model, self.data, -1
+        rows, geoms = np.nonzero(near)
+        candidates = (array[geoms].tolist() for array in (pairs.first, pairs.second, pairs.index))
+        for k, first, second, pair in zip(rows.tolist(), *candidates, strict=True):
+            if k != placed:
+                data.geom_xpos[:], data.geom_xmat[:], placed = self._xpos[k], self._xmat[k], k
+            distance = mujoco.mj_geomDistance(model, data, first, second, cutoff, self._segment)
+            if distance < result[k, pair]:
+                result[k, pair] = distance
         return result
 
     def _joint_address(self, name: str) -> int:
@@ -166,20 +178,23 @@ class Kinematics:
         """Shape of each geometry that can move, in MuJoCo's order, which groups geometries by link."""
         model = self.model
         body = model.geom_bodyid
-        self._movable = np.flatnonzero(model.body_weldid[body] != 0)  # fixed to the base: may stand on the table
+        movable = np.flatnonzero(model.body_weldid[body] != 0)  # fixed to the base: may stand on the table
+        # A slice is a view; with several arms there may be fixed geometries between the moving ones.
+        together = len(movable) == movable[-1] + 1 - movable[0]
+        self._movable: slice | IntArray = slice(movable[0], movable[-1] + 1) if together else movable
         bodies = body[self._movable]
         self._link_start = np.flatnonzero(np.r_[True, bodies[1:] != bodies[:-1]])
         self._links = tuple(model.body(int(b)).name for b in bodies[self._link_start])
         types, size = model.geom_type[self._movable], model.geom_size[self._movable]
         kind = mujoco.mjtGeom
-        self._capped = np.isin(types, (int(kind.mjGEOM_SPHERE), int(kind.mjGEOM_CAPSULE)))
-        self._boxed = ~(self._capped | (types == int(kind.mjGEOM_CYLINDER)))
+        round_ = (kind.mjGEOM_SPHERE, kind.mjGEOM_CAPSULE, kind.mjGEOM_CYLINDER)
+        self._flat = np.flatnonzero(types == int(kind.mjGEOM_CYLINDER))
+        self._boxed = np.flatnonzero(~np.isin(types, [int(one) for one in round_]))
         self._radius = size[:, 0]
         self._length = np.where(types == int(kind.mjGEOM_SPHERE), 0.0, size[:, 1])
         # Boxes, and the bounding boxes of meshes and ellipsoids, which contain them.
-        box = model.geom_aabb[self._movable]
-        self._half = box[:, 3:]
-        self._centre = np.where(self._boxed[:, None], box[:, :3], 0.0)
+        box = model.geom_aabb[self._movable][self._boxed]
+        self._centre, self._half = box[:, :3], box[:, 3:]
         self._segment = np.zeros(6)
 
     def _allocate(self, rows: int) -> None:

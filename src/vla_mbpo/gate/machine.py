@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 
@@ -29,16 +30,27 @@ class StateMachine:
     Attributes:
         mode, epoch, reason: as in GateState.msg.
         causes: e-stop causes that are still present.
+        intervention: a person has taken over and autonomy has not been engaged again.
         save_error: why the state could not be saved last time, empty if it was.
     """
 
-    def __init__(self, now: int, path: Path | None = None, cool_down: int = COOL_DOWN) -> None:
-        """Start in HOLD, or in ESTOP if ``path`` says that it was latched or cannot be read."""
+    def __init__(
+        self,
+        now: int,
+        path: Path | None = None,
+        cool_down: int = COOL_DOWN,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start in HOLD, or in ESTOP if ``path`` says that it was latched or cannot be read.
+
+        ``on_change`` is called at each change of mode, before the state is saved: a stop does not wait for a disk.
+        """
         self.mode, self.epoch, self.reason = Mode.HOLD, 0, "start"
         self.causes: set[str] = set()
+        self.intervention = False
         self.save_error = ""
         self._latched_at = now
-        self._path, self._cool_down = path, cool_down
+        self._path, self._cool_down, self._on_change = path, cool_down, on_change
         if path is not None and path.exists():
             self._load(path)
         self._save()
@@ -51,6 +63,7 @@ class StateMachine:
             return None
         if self.mode != Mode.HOLD:
             return f"cannot engage in {self.mode.name}: {self.reason}"
+        self.intervention = False
         self._change(Mode.AUTONOMOUS, "engaged")
         return None
 
@@ -64,6 +77,7 @@ class StateMachine:
         if self.mode == Mode.ESTOP:
             return f"cannot take over in ESTOP: {self.reason}"
         if self.mode != Mode.TELEOP:
+            self.intervention = True
             self._change(Mode.TELEOP, "takeover")
         return None
 
@@ -116,6 +130,7 @@ class StateMachine:
 
     def _change(self, mode: Mode, reason: str) -> None:
         self.mode, self.epoch, self.reason = mode, self.epoch + 1, reason
+        self._on_change()
         self._save()
 
     def _load(self, path: Path) -> None:

@@ -1,13 +1,10 @@
 """Node `arm_driver`: approved rows become trajectories at 50 Hz, and a controlled stop when anything is amiss."""
 
-import struct
 import sys
-import time
-from collections import deque
 from collections.abc import Sequence
 
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Float64MultiArray, String
+from std_msgs.msg import Bool, Float64MultiArray, String, UInt64
 from vla_mbpo_msgs.msg import ApprovedChunk, GateState
 
 from vla_mbpo.arm.config import RANGES, DriverConfig
@@ -15,12 +12,11 @@ from vla_mbpo.arm.driver import ArmDriver
 from vla_mbpo.core.verdict import Reason
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
+from vla_mbpo.nodes.outputs import OUTPUTS
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 
-ALONE = 1.0  # s without another's trajectory before rows are taken again
 GRIPPER_REPEAT = 10  # ticks after which an unchanged opening is sent again
-CDR_HEADER = 4  # bytes before the message itself, which begins with the stamp
 _MOVING = (GateState.AUTONOMOUS, GateState.TELEOP)
 _DEFAULTS = DriverConfig()
 
@@ -28,14 +24,18 @@ _DEFAULTS = DriverConfig()
 class ArmDriverNode(ManagedNode):
     """Executes what the gate approved, under the gate's present epoch, as long as gate and joint states are heard."""
 
-    PARAMETERS = tuple(Param(name, getattr(_DEFAULTS, name), f"DriverConfig.{name}", *RANGES[name]) for name in RANGES)
+    PARAMETERS = (
+        Param("output", "joint_trajectory", "what the controller takes (nodes/outputs.py)", choices=tuple(OUTPUTS)),
+        Param("gate_timeout", qos.HEARTBEAT_DEADLINE, "longest silence of the gate, s", qos.HEARTBEAT_DEADLINE, 1.0),
+        *(Param(name, getattr(_DEFAULTS, name), f"DriverConfig.{name}", *RANGES[name]) for name in RANGES),
+    )
 
     def configure(self) -> None:
         """Read the settings."""
         self._spec = self.spec()
         self._config = DriverConfig(**{name: self.parameters[name] for name in RANGES})
         self._reader = convert.JointStateReader(self._spec)
-        self._trajectory = self.publisher(qos.TRAJECTORY)
+        self._output = OUTPUTS[self.parameters["output"]](self, self._on_other)
         self._gripper = self.publisher(qos.GRIPPER)
         self._commitment = self.publisher(qos.COMMITMENT)
         self._taken = self._refused = self._stops = 0
@@ -50,11 +50,12 @@ class ArmDriverNode(ManagedNode):
         self._instruction: str | None = None
         self._opening: float | None = None
         self._ticks = 0
-        self._mine: deque[tuple[int, int]] = deque(maxlen=100)  # stamps of own trajectories
-        self._alone_from = 0.0  # monotonic s
+        self._silent = True  # the gate
+        self._output.listen()
+        self.subscribe(qos.GATE_STATE, self._on_gate)  # before the rows: callbacks run in this order
         self.subscribe(qos.APPROVED_CHUNK, self._on_approved)
-        self.subscribe(qos.TRAJECTORY, self._on_trajectory, raw=True)
-        self.subscribe(qos.GATE_STATE, self._on_gate, on_deadline=self._on_gate_silent)
+        heartbeat = qos.with_deadline(qos.HEARTBEAT, self.parameters["gate_timeout"])
+        self.subscribe(heartbeat, self._on_heartbeat, on_deadline=self._on_gate_silent)
         self.subscribe(qos.JOINT_STATES, self._on_joints)
         self.subscribe(qos.ESTOP, self._on_estop)
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
@@ -73,6 +74,7 @@ class ArmDriverNode(ManagedNode):
             "chunks_refused": self._refused,
             "stops": self._stops,
             "stop_reason": self._driver.stop_reason,
+            "rows_queued": len(clock.grid(self.now())[1]),
             "rows_executed": clock.executed,
             "rows_dropped_late": clock.dropped_late,
             "seams": self._driver.seams,
@@ -81,9 +83,7 @@ class ArmDriverNode(ManagedNode):
 
     def warning(self) -> str:
         """What is wrong at the moment."""
-        if time.monotonic() < self._alone_from:
-            return f"somebody else publishes on {qos.TRAJECTORY.name}"
-        return "the gate is silent" if self._gate is None else ""
+        return self._output.warning or ("the gate is silent" if self._silent else "")
 
     def _on_joints(self, message: JointState) -> None:
         self._joints = message
@@ -96,8 +96,11 @@ class ArmDriverNode(ManagedNode):
             self._driver.release()
         self._driver.enter_epoch(message.epoch)
 
+    def _on_heartbeat(self, _: UInt64) -> None:
+        self._silent = False
+
     def _on_gate_silent(self) -> None:
-        self._gate = None
+        self._silent = True
         self._stop("gate silent")
 
     def _on_estop(self, message: Bool) -> None:
@@ -111,24 +114,18 @@ class ArmDriverNode(ManagedNode):
             self._stop("instruction changed")
         self._instruction = message.data
 
-    def _on_trajectory(self, serialised: bytes) -> None:
-        """Hear what the controller hears: what this node has not sent makes its plan worthless.
-
-        By the stamp at the start of the bytes: decoding all of it 50 times a second would cost more than sending it.
-        """
-        if struct.unpack_from("<iI", serialised, CDR_HEADER) in self._mine:
-            return
-        if time.monotonic() >= self._alone_from:
-            self.get_logger().error(f"somebody else publishes on {qos.TRAJECTORY.name}")
-        self._alone_from = time.monotonic() + ALONE
-        self._stop(f"another publisher on {qos.TRAJECTORY.name}")
+    def _on_other(self) -> None:
+        """What the controller gets and this node has not sent makes its plan worthless."""
+        self._stop(f"another publisher on {self._output.name}")
 
     def _stop(self, reason: str, latch: bool = False) -> None:
-        """Drop what is committed and brake."""
-        if self._driver.clock.first_due(self.now()) is not None:
-            self._stops += 1
-            self.get_logger().info(f"stop: {reason}")
+        """Drop what is committed and brake, now and not with the next tick."""
+        moving = self._driver.clock.first_due(self.now()) is not None
         self._driver.stop(reason, latch)
+        if moving:
+            self._stops += 1
+            self._tick()
+            self.get_logger().info(f"stop: {reason}")
 
     def _on_approved(self, message: ApprovedChunk) -> None:
         reasons = self._refusal(message)
@@ -146,12 +143,13 @@ class ArmDriverNode(ManagedNode):
 
     def _refusal(self, message: ApprovedChunk) -> tuple[Reason, ...]:
         """Why the gate's present state forbids the chunk."""
-        left = self._alone_from - time.monotonic()
-        if left > 0:
-            return (Reason("alone", -1, qos.TRAJECTORY.name, left, 0.0, "another publisher on the controller's topic"),)
+        if self._output.left:
+            return (Reason("alone", -1, self._output.name, self._output.left, 0.0, self._output.warning),)
         gate = self._gate
-        if gate is None or gate.mode not in _MOVING:
-            return (Reason("mode", -1, "gate", -1.0 if gate is None else gate.mode, float(GateState.AUTONOMOUS)),)
+        if gate is None or self._silent:
+            return (Reason("mode", -1, "gate", -1.0, float(GateState.AUTONOMOUS), "silent"),)
+        if gate.mode not in _MOVING:
+            return (Reason("mode", -1, "gate", gate.mode, float(GateState.AUTONOMOUS), gate.reason),)
         if message.epoch != gate.epoch:
             return (Reason("epoch", -1, "gate", float(message.epoch), float(gate.epoch), "stale"),)
         return ()
@@ -169,9 +167,7 @@ class ArmDriverNode(ManagedNode):
         self._measure()
         trajectory = self._driver.tick(now)
         if trajectory is not None:
-            message = convert.to_trajectory(trajectory)
-            self._mine.append((message.header.stamp.sec, message.header.stamp.nanosec))
-            self._trajectory.publish(message)
+            self._output.send(trajectory)
         opening = self._driver.gripper(now)
         self._ticks += 1
         if opening is not None and (opening != self._opening or self._ticks % GRIPPER_REPEAT == 0):

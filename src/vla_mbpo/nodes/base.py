@@ -92,6 +92,10 @@ class ManagedNode(LifecycleNode):
         self._configured.append(lambda: self.destroy_publisher(made))
         return made
 
+    def on_cleanup_do(self, action: Callable[[], Any]) -> None:
+        """Have what ``configure`` made released at cleanup."""
+        self._configured.append(action)
+
     def subscribe(
         self, topic: Topic, callback: Callable, on_deadline: Callable[[], None] | None = None, raw: bool = False
     ) -> None:

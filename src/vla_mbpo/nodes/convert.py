@@ -16,9 +16,12 @@ from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState, Trajectory
 from vla_mbpo.core.verdict import Reason
+from vla_mbpo.imagination.vetting import Judgement
+from vla_mbpo.teleop.command import Jog, Reading
 
 FloatArray = NDArray[np.float64]
 _S = 1_000_000_000
+TELEOP = "teleop"  # who made the rows of an ApprovedChunk
 MODES = {getattr(ours.GateState, name): name for name in ("HOLD", "AUTONOMOUS", "TELEOP", "ESTOP")}
 
 
@@ -65,19 +68,51 @@ def to_reason(reason: Reason) -> ours.Reason:
     )
 
 
-def to_decision(of: ours.ActionChunkSet, candidate: int, mode: int, reasons: Sequence[Reason], now: int, took: int):
-    """A decision on one candidate of a chunk set; no reasons means accepted. ``took`` in ns."""
+def to_decision(
+    set_id: int, stamp: Time, candidate: int, state: ours.GateState, reasons: Sequence[Reason], now: int, took: int
+) -> ours.GateDecision:
+    """A decision in ``state`` on one candidate of a chunk set; no reasons means accepted. ``took`` in ns."""
     decision = ours.GateDecision(
-        chunk_set_id=of.chunk_set_id,
+        chunk_set_id=set_id,
         candidate=candidate,
-        observation_stamp=of.observation_stamp,
-        mode=mode,
+        observation_stamp=stamp,
+        mode=state.mode,
+        intervention=state.intervention,
         accepted=not reasons,
         reasons=[to_reason(reason) for reason in reasons],
         latency=to_duration(took),
     )
     decision.header.stamp = to_time(now)
     return decision
+
+
+def to_verdict(
+    judgement: Judgement, of: ours.ActionChunkSet, version: str, now: int, seconds: float
+) -> ours.ImaginationVerdict:
+    """The world model's judgement of a chunk set, ``seconds`` after its arrival."""
+    choice, imagined = judgement.choice, judgement.imagined
+    candidates = [
+        ours.CandidateVerdict(
+            candidate=k,
+            verdict=int(verdict),
+            success_probability=float(imagined.success[k]),
+            cost_probability=float(imagined.cost[k]),
+            uncertainty=float(imagined.uncertainty[k]),
+            score=float(choice.scores[k]),
+            reasons=list(choice.reasons[k]),
+        )
+        for k, verdict in enumerate(choice.verdicts)
+    ]
+    message = ours.ImaginationVerdict(
+        chunk_set_id=of.chunk_set_id,
+        observation_stamp=of.observation_stamp,
+        model_version=version,
+        candidates=candidates,
+        order=list(choice.order),
+        latency=to_duration(round(seconds * 1e9)),
+    )
+    message.header.stamp = to_time(now)
+    return message
 
 
 class JointStateReader:
@@ -187,7 +222,33 @@ def to_approved(rows: JointRows, now: int, frame: str, approved_by: str, reason:
 
 def from_approved(message: ours.ApprovedChunk) -> JointRows:
     """Approved rows. Raises ValueError when sizes disagree."""
-    return JointRows(epoch=message.epoch, **_common(message, message.horizon, len(message.joint_names)))
+    return JointRows(
+        epoch=message.epoch,
+        teleop=message.approved_by == TELEOP,
+        **_common(message, message.horizon, len(message.joint_names)),
+    )
+
+
+def to_teleop(reading: Reading, spec: RobotSpec, now: int) -> ours.TeleopCommand:
+    """A person's command at ``now``."""
+    jog, message = reading.jog, ours.TeleopCommand(deadman=reading.deadman, estop=reading.estop)
+    message.header.stamp = to_time(now)
+    message.header.frame_id = spec.tool_link if jog.in_tool_frame else spec.base_frame
+    linear, angular = message.twist.linear, message.twist.angular
+    linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = jog.twist.tolist()
+    message.joint_velocities, message.gripper_velocity = to_doubles(jog.joint_velocities), float(jog.gripper_velocity)
+    return message
+
+
+def from_teleop(message: ours.TeleopCommand, spec: RobotSpec) -> Jog:
+    """A person's command. Raises ValueError for a frame that is neither the base nor the tool."""
+    frames = (spec.base_frame, spec.tool_link)
+    if message.header.frame_id not in frames:
+        raise ValueError(f"frame_id: {message.header.frame_id!r} is not valid; expected {' or '.join(frames)}")
+    linear, angular = message.twist.linear, message.twist.angular
+    twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
+    joints = from_doubles(message.joint_velocities)
+    return Jog(twist, message.header.frame_id == spec.tool_link, joints, message.gripper_velocity)
 
 
 def to_commitment(commitment: Commitment, frame: str) -> ours.Commitment:

@@ -6,9 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image, JointState
 
-from vla_mbpo.core.observation import FreshnessLimits, FrozenPixels, Observation, StaleInput
+from vla_mbpo.core.observation import FreshnessLimits, Observation, PixelCheck, StaleInput
 from vla_mbpo.core.verdict import Reason
 from vla_mbpo.nodes.convert import JointStateReader, from_image, to_ns
+from vla_mbpo.nodes.parameters import Param
+
+FRAMES = tuple(
+    Param(f"{view}_frame", f"{view}_camera", f"what the frame_id of {view} images begins with; empty: any")
+    for view in ("head", "wrist")
+)
 
 
 class FramePairs:
@@ -40,10 +46,11 @@ class ObservationBuilder:
         pairs: image pairs so far.
     """
 
-    def __init__(self, reader: JointStateReader, limits: FreshnessLimits) -> None:
-        self._reader, self._limits = reader, limits
+    def __init__(self, reader: JointStateReader, limits: FreshnessLimits, frames: dict[str, str]) -> None:
+        """``frames``: what the frame_id of each view's images begins with, so that swapped cameras are noticed."""
+        self._reader, self._limits, self._frame_ids = reader, limits, frames
         self._frames = FramePairs(limits.max_skew // 2)
-        self._frozen = {view: FrozenPixels(view, limits.max_frozen) for view in ("head", "wrist")}
+        self._pixels = {view: PixelCheck(view, limits.max_frozen) for view in ("head", "wrist")}
         self._joints: deque[JointState] = deque(maxlen=64)
         self._last: tuple[tuple[int, NDArray[np.uint8]], tuple[int, NDArray[np.uint8]]] | None = None
         self.pairs = 0
@@ -56,16 +63,18 @@ class ObservationBuilder:
         """Take an image. Returns the stamp of the pair that it completes [ns], or None.
 
         Raises:
-            StaleInput: the pixels are frozen.
+            StaleInput: the pixels are frozen or without contrast, or it is another camera's image.
         """
+        if not image.header.frame_id.startswith(self._frame_ids[view]):
+            raise StaleInput(Reason("observation_frame", -1, view, 0.0, 0.0, f"from {image.header.frame_id!r}"))
         pair = self._frames.add(view, image)
         if pair is None:
             return None
         head, wrist = ((to_ns(message.header.stamp), from_image(message)) for message in pair)
         self.pairs += 1
         self._last = (head, wrist)
-        self._frozen["head"].check(*head)
-        self._frozen["wrist"].check(*wrist)
+        self._pixels["head"].check(*head)
+        self._pixels["wrist"].check(*wrist)
         return head[0]
 
     def observation(self, now: int) -> Observation:

@@ -2,27 +2,38 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+from builtin_interfaces.msg import Time
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool, String, UInt64
 from std_srvs.srv import Trigger
-from vla_mbpo_msgs.msg import ActionChunkSet, Commitment, GateState
+from vla_mbpo_msgs.msg import ActionChunkSet, CandidateVerdict, Commitment, GateState, ImaginationVerdict, TeleopCommand
 from vla_mbpo_msgs.srv import GateCommand
 
-from vla_mbpo.core.chunk import JointRows
+from vla_mbpo.core.chunk import ActionChunk, JointRows
 from vla_mbpo.core.state import RobotState
 from vla_mbpo.core.verdict import Reason
-from vla_mbpo.gate.config import RANGES, GateConfig
+from vla_mbpo.gate.config import RANGES, GateConfig, slowed
 from vla_mbpo.gate.gate import Gate
 from vla_mbpo.gate.machine import Mode, StateMachine
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
+from vla_mbpo.nodes.counts import Counts
+from vla_mbpo.nodes.exclusive import ExclusiveTopic
+from vla_mbpo.nodes.join import VerdictJoin, Vetted
 from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.nodes.prefix import set_point
 from vla_mbpo.nodes.process import run
+from vla_mbpo.paths import bundle_dir
+from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.teleop.jog import Jogger
 
 VETTING = ("imagination", "failure_detector")
+MAX_CANDIDATES = 64  # as policy.k
+MISSING = Reason("measured_state", -1, "joint_states", 0.0, 1.0, "missing or incomplete")
 _DEFAULTS = GateConfig()
 _ESTOP_TOPIC = f"topic {qos.ESTOP.name}"
 
@@ -31,7 +42,14 @@ class GateNode(ManagedNode):
     """Vets chunk sets, publishes every decision, and the rows of the first candidate that passes."""
 
     PARAMETERS = (
-        *(Param(f"vetting.{name}", "", "whether to ask it; must be stated", choices=("off",)) for name in VETTING),
+        Param("vetting.imagination", "", "whether to ask it; must be stated", choices=("off", "on")),
+        Param("vetting.failure_detector", "", "whether to ask it; must be stated", choices=("off",)),
+        Param("vetting.world_model", "world_model", "bundle whose verdicts count"),
+        Param(
+            "vetting.deadline", 0.15, "longest time from a chunk set to its verdict, then it is UNKNOWN, s", 0.01, 1.0
+        ),
+        Param("vetting.on_unknown", "hold", "what UNKNOWN does: hold, or go on slowly", choices=("hold", "slow")),
+        Param("vetting.slow", 0.3, "share of the speed limits that chunks may use under slow", 0.05, 1.0),
         Param("start_engaged", False, "go to AUTONOMOUS once all inputs are there (simulation only)"),
         Param("input_timeout", 0.3, "longest silence of joint states or arm driver before HOLD, s", 0.05, 2.0),
         Param("pendant_timeout", 0.0, "longest silence of a hardware pendant before ESTOP, s; 0: none", 0.0, 2.0),
@@ -42,19 +60,39 @@ class GateNode(ManagedNode):
     def configure(self) -> None:
         """Build the checks; a type without a complete set is refused here."""
         self._spec = self.spec()
-        self._gate = Gate(self._spec, GateConfig(**{name: self.parameters[f"checks.{name}"] for name in RANGES}))
+        config = GateConfig(**{name: self.parameters[f"checks.{name}"] for name in RANGES})
+        self._gate = Gate(self._spec, config)
+        self._off = [name for name in VETTING if self.parameters[f"vetting.{name}"] == "off"]
+        self._off_text = f"{', '.join(self._off)} off" if self._off else ""
+        self._join: VerdictJoin | None = None
+        if "imagination" not in self._off:
+            version = Bundle.load(bundle_dir(self.parameters["vetting.world_model"])).version
+            self._join = VerdictJoin(self.parameters["vetting.deadline"], version)
+        self._slow: Gate | None = None  # for what imagination does not know
+        if self._join is not None and self.parameters["vetting.on_unknown"] == "slow":
+            self._slow = Gate(self._spec, slowed(config, self.parameters["vetting.slow"]))
         path = self.parameters["state_file"]
-        self._machine = StateMachine(self.now(), Path(path).expanduser() if path else None)
         self._reader = convert.JointStateReader(self._spec)
-        self._approved = self.publisher(qos.APPROVED_CHUNK)
+        self._jogger = Jogger(self._spec)
+        self._approved = ExclusiveTopic(self, qos.APPROVED_CHUNK, self._on_other)
+        self._resample = self.publisher(qos.RESAMPLE)
         self._decision = self.publisher(qos.GATE_DECISION)
+        self._heartbeat = self.publisher(qos.HEARTBEAT)
         self._state_out = self.publisher(qos.GATE_STATE)
-        self._state_message = GateState(vetting_off=list(VETTING))
-        self._accepted = self._rejected = self._rejected_sets = 0
+        self._state_message = GateState(vetting_off=self._off)
+        file = Path(path).expanduser() if path else None
+        self._last_observation = 0
+        self._pending_engage = self._let_go = self._asked = False
+        self._machine = StateMachine(self.now(), file, on_change=self._on_change)
+        if not self.parameters["pendant_timeout"]:  # nothing could ever clear these
+            for cause in [cause for cause in self._machine.causes if cause.startswith("pendant")]:
+                self._machine.clear(cause)
+        self._counts = Counts()
 
     def activate(self) -> None:
         """Listen, and say what the mode is."""
         self._joints: JointState | None = None
+        self._newest = 0  # stamp of the joint states [ns]
         self._commitment: Commitment | None = None
         self._heard = {"joint_states": 0, "arm_driver": 0}
         self._instruction = self._was_silent = ""
@@ -64,6 +102,11 @@ class GateNode(ManagedNode):
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
         self.subscribe(qos.ESTOP, self._on_estop)
         self.subscribe(qos.ACTION_CHUNKS, self._on_chunks)
+        if self._join is not None:
+            self.subscribe(qos.VERDICT, self._on_verdict)
+            self.every(0.01, self._expire)
+        self.subscribe(qos.TELEOP_COMMAND, self._on_teleop, on_deadline=lambda: self._machine.release("teleop silent"))
+        self._approved.listen()
         self._pendant_heard = time.monotonic()
         if self.parameters["pendant_timeout"]:
             self.subscribe(qos.PENDANT, self._on_pendant)
@@ -71,27 +114,34 @@ class GateNode(ManagedNode):
         self.serve(GateCommand, qos.RESET_GATE, lambda q, a: self._command(self._machine.reset, q, a))
         self.serve(Trigger, qos.ESTOP_SERVICE, self._on_estop_service)
         self.every(qos.GATE_STATE_PERIOD, self._tick)
+        self.every(qos.HEARTBEAT_PERIOD, self._beat)
         self._publish_state()
 
     def deactivate(self) -> None:
         """Nothing is approved any more."""
         self._machine.hold("gate deactivated")
-        self._publish_state()
 
     def report(self) -> dict[str, object]:
         """Values for /diagnostics."""
         machine = self._machine
         mode = {"mode": machine.mode.name, "epoch": machine.epoch, "reason": machine.reason}
-        return {**mode, "accepted": self._accepted, "rejected": self._rejected, "sets_in_a_row": self._rejected_sets}
+        return mode | self._counts.report()
 
     def warning(self) -> str:
         """What is wrong at the moment."""
         if self._machine.mode == Mode.ESTOP:
             return f"ESTOP: {self._machine.reason}"
-        return f"{self._rejected_sets} chunk sets rejected in a row" if self._rejected_sets >= 3 else ""
+        if self._machine.save_error:
+            return f"state_file: {self._machine.save_error}"
+        if self._approved.warning:
+            return self._approved.warning
+        return self._counts.warning()
 
     def _on_joints(self, message: JointState) -> None:
-        self._joints, self._heard["joint_states"] = message, time.monotonic_ns()
+        stamp = convert.to_ns(message.header.stamp)
+        if stamp < self._newest <= self.now():  # overtaken, or a recording played back
+            return
+        self._joints, self._newest, self._heard["joint_states"] = message, stamp, time.monotonic_ns()
 
     def _on_commitment(self, message: Commitment) -> None:
         self._commitment, self._heard["arm_driver"] = message, time.monotonic_ns()
@@ -104,7 +154,6 @@ class GateNode(ManagedNode):
             self._machine.estop(_ESTOP_TOPIC, self.now())
         else:
             self._machine.clear(_ESTOP_TOPIC)
-        self._publish_state()
 
     def _on_pendant(self, message: Bool) -> None:
         """A pendant's heartbeat: true while its button is not pressed."""
@@ -121,19 +170,22 @@ class GateNode(ManagedNode):
 
     def _on_estop_service(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
         self._machine.estop(f"service {qos.ESTOP_SERVICE}", self.now(), present=False)
-        self._publish_state()
         answer.success, answer.message = True, "stopped and latched"
         return answer
 
     def _command(
         self, act: Callable[[int, int], str | None], request: GateCommand.Request, answer: GateCommand.Response
     ) -> GateCommand.Response:
-        silent = self._silent() if act == self._machine.engage else ""
-        why = f"no message of {silent}" if silent else act(request.epoch, self.now())
+        blocked = self._blocked() if act == self._machine.engage else ""
+        why = blocked or act(request.epoch, self.now())
         answer.success, answer.message, answer.epoch = why is None, why or self._machine.reason, self._machine.epoch
         self._pending_engage = False
-        self._publish_state()
         return answer
+
+    def _blocked(self) -> str:
+        """Why autonomy cannot begin whatever the mode, or an empty string."""
+        silent = self._silent()
+        return f"no message of {silent}" if silent else self._approved.warning
 
     def _silent(self) -> str:
         """The first input that has been silent for too long, or an empty string."""
@@ -148,38 +200,116 @@ class GateNode(ManagedNode):
         self._was_silent = silent
         if silent and before:  # twice: after a stall of this process the first tick comes before the waiting messages
             self._machine.hold(f"no message of {silent}")
-        elif self._pending_engage and not silent:
+        elif self._pending_engage and not self._blocked():
             self._pending_engage = False
             self._machine.engage(self._machine.epoch, self.now())
         self._publish_state()
 
+    def _beat(self) -> None:
+        self._heartbeat.publish(UInt64(data=self._machine.epoch))
+
+    def _on_change(self) -> None:
+        self._last_observation, self._pending_engage, self._let_go, self._asked = 0, False, False, False
+        if self._join is not None:
+            self._join.drop()
+        self._publish_state()
+        self.get_logger().info(f"{self._machine.mode.name}: {self._machine.reason}")
+
     def _publish_state(self) -> None:
         message, machine = self._state_message, self._machine
-        if message.epoch != machine.epoch:
-            self.get_logger().info(f"{machine.mode.name}: {machine.reason}")
         message.header.stamp = convert.to_time(self.now())
         message.mode, message.epoch, message.reason = int(machine.mode), machine.epoch, machine.reason
+        message.intervention = machine.intervention
         self._state_out.publish(message)
 
-    def _on_chunks(self, message: ActionChunkSet) -> None:
-        refusal = self._refusal(message)
-        state = self._reader.read(self._joints) if self._joints is not None and refusal is None else None
-        if refusal is None and state is None:
-            refusal = Reason("measured_state", -1, "joint_states", 0.0, 1.0, "missing or incomplete")
-        if refusal is not None or state is None:
-            self._decide(message, 0, (refusal,) if refusal else (), time.monotonic_ns())
+    def _on_other(self) -> None:
+        """Rows that this node has not approved are on their way to the arm driver."""
+        self._machine.hold(f"another publisher on {self._approved.name}")
+
+    def _on_teleop(self, message: TeleopCommand) -> None:
+        """A person goes before the policy, at once; whoever lets go of the deadman stops the arm.
+
+        After any stop the deadman has to be pressed anew: one that is held all the time, or stuck, moves nothing.
+        """
+        machine, now = self._machine, self.now()
+        fresh = abs(now - convert.to_ns(message.header.stamp)) <= qos.TELEOP_DEADLINE * 1e9
+        if message.estop:
+            machine.estop("joystick", now, present=False)
+        elif not message.deadman or not fresh:
+            machine.release("deadman released")
+            self._let_go |= fresh
+        elif machine.mode == Mode.TELEOP:
+            self._drive(message, now)
+        elif self._let_go and not self._blocked() and machine.takeover(now) is None:
+            self._jogger.reset()
+            self._drive(message, now)
+
+    def _drive(self, message: TeleopCommand, now: int) -> None:
+        state, stamp = self._state(), convert.to_time(now)
+        try:
+            if state is None:
+                raise ValueError("joint_states: missing or incomplete")
+            point = set_point(self._commitment, now)
+            q, v = (state.positions, np.zeros_like(state.positions)) if point is None else point
+            chunks = self._jogger.chunks(convert.from_teleop(message, self._spec), q, v, state, now)
+        except ValueError as error:
+            self._decide(now, stamp, 0, (Reason("message", -1, qos.TELEOP_COMMAND.name, 0.0, 0.0, str(error)),))
             return
-        for chunk in message.chunks:
-            begin = time.monotonic_ns()
-            verdict = self._vet(chunk, state)
-            if isinstance(verdict, JointRows):
-                self._decide(message, chunk.candidate, (), begin)
-                reason = f"passed all checks; {', '.join(VETTING)} off"
-                self._approved.publish(convert.to_approved(verdict, self.now(), self._spec.base_frame, "gate", reason))
-                self._rejected_sets = 0
+        if chunks and state is not None:
+            self._approve_first(now, stamp, chunks, state, convert.TELEOP)
+
+    def _on_chunks(self, message: ActionChunkSet) -> None:
+        self._counts.arrivals.append(time.monotonic())
+        refusal, state = self._refusal(message), self._state()
+        if refusal is None and state is None:
+            refusal = MISSING
+        if refusal is not None or state is None:
+            self._decide(message.chunk_set_id, message.observation_stamp, 0, (refusal,) if refusal else ())
+            return
+        if self._join is not None:
+            for vetted in self._join.add_set(message, time.monotonic()):
+                self._decide_vetted(vetted)
+            return
+        self._approve_first(message.chunk_set_id, message.observation_stamp, message.chunks, state, "gate")
+
+    def _on_verdict(self, message: ImaginationVerdict) -> None:
+        assert self._join is not None
+        self._decide_vetted(self._join.add_verdict(message, time.monotonic()))
+
+    def _expire(self) -> None:
+        assert self._join is not None
+        self._decide_vetted(self._join.expire(time.monotonic()))
+
+    def _decide_vetted(self, vetted: Vetted | None) -> None:
+        """Decide on a set that imagination has spoken on, or failed to."""
+        if vetted is None:
+            return
+        message, state = vetted.message, self._state()
+        set_id, stamp = message.chunk_set_id, message.observation_stamp
+        refusal = self._refusal(message)
+        if refusal is not None or state is None:
+            self._decide(set_id, stamp, 0, (refusal,) if refusal else (MISSING,))
+            return
+        if vetted.unknown:
+            if self._slow is not None:
+                self._approve_first(set_id, stamp, message.chunks, state, "gate", vetted, self._slow)
                 return
-            self._decide(message, chunk.candidate, verdict, begin)
-        self._rejected_sets += 1
+            text = f"UNKNOWN: {vetted.unknown}"
+            self._decide(set_id, stamp, 0, (Reason("imagination", -1, "verdict", 0.0, 0.0, text),))
+            self._counts.sets_in_a_row += 1
+            return
+        for one in vetted.verdicts:
+            if one.candidate not in vetted.order:
+                text = "; ".join(one.reasons)
+                reason = Reason("imagination", -1, "verdict", one.cost_probability, 0.0, text)
+                self._decide(set_id, stamp, one.candidate, (reason,), verdict=one)
+        chunks = [message.chunks[c] for c in vetted.order]
+        if self._approve_first(set_id, stamp, chunks, state, "gate", vetted):
+            self._asked = False
+        else:  # once other samples, then the arm comes to a stop
+            if not self._asked:
+                self._resample.publish(UInt64(data=set_id))
+            self._asked = not self._asked
 
     def _refusal(self, message: ActionChunkSet) -> Reason | None:
         """Why the set as a whole is not looked at."""
@@ -189,29 +319,72 @@ class GateNode(ManagedNode):
         if message.instruction != self._instruction:
             text = f"{message.instruction!r} is not the current instruction {self._instruction!r}"
             return Reason("instruction", -1, qos.INSTRUCTION.name, 0.0, 0.0, text)
-        if not message.chunks:
-            return Reason("chunks", -1, qos.ACTION_CHUNKS.name, 0.0, 1.0, "empty set")
+        if not 1 <= len(message.chunks) <= MAX_CANDIDATES:
+            return Reason("chunks", -1, qos.ACTION_CHUNKS.name, len(message.chunks), MAX_CANDIDATES, "from 1")
+        stamp = convert.to_ns(message.observation_stamp)
+        if stamp <= self._last_observation:
+            behind = (self._last_observation - stamp) / 1e9
+            return Reason("order", -1, "observation_stamp", behind, 0.0, "this or a newer one was here")
         return None
 
-    def _vet(self, message: object, state: RobotState) -> JointRows | tuple[Reason, ...]:
-        commanded = None
-        if self._commitment is not None and len(self._commitment.commanded_positions):
-            commanded = convert.from_doubles(self._commitment.commanded_positions)
+    def _approve_first(
+        self,
+        set_id: int,
+        stamp: Time,
+        chunks: Iterable,
+        state: RobotState,
+        by: str,
+        vetted: Vetted | None = None,
+        gate: Gate | None = None,
+    ) -> bool:
+        """Decide on the candidates in turn and send the rows of the first that passes to the arm driver."""
+        for chunk in chunks:
+            begin = time.monotonic_ns()
+            verdict = self._vet(chunk, state, gate or self._gate)
+            took = time.monotonic_ns() - begin
+            imagined = vetted.verdicts[chunk.candidate] if vetted and vetted.verdicts else None
+            if isinstance(verdict, JointRows):
+                self._decide(set_id, stamp, chunk.candidate, (), took, imagined)
+                slowly = f"slowly; imagination UNKNOWN: {vetted.unknown}" if vetted and vetted.unknown else ""
+                reason = "; ".join(filter(None, ("passed all checks", slowly, self._off_text)))
+                self._approved.publish(convert.to_approved(verdict, self.now(), self._spec.base_frame, by, reason))
+                self._counts.sets_in_a_row, self._last_observation = 0, convert.to_ns(stamp)
+                return True
+            self._decide(set_id, stamp, chunk.candidate, verdict, took, imagined)
+            self._beat()  # a set of many candidates takes longer than the arm driver's patience
+        self._counts.sets_in_a_row += 1
+        return False
+
+    def _state(self) -> RobotState | None:
+        return None if self._joints is None else self._reader.read(self._joints)
+
+    def _vet(self, chunk: ActionChunk | object, state: RobotState, gate: Gate) -> JointRows | tuple[Reason, ...]:
+        now = self.now()
         try:
-            chunk = convert.from_chunk(message)
+            if not isinstance(chunk, ActionChunk):
+                chunk = convert.from_chunk(chunk)
+            point = set_point(self._commitment, now)
         except ValueError as error:
             return (Reason("message", -1, qos.ACTION_CHUNKS.name, 0.0, 0.0, str(error)),)
-        return self._gate.vet(chunk, state, commanded, self.now(), self._machine.epoch)
+        return gate.vet(chunk, state, None if point is None else point[0], now, self._machine.epoch)
 
-    def _decide(self, of: ActionChunkSet, candidate: int, reasons: Sequence[Reason], begin: int) -> None:
+    def _decide(
+        self,
+        set_id: int,
+        stamp: Time,
+        candidate: int,
+        reasons: Sequence[Reason],
+        took: int = 0,
+        verdict: CandidateVerdict | None = None,
+    ) -> None:
         """Publish one decision; no reasons means accepted."""
-        took, mode = time.monotonic_ns() - begin, int(self._machine.mode)
-        self._decision.publish(convert.to_decision(of, candidate, mode, reasons, self.now(), took))
+        message = convert.to_decision(set_id, stamp, candidate, self._state_message, reasons, self.now(), took)
+        if verdict is not None:
+            message.imagination = verdict
+        self._decision.publish(message)
+        self._counts.add(reasons, took)
         if reasons:
-            self._rejected += 1
             self.get_logger().info(f"candidate {candidate} rejected: {reasons[0]}", throttle_duration_sec=1.0)
-        else:
-            self._accepted += 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -103,7 +103,7 @@ class LifecycleManager(Node):
             return ""
         if answer is None:
             return f"{label} failed: no answer within {limit:g} s"
-        for _ in range(10):  # the reason comes by /diagnostics
+        for _ in range(30):  # the reason comes by /diagnostics
             if name in self._faults:
                 break
             await self._sleep(0.05)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
+from std_msgs.msg import String, UInt64
 from vla_mbpo_msgs.msg import ActionChunkSet, Commitment, GateState
 
 from vla_mbpo.core.chunk import ActionChunk, ActionType
 from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
-from vla_mbpo.nodes.frames import ObservationBuilder
+from vla_mbpo.nodes.frames import FRAMES, ObservationBuilder
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.prefix import committed_prefix
 from vla_mbpo.nodes.process import run
@@ -34,6 +34,7 @@ class Job:
     prefix: NDArray[np.float64]
     prefix_gripper: NDArray[np.float64]
     round: int
+    noise: float
 
 
 class PolicyNode(ManagedNode):
@@ -45,9 +46,12 @@ class PolicyNode(ManagedNode):
         Param("threads", 1, "threads of the inference session", 1, 16),
         Param("steps", 5, "Euler steps of the flow", 1, 32),
         Param("replan_rows", REPLAN_ROWS, "rows between inferences", 1, 64),
+        Param("wider", 1.5, "noise of new samples that are asked for after all were refused", 1.0, 4.0),
+        Param("spread", 1.0, "noise of the last candidate in multiples of the first one's", 1.0, 4.0),
         Param("seed", 0, "seed of the candidates' noise", 0, 2**31),
         Param("max_age", 0.25, "oldest input, s", 0.05, 2.0),
         Param("max_skew", 0.06, "largest difference of stamps in one observation, images half of it, s", 0.0, 0.2),
+        *FRAMES,
         Param("max_frozen", 0.5, "longest time with identical pixels, s", 0.1, 5.0),
     )
 
@@ -66,15 +70,17 @@ class PolicyNode(ManagedNode):
 
     def activate(self) -> None:
         """Listen and start the worker."""
-        self._inputs = ObservationBuilder(convert.JointStateReader(self._spec), self._limits)
+        frames = {view: self.parameters[f"{view}_frame"] for view in ("head", "wrist")}
+        self._inputs = ObservationBuilder(convert.JointStateReader(self._spec), self._limits, frames)
         self._commitments: deque[Commitment] = deque(maxlen=64)
         self._instruction, self._mode, self._epoch = "", GateState.HOLD, 0
-        self._round, self._started, self._last = 0, False, 0
+        self._round, self._started, self._last, self._wide = 0, False, 0, False
         self._worker: Worker[Job] = Worker(self._infer, self._on_error)
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
         self.subscribe(qos.GATE_STATE, self._on_gate)
         self.subscribe(qos.COMMITMENT, lambda message: self._commitments.append(message))
         self.subscribe(qos.JOINT_STATES, self._inputs.add_joints)
+        self.subscribe(qos.RESAMPLE, self._on_resample)
         self.subscribe(qos.HEAD_IMAGE, lambda image: self._on_image("head", image))
         self.subscribe(qos.WRIST_IMAGE, lambda image: self._on_image("wrist", image))
 
@@ -118,7 +124,12 @@ class PolicyNode(ManagedNode):
     def _restart(self) -> None:
         """What was committed no longer counts: motion starts again from the measured pose."""
         self._round += 1
-        self._started, self._last = False, 0
+        self._started, self._last, self._wide = False, 0, False
+
+    def _on_resample(self, message: UInt64) -> None:
+        """Nothing of the last set was accepted: look again at the next pictures, with more variety."""
+        if message.data == self._last:
+            self._wide, self._last = True, 0
 
     def _on_image(self, view: str, image: Image) -> None:
         try:
@@ -130,14 +141,16 @@ class PolicyNode(ManagedNode):
                 self._missed += 1
                 return
             observation = self._inputs.observation(self.now())
+            prefix = self._prefix(observation.stamp)
         except (StaleInput, ValueError) as error:
             self._refused = str(error)
             self.get_logger().warning(f"input refused: {error}", throttle_duration_sec=1.0)
             return
         self._refused = ""
-        prefix = self._prefix(observation.stamp)
         self._started, self._last = True, observation.stamp
-        self._worker.submit(Job(observation, self._instruction, *prefix, self._round))
+        noise = self.parameters["wider"] if self._wide else 1.0
+        self._wide = False
+        self._worker.submit(Job(observation, self._instruction, *prefix, self._round, noise))
 
     def _due(self) -> int:
         """Stamp from which on an observation is to be looked at [ns]; half a row early, as stamps jitter."""
@@ -151,8 +164,10 @@ class PolicyNode(ManagedNode):
         return committed_prefix(self._commitments, stamp, self._spec.commit_rows, len(self._spec.joints))
 
     def _infer(self, job: Job) -> None:
-        begin, k = time.monotonic(), self.parameters["k"]
-        found = self._session.infer(job.observation, job.instruction, job.prefix, job.prefix_gripper, k, self._rng)
+        begin, k, spread = time.monotonic(), self.parameters["k"], self.parameters["spread"]
+        found = self._session.infer(
+            job.observation, job.instruction, job.prefix, job.prefix_gripper, k, self._rng, job.noise, spread
+        )  # fmt: skip
         seconds = time.monotonic() - begin
         if job.round == self._round:
             self._out.publish(self._message(job, found, seconds))

@@ -1,4 +1,4 @@
-"""Which rows are already committed when the policy looks."""
+"""What the arm driver is committed to: the rows before a new plan, and the set point now."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from vla_mbpo_msgs.msg import Commitment
 
-from vla_mbpo.nodes.convert import from_commitment, to_ns
+from vla_mbpo.nodes.convert import from_commitment, from_doubles, to_ns
 
 FloatArray = NDArray[np.float64]
+
+SET_POINT_AGE = 0.1  # s; farther the set point is not carried forward
 
 
 def committed_prefix(
@@ -33,3 +35,14 @@ def committed_prefix(
     known = np.isfinite(gripper)
     count = len(gripper) if known.all() else int(np.argmin(known))
     return positions[:count], gripper[:count]
+
+
+def set_point(commitment: Commitment | None, now: int) -> tuple[FloatArray, FloatArray] | None:
+    """Commanded positions and velocities at ``now`` [ns] (n,) [rad, rad/s]; None before the first motion."""
+    if commitment is None or not len(commitment.commanded_positions):
+        return None
+    q, v = from_doubles(commitment.commanded_positions), from_doubles(commitment.commanded_velocities)
+    if q.shape != v.shape:
+        raise ValueError(f"commanded: {len(q)} positions and {len(v)} velocities")
+    passed = (now - to_ns(commitment.header.stamp)) / 1e9
+    return q + v * min(max(passed, 0.0), SET_POINT_AGE), v

@@ -10,13 +10,30 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Bool, Float64MultiArray, String
+from sensor_msgs.msg import CameraInfo, Image, JointState, Joy
+from std_msgs.msg import Bool, Float64MultiArray, String, UInt64
 from trajectory_msgs.msg import JointTrajectory
-from vla_mbpo_msgs.msg import ActionChunkSet, ApprovedChunk, Commitment, GateDecision, GateState, SceneState, TaskStatus
+from visualization_msgs.msg import MarkerArray
+from vla_mbpo_msgs.msg import (
+    ActionChunkSet,
+    ApprovedChunk,
+    Commitment,
+    GateDecision,
+    GateState,
+    ImaginationVerdict,
+    SceneState,
+    TaskStatus,
+    TeleopCommand,
+)
 
 GATE_STATE_PERIOD = 0.1  # s
-GATE_STATE_DEADLINE = 3 * GATE_STATE_PERIOD  # s; the arm driver stops when the gate is silent for longer
+GATE_STATE_DEADLINE = 3 * GATE_STATE_PERIOD  # s; older is no news
+HEARTBEAT_PERIOD = 0.02  # s; a control period of the arm driver
+HEARTBEAT_DEADLINE = (
+    0.05  # s; with it the arm brakes within three control periods; `arm_driver.gate_timeout` is not below it
+)
+TELEOP_PERIOD = 0.02  # s
+TELEOP_DEADLINE = 0.15  # s; a person's command that is silent for longer is released
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,14 @@ def _qos(reliability: str, depth: int, latched: bool = False, deadline: float | 
     return profile
 
 
+def with_deadline(topic: Topic, seconds: float) -> Topic:
+    """The topic for a listener that is patient for so long; not shorter than what publishers offer."""
+    offered = topic.qos
+    profile = QoSProfile(history=offered.history, depth=offered.depth, reliability=offered.reliability)
+    profile.deadline = Duration(seconds=seconds)
+    return Topic(topic.name, topic.type, profile)
+
+
 SENSOR = _qos("BEST_EFFORT", 1)
 LATEST = _qos("RELIABLE", 1)
 EVERY = _qos("RELIABLE", 50)
@@ -54,14 +79,22 @@ WRIST_INFO = Topic("/wrist_camera/color/camera_info", CameraInfo, SENSOR)
 # states in time watches their age.
 JOINT_STATES = Topic("/joint_states", JointState, SENSOR)
 INSTRUCTION = Topic("/instruction", String, LATCHED)
-ACTION_CHUNKS = Topic("/policy/action_chunks", ActionChunkSet, LATEST)
+ACTION_CHUNKS = Topic("/policy/action_chunks", ActionChunkSet, _qos("RELIABLE", 4))
+RESAMPLE = Topic("/gate/resample", UInt64, LATEST)  # id of a chunk set of which nothing was accepted
+VERDICT = Topic("/imagination/verdict", ImaginationVerdict, _qos("RELIABLE", 4))
+DREAM = Topic("/imagination/dream", Image, LATEST)  # above imagined head | wrist, below what was seen then
+DREAM_MARKERS = Topic("/imagination/markers", MarkerArray, LATEST)
 APPROVED_CHUNK = Topic("/gate/approved_chunk", ApprovedChunk, LATEST)
 GATE_DECISION = Topic("/gate/decision", GateDecision, EVERY)
-GATE_STATE = Topic("/gate/state", GateState, _qos("RELIABLE", 1, latched=True, deadline=GATE_STATE_DEADLINE))
+GATE_STATE = Topic("/gate/state", GateState, LATCHED)
+HEARTBEAT = Topic("/gate/heartbeat", UInt64, _qos("BEST_EFFORT", 1, deadline=HEARTBEAT_DEADLINE))
+TELEOP_COMMAND = Topic("/teleop/command", TeleopCommand, _qos("RELIABLE", 1, deadline=TELEOP_DEADLINE))
 ESTOP = Topic("/estop", Bool, _qos("RELIABLE", 10))
 PENDANT = Topic("/pendant", Bool, _qos("RELIABLE", 1))
+JOY = Topic("/joy", Joy, _qos("RELIABLE", 10))  # as game_controller_node publishes it
 COMMITMENT = Topic("/arm_driver/commitment", Commitment, LATEST)
 TRAJECTORY = Topic("/arm_controller/joint_trajectory", JointTrajectory, LATEST)
+POSITION_STREAM = Topic("/arm_controller/commands", Float64MultiArray, LATEST)
 GRIPPER = Topic("/gripper_controller/command", Float64MultiArray, LATEST)
 SCENE_STATE = Topic("/sim/scene_state", SceneState, SENSOR)
 CLOCK = Topic("/clock", Clock, SENSOR)
@@ -73,3 +106,4 @@ DIAGNOSTICS = Topic("/diagnostics", DiagnosticArray, EVERY)
 ENGAGE, RESET_GATE, ESTOP_SERVICE = "/gate/engage", "/gate/reset", "/gate/estop"
 RESET_SCENE = "/sim/reset"
 EXECUTE_TASK = "/task/execute"
+FOLLOW_TRAJECTORY = "/arm_controller/follow_joint_trajectory"

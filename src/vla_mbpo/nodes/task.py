@@ -19,12 +19,16 @@ from vla_mbpo.nodes.process import run
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
 
-SETTLE_TIME = 2.0  # s after activation within which the gate's state must be known
+SETTLE_TIME = 5.0  # s after activation within which the gate's state must be known
+GATE_PATIENCE = 2.0  # s of silence of the gate until an attempt is over; the arm stops long before
 _RESULT = ExecuteTask.Result
 
 
 class TaskNode(ManagedNode):
-    """One attempt at a time. It never moves the scene back to its start."""
+    """One attempt at a time. It never moves the scene back to its start.
+
+    An attempt goes on through a takeover and ends when it succeeds, is stopped, or its time is over.
+    """
 
     PARAMETERS = (
         Param("bundle", "sft_full", "bundle whose vocabulary the instruction must keep to; empty: any words"),
@@ -128,10 +132,15 @@ class TaskNode(ManagedNode):
             return "the scene's attempt is over; put it back to its start with /sim/reset"
         return ""
 
-    def _stopped(self) -> str:
-        """Why there can be no motion, or an empty string."""
-        if self._gate is None or time.monotonic() - self._gate_at > qos.GATE_STATE_DEADLINE:
+    def _stopped(self, running: bool = False) -> str:
+        """Why there can be no motion, or an empty string.
+
+        A ``running`` attempt waits while a person has the arm, or has let go of it and not yet handed back.
+        """
+        if self._gate is None or time.monotonic() - self._gate_at > GATE_PATIENCE:
             return "the gate is silent"
+        if running and self._gate.intervention and self._gate.mode != GateState.ESTOP:
+            return ""
         if self._gate.mode in (GateState.HOLD, GateState.ESTOP):
             return f"the gate is in {convert.MODES[self._gate.mode]}: {self._gate.reason}"
         return ""
@@ -153,8 +162,8 @@ class TaskNode(ManagedNode):
         status = self._judgement(attempt.instruction, attempt.begin)
         if attempt.goal.is_cancel_requested:
             attempt.end(_RESULT.STOPPED, "cancelled")
-        elif self._stopped():
-            attempt.end(_RESULT.STOPPED, self._stopped())
+        elif self._stopped(running=True):
+            attempt.end(_RESULT.STOPPED, self._stopped(running=True))
         elif status is not None and status.success:
             attempt.end(_RESULT.SUCCEEDED, f"succeeded after {elapsed:.1f} s")
         elif status is not None and status.failed:

@@ -9,6 +9,13 @@ from typing import Any
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.policy.vocabulary import Vocabulary
 
+KEYS = ("name", "kind", "files", "vocabulary", "normalisation")  # of every manifest
+KIND_KEYS = {
+    "policy": ("policy", "gripper", "row_period"),
+    "world_model": ("world_model", "joints", "action_bins", "calibration", "policies", "image_size"),
+}
+WHAT = "policy or world model"
+
 
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
@@ -48,11 +55,11 @@ class Bundle:
             manifest = json.loads((path / "manifest.json").read_text())
         except (OSError, ValueError) as error:
             raise ConfigError("bundle", str(path), f"manifest.json cannot be read: {error}") from error
-        for key in ("name", "files", "vocabulary", "policy", "normalisation", "gripper", "row_period"):
-            if not isinstance(manifest, dict) or key not in manifest:
-                raise ConfigError(
-                    f"{path}/manifest.json", f"without {key!r}", "expected the manifest of a policy bundle"
-                )
+        manifest = manifest if isinstance(manifest, dict) else {}
+        kind = str(manifest.get("kind"))
+        for key in (*KEYS, *KIND_KEYS.get(kind, ())):
+            if key not in manifest:
+                raise ConfigError(f"{path}/manifest.json", f"without {key!r}", f"expected the manifest of a {WHAT}")
         for name, digest in manifest["files"].items():
             file = path / name
             found = sha256(file) if file.is_file() else "missing"

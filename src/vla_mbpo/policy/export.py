@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.policy.bundle import Bundle, write_manifest
 from vla_mbpo.policy.network import FlowPolicy
-from vla_mbpo.policy.runtime import _session
+from vla_mbpo.policy.runtime import open_graph
 
 PARITY = 1e-4  # largest difference of the fp32 graphs to torch, in standard deviations
 
@@ -66,14 +66,14 @@ def export_bundle(net: FlowPolicy, state: dict, spec: RobotSpec, out: Path, name
     sample = _sample(net)
     encoded = _Encoder(net)(*sample["encoder"])
     step = (encoded[0], encoded[1], *sample["step"])
-    _export(_Encoder(net), sample["encoder"], ["head", "wrist", "words", "proprio"], ["cache", "mask", "features"],
+    export_graph(_Encoder(net), sample["encoder"], ["head", "wrist", "words", "proprio"], ["cache", "mask", "features"],
             out / "encoder.onnx", None)  # fmt: skip
     candidates = torch.export.Dim("candidates", min=1, max=64)
     shapes = {"cache": None, "mask": None, "rows": {0: candidates}, "time": {0: candidates}}
-    _export(_Step(net), step, ["cache", "mask", "rows", "time"], ["velocity"], out / "step.onnx", shapes)
+    export_graph(_Step(net), step, ["cache", "mask", "rows", "time"], ["velocity"], out / "step.onnx", shapes)
     parity = {
-        "encoder": _difference(out / "encoder.onnx", sample["encoder"], encoded),
-        "step": _difference(out / "step.onnx", step, (_Step(net)(*step),)),
+        "encoder": difference(out / "encoder.onnx", sample["encoder"], encoded),
+        "step": difference(out / "step.onnx", step, (_Step(net)(*step),)),
     }
     worst = max(value for value in parity.values())
     if worst > PARITY:
@@ -112,7 +112,8 @@ def _sample(net: FlowPolicy) -> dict[str, tuple[Tensor, ...]]:
     return {"encoder": (*images, words, torch.randn(1, c.proprio, generator=make)), "step": (rows, time)}
 
 
-def _export(module: nn.Module, args: tuple, inputs: list[str], outputs: list[str], path: Path, shapes) -> None:
+def export_graph(module: nn.Module, args: tuple, inputs: list[str], outputs: list[str], path: Path, shapes) -> None:
+    """Write the ONNX graph of ``module`` called with ``args``."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports each optional package it does not find
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -124,8 +125,9 @@ def _export(module: nn.Module, args: tuple, inputs: list[str], outputs: list[str
     program.save(str(path), external_data=False)
 
 
-def _difference(path: Path, args: tuple, expected: tuple) -> float:
-    session = _session(path, 1)
+def difference(path: Path, args: tuple, expected: tuple) -> float:
+    """Largest difference of a graph's outputs to what the network gave for the same ``args``."""
+    session = open_graph(path, 1)
     feed = {i.name: a.detach().numpy() for i, a in zip(session.get_inputs(), args, strict=True)}
     got = session.run(None, feed)
     return max(float(np.abs(g - e.detach().numpy()).max()) for g, e in zip(got, expected, strict=True))

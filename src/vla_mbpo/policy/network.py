@@ -89,6 +89,10 @@ class Eye(nn.Module):
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         """Image (B, 3, s, s) in [-1, 1] -> tokens (B, 2, width)."""
+        return self.out(self.keypoints(image, text)).unflatten(1, (2, -1))
+
+    def keypoints(self, image: Tensor, text: Tensor) -> Tensor:
+        """Where each keypoint is, how sure that is, and context: (B, 4 * keypoints)."""
         x = F.relu(self.stem(image))
         for conv, norm, film in zip(self.convs, self.norms, self.films, strict=True):
             x = F.relu(film(norm(conv(x)), text))
@@ -101,8 +105,7 @@ class Eye(nn.Module):
             weight = torch.softmax((heat - level) / spread * self.sharpness.exp(), dim=-1)
             points = weight @ self.grid
             values = (weight * heat).sum(-1)
-        seen = torch.cat([points.flatten(1), values, context.float()], dim=1)
-        return self.out(seen).unflatten(1, (2, -1))
+        return torch.cat([points.flatten(1), values, context.float()], dim=1)
 
 
 class Block(nn.Module):

@@ -42,6 +42,8 @@ class PolicySession:
         require(1 <= steps <= 32, "steps", steps, "1 to 32")
         self.bundle, self.version = bundle, bundle.version
         manifest = bundle.manifest
+        kind = f"{bundle.path.name}, a {manifest['kind']}"
+        require(manifest["kind"] == "policy", "bundle", kind, "a policy's bundle")
         self.vocabulary = bundle.vocabulary
         self.image_size: int = manifest["policy"]["image_size"]
         self.horizon: int = manifest["policy"]["horizon"]
@@ -54,8 +56,8 @@ class PolicySession:
         self._reach = manifest["gripper"]["speed"] * manifest["row_period"]
         for graph in ("encoder.int8.onnx", "step.int8.onnx"):
             require(graph in manifest["files"], "bundle", bundle.path.name, f"expected a file {graph}")
-        self._encoder = _session(bundle.path / "encoder.int8.onnx", threads)
-        self._step = _session(bundle.path / "step.int8.onnx", threads)
+        self._encoder = open_graph(bundle.path / "encoder.int8.onnx", threads)
+        self._step = open_graph(bundle.path / "step.int8.onnx", threads)
 
     @classmethod
     def load(cls, path: Path, threads: int = 1, steps: int = 5) -> "PolicySession":
@@ -75,6 +77,7 @@ class PolicySession:
         k: int,
         rng: np.random.Generator,
         noise: float = 1.0,
+        spread: float = 1.0,
     ) -> Candidates:
         """Sample K chunks for one observation.
 
@@ -86,13 +89,16 @@ class PolicySession:
             k: number of candidates.
             rng: source of the flow's noise.
             noise: standard deviation of that noise; above 1 widens the candidates.
+            spread: factor of the noise of the last candidate, those between in even steps: the first ones are what the
+                policy prefers, the others give a world model more to choose from.
         """
         size = self.image_size
         for name, image in (("head", observation.head), ("wrist", observation.wrist)):
             require(image.shape == (size, size, 3), f"{name} image", image.shape, f"expected ({size}, {size}, 3)")
         cache, mask, features = self._encode(observation, instruction)
         d = len(prefix)
-        rows = rng.standard_normal((k, self.horizon, self._joints + 1), np.float32) * np.float32(noise)
+        scale = noise * np.linspace(1.0, spread, k, dtype=np.float32)
+        rows = rng.standard_normal((k, self.horizon, self._joints + 1), np.float32) * scale[:, None, None]
         time = np.zeros((k, self.horizon), np.float32)
         if d:
             clean = np.concatenate([prefix - observation.joints, prefix_gripper[:, None]], 1)
@@ -128,7 +134,7 @@ class PolicySession:
         return Candidates(positions, gripper, features)
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_graph(path: Path, threads: int) -> onnxruntime.InferenceSession:
     """CPU session with a fixed number of threads that do not spin (two contended spinning threads take seconds)."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

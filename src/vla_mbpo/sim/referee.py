@@ -1,5 +1,6 @@
 """Ground truth of an attempt: success, hopelessness, progress and cost events."""
 
+import copy
 from dataclasses import dataclass
 
 import mujoco
@@ -48,6 +49,14 @@ class Referee:
         self.events: list[str] = []
         self.success = False
         self.touch: dict[str, set[str]] = {}
+
+    def branch(self, data: mujoco.MjData) -> "Referee":
+        """A referee that has seen what this one has, of a copy of its simulation."""
+        made = copy.copy(self)
+        made._data = data
+        for name in ("_active", "_held", "_falling", "events", "touch"):
+            setattr(made, name, copy.deepcopy(getattr(self, name)))
+        return made
 
     def update(self) -> None:
         """Look at contacts, cubes and goal once."""

@@ -1,5 +1,7 @@
 """The simulated arm: physics, trajectory controller and gripper on one clock."""
 
+import copy
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,14 @@ class SimRobot:
         self._controller = TrajectoryController(spec.joints, self.data.qpos[self._q])
         mujoco.mj_forward(scene.model, self.data)
         self.referee = Referee(scene, spec, self.data)
+
+    def branch(self) -> "SimRobot":
+        """Another arm in the same state, to try what would come of something; this one does not notice."""
+        made = copy.copy(self)
+        made.data = copy.copy(self.data)
+        made._controller = copy.deepcopy(self._controller)
+        made.referee = self.referee.branch(made.data)
+        return made
 
     @property
     def time(self) -> int:

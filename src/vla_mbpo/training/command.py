@@ -1,18 +1,23 @@
-"""``vla-mbpo train demos|sft|export``. Needs the ``train`` extra."""
+"""``vla-mbpo train``: one stage of training a bundle. Needs the ``train`` extra."""
 
 import argparse
+import json
 from dataclasses import fields
 from pathlib import Path
 
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
-from vla_mbpo.paths import robot_dir
+from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.sim.tasks import TRAIN_SEEDS, TRAINING_TASKS, find_task
+
+# Rollouts per task and source: a third and more fail.
+MIX = "expert=25,clumsy=65,full=75,full_warm=25,full_wide=15,few=180,few_warm=45,few_wide=15,unguarded=25,random=25"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the stages and their options."""
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="demos|sft|export")
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="|".join(STAGES))
     demos = stages.add_parser("demos", help="make scripted demonstrations; existing ones are kept")
     demos.add_argument("--out", type=Path, default=Path("data/demos"))
     demos.add_argument("--tasks", default="all", help=f"all training tasks, or some of {', '.join(TRAINING_TASKS)}")
@@ -31,16 +36,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sft.add_argument("--seed", type=int, default=0)
     sft.add_argument("--threads", type=int, default=2)
     sft.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
+    rollouts = stages.add_parser("rollouts", help="attempts of experts, policies and random motion")
+    rollouts.add_argument("--out", type=Path, default=Path("data/rollouts"))
+    rollouts.add_argument("--episodes", default=MIX, help=f"SOURCE=N,… per task; default {MIX}")
+    rollouts.add_argument("--seed", type=int, default=700_000, help="first scene seed, below 1,000,000")
+    rollouts.add_argument("--branches", action="store_true", help="try each candidate of some looks (policies only)")
+    rollouts.add_argument("--world-model", default="", help="bundle that vets what policies propose; none by default")
+    rollouts.add_argument("--workers", type=int, default=2)
+    rollouts.add_argument("--resume", action="store_true", help="accepted for symmetry: rollouts always resume")
+    pictures = stages.add_parser("autoencoder", help="the world model's image autoencoder")
+    world = stages.add_parser("world-model", help="the world model, on rollouts")
+    for one, samples in ((pictures, 400_000), (world, 300_000)):
+        one.add_argument("--data", nargs="+", default=["data/rollouts"], help="one or more folders")
+        one.add_argument("--out", type=Path, required=True, help="run folder")
+        one.add_argument("--samples", type=int, default=samples)
+        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--threads", type=int, default=2)
+        one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
+    world.add_argument("--init", default="", help="run folder whose averaged network is the start")
+    world.add_argument("--autoencoder", required=True, help="run folder")
+    world.add_argument("--branches", nargs="*", default=[], help="folders of `train rollouts --branches`")
+    world.add_argument("--eyes", required=True, help="run folder of sft whose eyes the world model sees with")
+    world.add_argument("--independent-views", action="store_true", help="the wrist view does not see the head view")
     export = stages.add_parser("export", help="ONNX, int8, parity check and manifest of a training run")
-    export.add_argument("--run", type=Path, required=True, help="run folder of sft")
+    export.add_argument("--run", type=Path, required=True, help="run folder of sft or world-model")
+    export.add_argument("--policies", default="sft_full,sft_few", help="bundles that a world model may vet")
     export.add_argument("--out", type=Path, required=True, help="bundle folder")
+    export.add_argument("--slim", type=Path, help="also keep the run itself here: averaged network, half precision")
     export.add_argument("--robot", default="sim_panda")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one stage."""
     try:
-        return {"demos": _demos, "sft": _sft, "export": _export}[args.stage](args)
+        return STAGES[args.stage](args)
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "onnx", "onnxslim", "safetensors", "matplotlib"):
             raise
@@ -78,15 +107,95 @@ def _sft(args: argparse.Namespace) -> int:
     return 0
 
 
+def _rollouts(args: argparse.Namespace) -> int:
+    from vla_mbpo.training.rollouts import generate
+
+    try:
+        episodes = {name.strip(): int(count) for name, count in (part.split("=") for part in args.episodes.split(","))}
+    except ValueError:
+        raise ConfigError("--episodes", args.episodes, "SOURCE=N, separated by commas") from None
+    last = args.seed + sum(episodes.values()) * len(TRAINING_TASKS) - 1
+    require(
+        args.seed in TRAIN_SEEDS and last in TRAIN_SEEDS, "--seed", args.seed, f"0 to 999999, also the last, {last}"
+    )
+    made = generate(
+        args.out, TRAINING_TASKS, episodes, args.seed, workers=args.workers, branched=args.branches,
+        world_model=args.world_model,
+    )  # fmt: skip
+    for source, row in made.items():
+        print(f"{source:10} n {row['n']:5}  success {row['successes']:.2f}  cost events {row['cost_events']:.2f}")
+    return 0
+
+
+def _world(args: argparse.Namespace) -> int:
+    from vla_mbpo.training import autoencoder, world_model
+    from vla_mbpo.training.curves import plot
+
+    if not args.resume and (args.out / "state.json").exists():
+        raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
+    common = {"data": tuple(args.data), "samples": args.samples, "seed": args.seed, "threads": args.threads}
+    if args.stage == "autoencoder":
+        seeing = autoencoder.Trainer(autoencoder.AutoencoderRecipe(**common), args.out)
+        seeing.run(resume=args.resume)
+        plot(seeing.history, args.out / "curves.png", "autoencoder")
+        return 0
+    recipe = world_model.WorldModelRecipe(
+        **common,
+        init=args.init,
+        autoencoder=args.autoencoder,
+        eyes=args.eyes,
+        interleaved=not args.independent_views,
+        branches=tuple(args.branches),
+    )
+    trainer = world_model.Trainer(recipe, args.out)
+    trainer.run(resume=args.resume)
+    plot(trainer.history, args.out / "curves.png", f"{len(trainer.train)} observations")
+    return 0
+
+
 def _export(args: argparse.Namespace) -> int:
+    require((args.run / "state.json").is_file(), "--run", str(args.run), "a folder of sft or world-model")
+    kind = _export_world_model if "world_model" in json.loads((args.run / "state.json").read_text()) else _export_policy
+    bundle = kind(args, RobotSpec.load(robot_dir(args.robot)))
+    if args.slim:
+        from vla_mbpo.training.loop import slim
+
+        slim(args.run, args.slim)
+    size = sum(f.stat().st_size for f in args.out.iterdir()) / 1e6
+    print(f"{bundle.version}: {size:.1f} MB in {args.out}, parity {bundle.manifest['parity']}")
+    return 0
+
+
+def _export_policy(args: argparse.Namespace, spec: RobotSpec) -> Bundle:
     from vla_mbpo.policy.export import export_bundle
     from vla_mbpo.training.curves import plot
     from vla_mbpo.training.sft import load_average
 
-    require((args.run / "state.json").is_file(), "--run", str(args.run), "a run folder of `vla-mbpo train sft`")
     net, state = load_average(args.run)
-    bundle = export_bundle(net, state, RobotSpec.load(robot_dir(args.robot)), args.out, args.out.name)
     plot(state["history"], args.run / "curves.png", f"{state['observations']} observations")
-    size = sum(f.stat().st_size for f in args.out.iterdir()) / 1e6
-    print(f"{bundle.version}: {size:.1f} MB in {args.out}, parity {bundle.manifest['parity']}")
-    return 0
+    return export_bundle(net, state, spec, args.out, args.out.name)
+
+
+def _export_world_model(args: argparse.Namespace, spec: RobotSpec) -> Bundle:
+    from vla_mbpo.imagination.export import export_world_model
+    from vla_mbpo.training.world_model import CALIBRATION, WorldModelRecipe, load_perception, load_world_model
+
+    net, state = load_world_model(args.run)
+    recipe = WorldModelRecipe(**state["recipe"])
+    found = json.loads((args.run / CALIBRATION).read_text())
+    extra = {
+        "policies": [Bundle.load(bundle_dir(name.strip())).version for name in args.policies.split(",")],
+        "calibration": {name: found[name] for name in ("outcome", "cost")},
+        "choice": found.get("choice", {}),
+    }
+    return export_world_model(net, load_perception(recipe), state, spec, args.out, extra)
+
+
+STAGES = {
+    "demos": _demos,
+    "sft": _sft,
+    "rollouts": _rollouts,
+    "autoencoder": _world,
+    "world-model": _world,
+    "export": _export,
+}

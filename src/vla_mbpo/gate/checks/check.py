@@ -1,5 +1,6 @@
 """What a check is, and what it may look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar, Protocol
@@ -15,6 +16,13 @@ from vla_mbpo.gate.config import GateConfig
 from vla_mbpo.gate.kinematics import Kinematics
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+REACH = 1.0  # m; how far from a joint's axis the arm may be: what a radian of the joint moves
+SWEEP = 0.05  # m; farther the arm does not move between two points that are looked at ...
+MAX_PIECES = 8  # ... unless it moves faster than a chunk of use does
+BRAKE_SHARE = 0.9  # of the acceleration limits, as arm/smoother.py uses them
+OUTSIDE_SLACK = 0.002  # m; how much farther out than the arm is already a chunk that leads back may go
 
 
 class Stage(IntEnum):
@@ -45,20 +53,59 @@ class Context:
     state: RobotState
     commanded: FloatArray | None
     now: int
-    _placed: bool = field(default=False, repr=False)
+    _rows: IntArray | None = field(default=None, repr=False)
 
     def placed(self, rows: FloatArray) -> Kinematics:
-        """Kinematics with ``rows`` (H, n) and the points halfway between them placed, (2 H - 1) in all.
+        """Kinematics with a path through ``rows`` (H, n), the brake after the last row and, last, the anchor placed.
 
-        A fast arm moves several centimetres from row to row, so the way between is looked at too.
+        A fast arm moves several centimetres from row to row, so the way between is looked at too: as many points
+        between two rows as it takes for no part of the arm to move farther than about SWEEP from point to point. And
+        when no further rows come, it needs some way to stop.
         """
-        if not self._placed:
-            path = np.empty((2 * len(rows) - 1, rows.shape[1]))
-            path[::2] = rows
-            path[1::2] = 0.5 * (rows[:-1] + rows[1:])
-            self.kinematics.place(path)
-            self._placed = True
+        if self._rows is None:
+            path, self._rows = _path(rows)
+            self.kinematics.place(np.vstack([path, _brake(rows, self.spec), self.anchor[None]]))
         return self.kinematics
+
+    def row_of(self, point: int) -> int:
+        """Row that a placed point belongs to: points between two rows count to the one they lead to."""
+        assert self._rows is not None
+        return int(self._rows[min(point, len(self._rows) - 1)])
+
+    @property
+    def points(self) -> int:
+        """Number of placed points that belong to the path through the rows; brake and anchor come after them."""
+        assert self._rows is not None
+        return len(self._rows)
+
+    def beyond(self, excess: FloatArray, solid: float = np.inf) -> tuple[int, int] | None:
+        """First placed point and column where a limit of the arm's place is broken, or None.
+
+        The driver's curve is not exactly the rows, so the arm can come to rest just outside. What leads back is let
+        pass then, or the arm could never leave: at most OUTSIDE_SLACK farther out than the anchor, and at the last row
+        less than half as far.
+
+        Args:
+            excess: how far each placed point is beyond each limit [m], (points, m); NaN is beyond.
+            solid: excess at which the arm touches something [m]. With OUTSIDE_SLACK no more than half of it is used.
+        """
+        if (excess[:-1] <= 0.0).all():
+            return None
+        anchor, end = excess[-1], excess[self.points - 1]
+        limit = np.maximum(np.minimum(anchor + OUTSIDE_SLACK, 0.5 * solid), np.minimum(anchor, solid))
+        return worst(excess[:-1], np.where((anchor > 0) & (end < 0.5 * anchor), limit, 0.0))
+
+    @property
+    def at_rows(self) -> IntArray:
+        """Indices of the path's points that are rows, (H,)."""
+        assert self._rows is not None
+        return np.flatnonzero(np.r_[self._rows[1:] != self._rows[:-1], True])
+
+    @property
+    def shares(self) -> FloatArray:
+        """Share of a row period that each piece of the path takes, (points - 1,)."""
+        assert self._rows is not None
+        return (1.0 / np.bincount(self._rows))[self._rows[1:]]
 
     @property
     def anchor(self) -> FloatArray:
@@ -86,9 +133,38 @@ class Check(Protocol):
         """
 
 
-def row_of(path_index: int) -> int:
-    """Row of the chunk that a point of ``Context.placed`` belongs to: halfway points count to the row they lead to."""
-    return (path_index + 1) // 2
+def _path(rows: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Points (P, n) on straight lines through ``rows`` (H, n), each row among them, and the row each belongs to."""
+    step = np.diff(rows, axis=0)
+    pieces = np.clip(np.ceil(np.abs(step).sum(axis=1) * REACH / SWEEP), 1, MAX_PIECES).astype(np.int64)
+    if (pieces == 1).all():
+        return rows, np.arange(len(rows))
+    leads_to = np.repeat(np.arange(1, len(rows)), pieces)
+    end = np.cumsum(pieces)
+    share = (np.arange(1, end[-1] + 1) - np.repeat(end - pieces, pieces)) / np.repeat(pieces, pieces)
+    points = rows[leads_to - 1] + share[:, None] * step[leads_to - 1]
+    points[end - 1] = rows[1:]
+    return np.vstack([rows[:1], points]), np.r_[0, leads_to]
+
+
+def _brake(rows: FloatArray, spec: RobotSpec) -> FloatArray:
+    """Poses (B, n) on the way that the arm needs to stop after the last of ``rows``; (0, n) when it is short.
+
+    All joints stop at the same time, as the arm driver has them do it. The velocity is the faster one of the last row
+    period and the last two.
+    """
+    back = min(2, len(rows) - 1)
+    if not back:
+        return rows[:0]
+    period = spec.row_period / 1e9
+    last, mean = (rows[-1] - rows[-2]) / period, (rows[-1] - rows[-1 - back]) / (back * period)
+    velocity = np.where(np.abs(last) > np.abs(mean), last, mean)
+    duration = (np.abs(velocity) / (BRAKE_SHARE * spec.acceleration)).max()
+    if 0.5 * np.abs(velocity).sum() * duration * REACH < 0.5 * SWEEP:
+        return rows[:0]
+    times = np.linspace(0.25, 1.0, 4)[:, None] * duration
+    way = velocity * (times - 0.5 * times**2 / duration)
+    return np.clip(rows[-1] + way, spec.lower, spec.upper)
 
 
 def worst(value: FloatArray, limit: FloatArray) -> tuple[int, int] | None:
@@ -126,13 +202,15 @@ def too_fast(
     return Reason(name, row + order, context.spec.joints[joint], float(change[found]), float(limit[joint]))
 
 
-def too_close(name: str, clearance: FloatArray, margin: float, pairs: tuple[tuple[str, str], ...]) -> Reason | None:
-    """Reason for the first pair whose ``clearance`` (points of the path, pairs) [m] is below ``margin``.
+def too_close(
+    name: str, clearance: FloatArray, margin: float, things: Sequence[tuple[str, ...]], context: Context
+) -> Reason | None:
+    """Reason for the first of ``things`` (m,) whose ``clearance`` (points, m) [m] is below ``margin``.
 
     At a cutoff of the margin the distance is the margin itself, which is not closer than the margin.
     """
-    found = worst(-clearance, np.full(clearance.shape[1], -margin))
+    found = context.beyond(margin - clearance, margin)
     if found is None:
         return None
-    index, pair = found
-    return Reason(name, row_of(index), " and ".join(pairs[pair]), float(clearance[found]), margin)
+    index, thing = found
+    return Reason(name, context.row_of(index), " and ".join(things[thing]), float(clearance[found]), margin)

@@ -35,8 +35,8 @@ class Format:
         columns = WIDTH if chunk.action_type in CARTESIAN else n
         if width != columns:
             return self._reason("positions", width, columns, "columns")
-        if not 1 <= horizon <= spec.horizon:
-            return self._reason("horizon", horizon, spec.horizon, "rows, at least 1")
+        if not 2 <= horizon <= spec.horizon:  # one row has no velocity that could be looked at
+            return self._reason("horizon", horizon, spec.horizon, "rows, at least 2")
         if chunk.reference.shape != (n,):
             return self._reason("reference", chunk.reference.size, n, "values")
         if chunk.gripper.shape not in ((0,), (horizon,)):

@@ -6,7 +6,7 @@ import numpy as np
 
 from vla_mbpo.core.chunk import ActionChunk
 from vla_mbpo.core.verdict import Reason
-from vla_mbpo.gate.checks.check import Context, FloatArray, Stage, row_of, worst
+from vla_mbpo.gate.checks.check import Context, FloatArray, Stage
 
 
 class LinkBox:
@@ -20,8 +20,8 @@ class LinkBox:
         spec, kinematics = context.spec, context.placed(rows)
         low, high = kinematics.bounds()
         outside = np.maximum(spec.links_lower - low, high - spec.links_upper).max(axis=2)
-        found = worst(outside, np.zeros(outside.shape[1]))
+        found = context.beyond(outside)
         if found is None:
             return None
         index, link = found
-        return Reason(self.name, row_of(index), kinematics.links[link], float(outside[found]), 0.0, "m outside")
+        return Reason(self.name, context.row_of(index), kinematics.links[link], float(outside[found]), 0.0, "m outside")

@@ -16,4 +16,4 @@ class Obstacles:
     def __call__(self, chunk: ActionChunk, rows: FloatArray, context: Context) -> Reason | None:
         """See Check."""
         placed, margin = context.placed(rows), context.spec.obstacle_margin
-        return too_close(self.name, placed.obstacle_clearance(margin), margin, placed.obstacle_pairs)
+        return too_close(self.name, placed.obstacle_clearance(margin), margin, placed.obstacle_pairs, context)

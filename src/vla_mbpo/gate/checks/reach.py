@@ -20,8 +20,8 @@ class Reach:
     def __call__(self, chunk: ActionChunk, rows: FloatArray, context: Context) -> Reason | None:
         """See Check."""
         config, kinematics = context.config, context.placed(rows)
-        # Every second point of the path is a row; the reference is not among them.
-        tool, turned = kinematics.tool[::2], kinematics.tool_rotation[::2]
+        at = context.at_rows
+        tool, turned = kinematics.tool[at], kinematics.tool_rotation[at]
         position, rotation = kinematics.tool_at(chunk.reference)
         start = mink.SE3.from_rotation_and_translation(mink.SO3.from_matrix(rotation), position)
         for row, pose in enumerate(tool_poses(chunk, start)):

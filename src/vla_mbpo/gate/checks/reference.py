@@ -10,10 +10,10 @@ from vla_mbpo.gate.checks.check import Context, FloatArray, Stage, exceeds
 
 
 class Reference:
-    """Refuses a chunk whose reference the arm cannot have left by its present pose.
+    """Refuses a chunk whose reference is neither near the measured pose nor near the commanded one.
 
     For joint deltas the reference turns rows into positions; for all types it shows that the chunk was made for this
-    arm, here and now, and not from a recording.
+    arm, here and now, and not from a recording. How far the two poses may be apart is a matter of ``servo_lag``.
     """
 
     name: ClassVar[str] = "reference"
@@ -23,5 +23,5 @@ class Reference:
         """See Check."""
         elapsed = abs(context.state.stamp - chunk.observation_stamp) / 1e9
         limit = context.config.reference_slack + context.spec.velocity * elapsed
-        moved = np.abs(context.state.positions - chunk.reference)
+        moved = np.minimum(*(np.abs(pose - chunk.reference) for pose in (context.state.positions, context.anchor)))
         return exceeds(self.name, -1, moved, limit, context)

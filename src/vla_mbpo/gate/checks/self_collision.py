@@ -16,4 +16,4 @@ class SelfCollision:
     def __call__(self, chunk: ActionChunk, rows: FloatArray, context: Context) -> Reason | None:
         """See Check."""
         placed, margin = context.placed(rows), context.spec.self_collision_margin
-        return too_close(self.name, placed.self_clearance(margin), margin, placed.pairs)
+        return too_close(self.name, placed.self_clearance(margin), margin, placed.pairs, context)

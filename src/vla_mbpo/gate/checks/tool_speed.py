@@ -6,7 +6,7 @@ import numpy as np
 
 from vla_mbpo.core.chunk import ActionChunk
 from vla_mbpo.core.verdict import Reason
-from vla_mbpo.gate.checks.check import Context, FloatArray, Stage, row_of, worst
+from vla_mbpo.gate.checks.check import Context, FloatArray, Stage, worst
 
 
 class ToolSpeed:
@@ -18,16 +18,17 @@ class ToolSpeed:
     def __call__(self, chunk: ActionChunk, rows: FloatArray, context: Context) -> Reason | None:
         """See Check."""
         placed = context.placed(rows)
-        half = 0.5 * chunk.row_period / 1e9  # between points of the path, see Context.placed
-        way = np.linalg.norm(np.diff(placed.tool, axis=0), axis=1)
+        passed = context.shares[:, None] * chunk.row_period / 1e9  # from point to point of the path
+        tool, turned = placed.tool[: context.points], placed.tool_rotation[: context.points]
+        way, turn = np.diff(tool, axis=0), np.diff(turned.reshape(len(tool), 9), axis=0)
+        way, chord = (np.sqrt(np.einsum("ij,ij->i", change, change)) for change in (way, turn))
         # The chord between two rotations is 2 sqrt(2) sin(angle / 2) in the Frobenius norm.
-        chord = np.linalg.norm(np.diff(placed.tool_rotation, axis=0), axis=(1, 2))
-        angle = 2.0 * np.arcsin(np.clip(chord / np.sqrt(8.0), 0.0, 1.0))
-        speed = np.stack([way, angle], axis=1) / half
+        angle = 2.0 * np.arcsin(np.minimum(chord / np.sqrt(8.0), 1.0))
+        speed = np.stack([way, angle], axis=1) / passed
         limit = context.spec.tool_speed * context.config.tool_speed_factor
         found = worst(speed, limit)
         if found is None:
             return None
         index, kind = found
         subject = ("tool m/s", "tool rad/s")[kind]
-        return Reason(self.name, row_of(index + 1), subject, float(speed[found]), float(limit[kind]))
+        return Reason(self.name, context.row_of(index + 1), subject, float(speed[found]), float(limit[kind]))

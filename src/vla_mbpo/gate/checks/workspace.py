@@ -6,7 +6,7 @@ import numpy as np
 
 from vla_mbpo.core.chunk import ActionChunk
 from vla_mbpo.core.verdict import Reason
-from vla_mbpo.gate.checks.check import Context, FloatArray, Stage, row_of, worst
+from vla_mbpo.gate.checks.check import Context, FloatArray, Stage
 
 AXES = "xyz"
 
@@ -21,10 +21,10 @@ class Workspace:
         """See Check."""
         low, high = context.spec.workspace_lower, context.spec.workspace_upper
         tool = context.placed(rows).tool
-        found = worst(np.maximum(low - tool, tool - high), np.zeros(3))
+        found = context.beyond(np.maximum(low - tool, tool - high))
         if found is None:
             return None
         index, axis = found
         value = float(tool[index, axis])
         limit = low[axis] if value < low[axis] else high[axis]
-        return Reason(self.name, row_of(index), f"tool {AXES[axis]}", value, float(limit))
+        return Reason(self.name, context.row_of(index), f"tool {AXES[axis]}", value, float(limit))

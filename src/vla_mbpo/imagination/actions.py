@@ -1,0 +1,51 @@
+"""Chunks as the world model reads them: integers per row and dimension. numpy only.
+
+Dimensions of a row: joint positions relative to the measured pose, opening, tool displacement from where the tool is.
+The tool's way follows from the joints; saying it spares the network learning forward kinematics.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 256
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ActionBins:
+    """Range of each dimension: 1st and 99th percentile of the training rollouts, (A,) [rad, m, m]."""
+
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, rows: FloatArray) -> "ActionBins":
+        """From rows (N, A). A dimension that hardly varies gets a range of 1e-3."""
+        low, high = np.percentile(rows, [1, 99], axis=0)
+        return cls(low, np.maximum(high, low + 1e-3))
+
+    def bins(self, rows: FloatArray) -> NDArray[np.uint8]:
+        """Integers 0..BINS-1 of rows (..., A); values outside the range get the outermost bin."""
+        share = (rows - self.low) / (self.high - self.low)
+        return np.clip(np.floor(share * BINS), 0, BINS - 1).astype(np.uint8)
+
+    def clipped(self, rows: FloatArray) -> float:
+        """Share of values outside the range: what the world model cannot tell apart."""
+        return float(((rows < self.low) | (rows > self.high)).mean())
+
+
+def action_rows(positions: FloatArray, opening: FloatArray, tool: FloatArray, joints: FloatArray, tool_now: FloatArray):
+    """Rows (..., H, A) of chunks.
+
+    Args:
+        positions: (..., H, n) absolute joint positions [rad].
+        opening: (..., H) [m].
+        tool: (..., H, 3) tool positions at ``positions``, base frame [m].
+        joints: (..., n) measured pose.
+        tool_now: (..., 3) tool position at ``joints``.
+    """
+    relative = positions - joints[..., None, :]
+    return np.concatenate([relative, opening[..., None], tool - tool_now[..., None, :]], -1)

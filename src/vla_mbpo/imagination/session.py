@@ -1,0 +1,168 @@
+"""The world model on the robot: ONNX Runtime sessions and the fast mode, which vets chunks. No torch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_mbpo.core.errors import require
+from vla_mbpo.core.observation import Observation
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.gate.kinematics import Kinematics
+from vla_mbpo.imagination.actions import ActionBins, action_rows
+from vla_mbpo.imagination.planner import Imagined
+from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.policy.runtime import open_graph
+
+GRAPHS = ("observe.int8.onnx", "imagine.int8.onnx", "decode.onnx")
+
+
+class WorldModelSession:
+    """Runs one world-model bundle. One thread at a time."""
+
+    def __init__(self, bundle: Bundle, spec: RobotSpec, threads: int = 1, pixels: bool = False) -> None:
+        """Load the graphs; ``pixels``: also the decoder, for dreams.
+
+        Raises:
+            ConfigError: the bundle is no world model, or one of another robot.
+        """
+        manifest = bundle.manifest
+        require(manifest.get("kind") == "world_model", "bundle", bundle.path.name, "a world model's bundle")
+        require(tuple(manifest["joints"]) == spec.joints, "bundle joints", manifest["joints"], f"{list(spec.joints)}")
+        for graph in GRAPHS:
+            require(graph in manifest["files"], "bundle", bundle.path.name, f"expected a file {graph}")
+        self.bundle, self.version, self.vocabulary = bundle, bundle.version, bundle.vocabulary
+        self.policies: tuple[str, ...] = tuple(manifest["policies"])
+        self.image_size: int = manifest["image_size"]
+        self.row_period = spec.row_period
+        self._n = len(spec.joints)
+        sizes = manifest["world_model"]
+        self.horizon, self.steps, self._latent = sizes["horizon"], sizes["steps"], sizes["latent"]
+        norm = {k: np.array(v, np.float32) for k, v in manifest["normalisation"].items()}
+        self._mean, self._std = norm["proprio_mean"], norm["proprio_std"]
+        bins = manifest["action_bins"]
+        self.action_bins = ActionBins(np.array(bins["low"]), np.array(bins["high"]))
+        self._calibration = {k: np.array(v) for k, v in manifest["calibration"].items()}
+        self._kinematics = Kinematics(spec)
+        self._observe = open_graph(bundle.path / GRAPHS[0], threads)
+        self._imagine = open_graph(bundle.path / GRAPHS[1], threads)
+        self._decode = open_graph(bundle.path / GRAPHS[2], threads) if pixels else None
+
+    @classmethod
+    def load(cls, path: Path, spec: RobotSpec, threads: int = 1, pixels: bool = False) -> "WorldModelSession":
+        """Load a bundle folder. ConfigError if a file is missing or its hash is wrong."""
+        return cls(Bundle.load(path), spec, threads, pixels)
+
+    def observe(self, observation: Observation, instruction: str) -> dict[str, Any]:
+        """Context of an observation: once for all candidates, and for all steps of a dream."""
+        size = self.image_size
+        for name, image in (("head", observation.head), ("wrist", observation.wrist)):
+            require(image.shape == (size, size, 3), f"{name} image", image.shape, f"expected ({size}, {size}, 3)")
+        tool = self._tool(observation.joints[None])[0]
+        body = np.concatenate([observation.joints, observation.velocities, [observation.gripper], tool])
+        inputs: dict[str, NDArray[Any]] = {
+            "head": observation.head[None],
+            "wrist": observation.wrist[None],
+            "words": self.vocabulary.encode(instruction)[None],
+            "proprio": ((body.astype(np.float32) - self._mean) / self._std)[None],
+        }
+        cache, mask, latents = self._observe.run(["cache", "mask", "latents"], inputs)
+        return {"cache": cache, "mask": mask, "latents": latents, "proprio": inputs["proprio"][0]}
+
+    def tool_ways(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Tool positions (K, H, 3) [m, base frame] at joint positions (K, H, n) [rad]."""
+        return self._tool(positions.reshape(-1, self._n)).reshape(*positions.shape[:2], 3)
+
+    def bins(
+        self,
+        positions: NDArray[np.float64],
+        gripper: NDArray[np.float64],
+        ways: NDArray[np.float64],
+        joints: NDArray[np.float64],
+    ) -> NDArray[np.int64]:
+        """Integers (K, H, A) of chunks (K, H, n) [rad], openings (K, H) [m] and tool ways, seen from ``joints``."""
+        rows = action_rows(positions, gripper, ways, joints, self._tool(joints[None])[0])
+        return self.action_bins.bins(rows).astype(np.int64)
+
+    def vet(
+        self,
+        observation: Observation,
+        instruction: str,
+        positions: NDArray[np.float64],
+        gripper: NDArray[np.float64],
+        ways: NDArray[np.float64],
+    ) -> Imagined:
+        """The fast mode: what K chunks (K, H, n) [rad] with openings (K, H) [m] lead to, in one evaluation.
+
+        The second chunk step's actions are not known yet: the model expects what its rollouts' drivers did. ``ways``
+        as from ``tool_ways``.
+        """
+        context = self.observe(observation, instruction)
+        first = self.bins(positions, gripper, ways, observation.joints)
+        k = len(first)
+        bins = np.stack([first, np.zeros_like(first)], 1)
+        known = np.tile(np.array([[1.0, 0.0]], np.float32), (k, 1))
+        noisy = np.zeros((k, self.steps, 2, 16, self._latent), np.float32)
+        time = np.ones((k, self.steps, 2), np.float32)
+        inputs = {"cache": context["cache"], "mask": context["mask"], "bins": bins, "known": known}
+        outcome, cost = self._imagine.run(["outcome", "cost"], inputs | {"noisy": noisy, "time": time})
+        return self._read(outcome.astype(np.float64), cost.astype(np.float64))
+
+    def step(
+        self, context: dict[str, Any], bins: NDArray[np.int64], noisy: NDArray[np.float32], time: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float32]]:
+        """One flow evaluation for one chunk: ``noisy`` (K, 2, TOKENS, latent) at noise level ``time`` (K, 2).
+
+        Returns images, body, outcome and cost as ``WorldModel.imagine``; only the first of the steps means something.
+        """
+        rest = ((0, 0), (0, self.steps - 1))
+        inputs = {
+            "cache": context["cache"],
+            "mask": context["mask"],
+            "bins": np.pad(bins[:, None], (*rest, (0, 0), (0, 0))),
+            "known": np.tile(np.array([[1.0, 0.0]], np.float32), (len(bins), 1)),
+            "noisy": np.pad(noisy[:, None], (*rest, (0, 0), (0, 0), (0, 0))),
+            "time": np.pad(time[:, None], (*rest, (0, 0)), constant_values=1.0),
+        }
+        names = ("images", "body", "outcome", "cost")
+        return dict(zip(names, self._imagine.run(list(names), inputs), strict=True))
+
+    def pictures(self, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Pictures (B, s, s, 3) of latents (B, TOKENS, latent). Needs ``pixels``."""
+        require(self._decode is not None, "pixels", False, "a session that was loaded with pixels=True")
+        assert self._decode is not None
+        return self._decode.run(None, {"latents": latents.astype(np.float32)})[0].astype(np.uint8)
+
+    def body(self, proprio: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Joint positions, velocities (n,) and opening of standardised proprioception (P,)."""
+        values = (proprio * self._std + self._mean).astype(np.float64)
+        return values[: self._n], values[self._n : 2 * self._n], float(values[2 * self._n])
+
+    def outcomes(self, outcome: NDArray[Any], cost: NDArray[Any]) -> tuple[NDArray, NDArray, NDArray]:
+        """Calibrated probabilities (K,) of done, success in the end and cost, from logits (E, K, 3) and (E, K)."""
+        likely, hit = self._calibrated(outcome.astype(np.float64), cost.astype(np.float64))
+        likely = likely.mean(0)
+        return likely[:, 0], likely[:, 2], hit.mean(0)
+
+    def _calibrated(self, outcome: NDArray[np.float64], cost: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
+        scale, shift = self._calibration["outcome"]
+        likely = _sigmoid(scale * outcome + shift)
+        scale, shift = self._calibration["cost"]
+        return likely, _sigmoid(scale * cost + shift)
+
+    def _read(self, outcome: NDArray[np.float64], cost: NDArray[np.float64]) -> Imagined:
+        """Both steps' logits (E, K, S, 3) and (E, K, S) in one number each."""
+        likely, hit = self._calibrated(outcome, cost)
+        success = likely[..., 2].mean(2)
+        none = np.prod(1.0 - hit.mean(0), axis=1)
+        # What is left to do after this chunk for who can do the task: what follows it is not this chunk's doing.
+        return Imagined(success.mean(0), likely[:, :, 0, 3].mean(0), 1.0 - none, success.std(0))
+
+    def _tool(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
+        self._kinematics.place(joints)
+        return self._kinematics.tool.copy()
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1.0 / (1.0 + np.exp(-np.clip(x, -30, 30)))

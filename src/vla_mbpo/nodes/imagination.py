@@ -1,0 +1,212 @@
+"""Node `imagination`: vets every chunk set in the world model before the gate looks at it."""
+
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sensor_msgs.msg import Image
+from vla_mbpo_msgs.msg import ActionChunkSet, GateState
+
+from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
+from vla_mbpo.imagination.planner import RANGES, PlannerConfig
+from vla_mbpo.imagination.session import WorldModelSession
+from vla_mbpo.imagination.vetting import Judgement, Vetting, unknown
+from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.base import ManagedNode
+from vla_mbpo.nodes.dreams import Dreams, Wish
+from vla_mbpo.nodes.frames import FRAMES, ObservationBuilder
+from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.nodes.process import run
+from vla_mbpo.nodes.ribbons import ribbons
+from vla_mbpo.nodes.worker import Worker
+from vla_mbpo.paths import bundle_dir
+
+KEPT = 12  # observations, 0.6 s at 20 Hz; what is older the gate would refuse anyway
+_DEFAULTS = PlannerConfig()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A chunk set to be judged, and when it came (monotonic, s)."""
+
+    message: ActionChunkSet
+    arrived: float
+
+
+class ImaginationNode(ManagedNode):
+    """Keeps observations by stamp in the executor's thread, judges in one worker thread. One answer per chunk set."""
+
+    PARAMETERS = (
+        Param("bundle", "world_model", "world-model bundle: a name in models/ or a folder"),
+        Param("threads", 1, "threads of the fast mode's sessions", 1, 16),
+        Param("deadline", 0.12, "longest time from a chunk set to its verdict, then it is UNKNOWN, s", 0.01, 1.0),
+        Param("dream_period", 1.5, "shortest time from one slow dream to the next, s; 0: no dreams", 0.0, 60.0),
+        Param("flow_steps", 4, "flow steps per view of a dream", 1, 32),
+        Param("max_age", 0.4, "oldest observation, s", 0.05, 2.0),
+        *FRAMES,
+        *(Param(name, getattr(_DEFAULTS, name), f"PlannerConfig.{name}", *RANGES[name]) for name in RANGES),
+    )
+
+    def configure(self) -> None:
+        """Load the bundle."""
+        self._spec = self.spec()
+        config = PlannerConfig(**{name: self.parameters[name] for name in RANGES})
+        bundle = bundle_dir(self.parameters["bundle"])
+        session = WorldModelSession.load(bundle, self._spec, self.parameters["threads"])
+        self._vetting = Vetting(session, config)
+        self._dreamer: WorldModelSession | None = None
+        if self.parameters["dream_period"]:
+            self._dreamer = WorldModelSession(session.bundle, self._spec, pixels=True)
+        self._out, self._pictures = self.publisher(qos.VERDICT), self.publisher(qos.DREAM)
+        self._markers = self.publisher(qos.DREAM_MARKERS)
+        self._sets = self._late = self._unknown = 0
+        self._latency: deque[float] = deque(maxlen=200)
+
+    def activate(self) -> None:
+        """Listen and start the worker."""
+        age = round(self.parameters["max_age"] * 1e9)
+        frames = {view: self.parameters[f"{view}_frame"] for view in ("head", "wrist")}
+        limits = FreshnessLimits(max_age=age)
+        self._inputs = ObservationBuilder(convert.JointStateReader(self._spec), limits, frames)
+        self._observations: OrderedDict[int, Observation | str] = OrderedDict()
+        self._refused, self._epoch = "", 0
+        self._open: Asked | None = None
+        self._lock = threading.Lock()
+        self._worker: Worker[Asked] = Worker(self._judge, self._on_error)
+        self._dreams: Dreams | None = None
+        if self._dreamer is not None:
+            period, steps = self.parameters["dream_period"], self.parameters["flow_steps"]
+            self._dreams = Dreams(self._dreamer, self._pictures.publish, period, steps)
+        self.subscribe(qos.JOINT_STATES, self._inputs.add_joints)
+        self.subscribe(qos.HEAD_IMAGE, lambda image: self._on_image("head", image))
+        self.subscribe(qos.WRIST_IMAGE, lambda image: self._on_image("wrist", image))
+        self.subscribe(qos.GATE_STATE, self._on_gate)
+        self.subscribe(qos.ACTION_CHUNKS, self._on_chunks)
+        self.every(0.01, self._watch)
+
+    def deactivate(self) -> None:
+        """Stop the worker."""
+        self._worker.stop(1.0)
+        if self._dreams is not None:
+            self._dreams.stop()
+
+    def report(self) -> dict[str, object]:
+        """Values for /diagnostics."""
+        p50, p95 = np.percentile(self._latency, [50, 95]) if self._latency else (0.0, 0.0)
+        return {
+            "version": self._vetting.session.version,
+            "verdicts": self._sets,
+            "late": self._late,
+            "unknown": self._unknown,
+            "latency_p50_ms": f"{p50:.1f}",
+            "latency_p95_ms": f"{p95:.1f}",
+            "dream_ms": f"{1e3 * self._dreams.seconds:.0f}" if self._dreams else "off",
+        }
+
+    def warning(self) -> str:
+        """What is wrong at the moment."""
+        return self._refused or (self._dreams.fault if self._dreams else "")
+
+    def _on_gate(self, message: GateState) -> None:
+        if message.epoch != self._epoch:
+            self._epoch = message.epoch
+            self._vetting.reset()
+
+    def _on_image(self, view: str, image: Image) -> None:
+        try:
+            stamp = self._inputs.add_image(view, image)
+            if stamp is None:
+                return
+            observation = self._observations[stamp] = self._inputs.observation(self.now())
+            self._refused = ""
+            if self._dreams is not None:
+                self._dreams.see(observation)
+        except (StaleInput, ValueError) as error:
+            self._refused = str(error)
+            self._observations[convert.to_ns(image.header.stamp)] = self._refused
+        while len(self._observations) > KEPT:
+            self._observations.popitem(last=False)
+
+    def _on_chunks(self, message: ActionChunkSet) -> None:
+        asked = Asked(message, time.monotonic())
+        if not self._worker.idle:
+            self._say(asked, unknown(len(message.chunks), "still busy with the chunk set before"))
+            return
+        with self._lock:
+            self._open = asked
+        self._worker.submit(asked)
+
+    def _watch(self) -> None:
+        """Says UNKNOWN when the worker takes too long."""
+        asked = self._open
+        if asked is not None and time.monotonic() - asked.arrived > self.parameters["deadline"]:
+            self._late += 1
+            self._close(asked, unknown(len(asked.message.chunks), "the world model did not answer in time"))
+
+    def _judge(self, asked: Asked) -> None:
+        """In the worker's thread."""
+        message = asked.message
+        try:
+            judgement = self._judgement(message)
+        except Exception as error:  # UnknownInstruction, malformed chunks, a session that fails
+            judgement = unknown(len(message.chunks), f"{type(error).__name__}: {error}")
+        self._close(asked, judgement)
+
+    def _judgement(self, message: ActionChunkSet) -> Judgement:
+        session, k = self._vetting.session, len(message.chunks)
+        if message.policy_version not in session.policies:
+            return unknown(k, f"policy {message.policy_version!r}; calibrated for {', '.join(session.policies)}")
+        stamp = convert.to_ns(message.observation_stamp)
+        observation = self._observations.get(stamp)
+        if not isinstance(observation, Observation):
+            return unknown(k, observation or "the observation of these chunks has not arrived")
+        if not k:
+            return unknown(k, "no candidates")
+        chunks = [convert.from_chunk(chunk) for chunk in message.chunks]
+        if any(chunk.observation_stamp != stamp or chunk.joint_names != self._spec.joints for chunk in chunks):
+            return unknown(k, "candidates of another observation or arm")
+        positions = np.stack([chunk.positions for chunk in chunks])
+        gripper = np.stack([chunk.gripper for chunk in chunks])
+        committed, period = chunks[0].committed_rows, chunks[0].row_period
+        found = self._vetting.judge(observation, message.instruction, positions, gripper, committed, period)
+        if found.choice.order and self._dreams is not None:
+            best = found.choice.order[0]
+            wish = Wish(message.chunk_set_id, observation, message.instruction, positions[best], gripper[best])
+            self._dreams.offer(wish)
+        return found
+
+    def _close(self, asked: Asked, judgement: Judgement) -> None:
+        """Answer unless it has been answered: the deadline and the worker may both want to."""
+        with self._lock:
+            if self._open is not asked:
+                return
+            self._open = None
+        self._say(asked, judgement)
+
+    def _say(self, asked: Asked, judgement: Judgement) -> None:
+        seconds = time.monotonic() - asked.arrived
+        message = convert.to_verdict(judgement, asked.message, self._vetting.session.version, self.now(), seconds)
+        message.dream_id = self._dreams.id if self._dreams is not None else 0
+        self._out.publish(message)
+        if self._markers.get_subscription_count():
+            self._markers.publish(ribbons(judgement, message.header.stamp, self._spec.base_frame))
+        self._sets += 1
+        self._unknown += not judgement.choice.order
+        self._latency.append(1e3 * seconds)
+
+    def _on_error(self, error: Exception) -> None:
+        self._refused = f"{type(error).__name__}: {error}"
+        self.get_logger().error(self._refused, throttle_duration_sec=1.0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run(lambda: ImaginationNode("imagination"), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""What all training runs share: optimiser steps on a schedule, a moving average, history, checkpoints that resume."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vla_mbpo.core.errors import require
+
+MAY_CHANGE = ("samples", "threads")  # between the parts of a resumed run
+REPORT, CHECKPOINT = 50, 500  # steps
+
+
+class Recipe(Protocol):
+    """What every training configuration holds, a dataclass. ``samples`` counts observations seen."""
+
+    @property
+    def samples(self) -> int: ...  # noqa: D102
+    @property
+    def batch(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def warmup(self) -> int: ...  # noqa: D102
+    @property
+    def ema(self) -> float: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
+class Loop:
+    """A training run under ``out``. One thread.
+
+    Attributes:
+        net, average: the network and the moving average of its state.
+        step: optimiser steps so far.
+        history: losses and speed every REPORT steps.
+    """
+
+    def __init__(
+        self,
+        config: Recipe,
+        net: nn.Module,
+        out: Path,
+        population: int,
+        losses: Callable[[NDArray[np.int64]], dict[str, Tensor]],
+        facts: Callable[[], dict[str, Any]],
+        groups: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """Prepare; nothing is read or written yet.
+
+        Args:
+            config: recipe.
+            net: network to train.
+            out: folder for checkpoints.
+            population: number of samples that ``losses`` knows.
+            losses: named loss terms for the samples of these indices; their sum is minimised.
+            facts: what state.json holds beside the run itself; ``facts()["recipe"]`` is compared on resuming.
+            groups: parameter groups of AdamW, each with ``multiple`` of the learning rate; None: one group.
+        """
+        self.config, self.net, self.out = config, net, out
+        self._population, self._losses, self._facts = population, losses, facts
+        groups = groups or [{"params": list(net.parameters()), "multiple": 1.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
+        self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return self.config.samples // self.config.batch
+
+    def run(self, resume: bool = False) -> None:
+        """Train to the end. With ``resume`` go on from the last checkpoint."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        if resume and (self.out / "state.json").exists():
+            self._load()
+        order, batch = np.random.default_rng(self.config.seed), self.config.batch
+        for _ in range(self.step):
+            order.integers(self._population, size=batch)
+        sums: dict[str, float] = {}
+        since = time.time()
+        with Progress() as bar:
+            task = bar.add_task(self.out.name, total=self.steps, completed=self.step)
+            while self.step < self.steps:
+                for name, value in self._update(order.integers(self._population, size=batch)).items():
+                    sums[name] = sums.get(name, 0.0) + value
+                self.step += 1
+                bar.update(task, advance=1)
+                if self.step % REPORT == 0:
+                    means = {name: value / REPORT for name, value in sums.items()}
+                    rate = REPORT * batch / (time.time() - since)
+                    self.history.append({"step": self.step, **means, "samples_per_s": rate})
+                    bar.console.print(self.history[-1])
+                    sums, since = {}, time.time()
+                if self.step % CHECKPOINT == 0:
+                    self.save()
+        self.save()
+
+    def _update(self, index: NDArray[np.int64]) -> dict[str, float]:
+        config = self.config
+        rate = config.learning_rate * min(1.0, (self.step + 1) / config.warmup)
+        rate *= 0.5 * (1 + np.cos(np.pi * self.step / self.steps)) * 0.98 + 0.02
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["multiple"]
+        losses = self._losses(index)
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimiser.step()
+        keep = min(config.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            for key, value in self.net.state_dict().items():
+                self.average[key].lerp_(value, 1 - keep) if value.is_floating_point() else None
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def save(self) -> None:
+        """Checkpoint; the JSON is renamed into place last, so a killed run leaves the previous one whole."""
+        flat = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        flat |= {f"average.{k}": v for k, v in self.average.items()}
+        for i, state in self.optimiser.state_dict()["state"].items():
+            flat |= {f"optimiser.{i}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
+        name = f"checkpoint_{self.step}.safetensors"
+        save_file({k: v.contiguous() for k, v in flat.items()}, self.out / "checkpoint.partial")
+        (self.out / "checkpoint.partial").rename(self.out / name)
+        state = {"step": self.step, "file": name, "history": self.history, **self._facts()}
+        partial = self.out / "state.partial.json"
+        partial.write_text(json.dumps(state))
+        partial.rename(self.out / "state.json")
+        for old in self.out.glob("checkpoint_*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def _load(self) -> None:
+        state = json.loads((self.out / "state.json").read_text())
+        mine = json.loads(json.dumps(self._facts()["recipe"]))
+        for name, value in state["recipe"].items():
+            text = f"{self.out} was begun with {value!r}"
+            require(name in MAY_CHANGE or mine[name] == value, f"recipe.{name}", mine[name], text)
+        tensors = load_file(self.out / state["file"])
+        self.step, self.history = state["step"], state["history"]
+        self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+        self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
+        saved: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimiser."):
+                _, i, name = key.split(".")
+                saved.setdefault(int(i), {})[name] = value
+        full = self.optimiser.state_dict()
+        self.optimiser.load_state_dict({"state": saved, "param_groups": full["param_groups"]})
+
+
+def averaged(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The moving average of a training run's network, and the run's state."""
+    state = json.loads((run / "state.json").read_text())
+    tensors = load_file(run / state["file"])
+    return {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}, state
+
+
+def slim(run: Path, out: Path) -> None:
+    """A run folder that only holds the averaged network, in half precision: to load or start from, not to resume."""
+    tensors, state = averaged(run)
+    out.mkdir(parents=True, exist_ok=True)
+    small = {f"average.{k}": v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    save_file({k: v.contiguous() for k, v in small.items()}, out / "average.safetensors")
+    (out / "average.safetensors").chmod(0o644)
+    state["file"] = "average.safetensors"
+    (out / "state.json").write_text(json.dumps(state) + "\n")

@@ -1,0 +1,134 @@
+"""What the topics of the live stack said, as a rollout (training/tape.py): same rows, same observations, same labels.
+
+Messages come from wherever they were kept: a bag, or a probe that listened.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from vla_mbpo_msgs.msg import ActionChunkSet, Commitment, TaskStatus
+
+from vla_mbpo.core.errors import require
+from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.nodes import convert
+from vla_mbpo.nodes.frames import ObservationBuilder
+from vla_mbpo.training.tape import LOOK_ROWS
+
+NEAR = 30_000_000  # ns; a picture may be so far from the row it is taken for
+
+
+def rollout(
+    spec: RobotSpec,
+    joints: Iterable[Any],
+    head: Iterable[Any],
+    wrist: Iterable[Any],
+    commitments: Iterable[Commitment],
+    chunks: Iterable[ActionChunkSet],
+    status: Iterable[TaskStatus],
+) -> dict[str, Any]:
+    """One attempt from its messages, each topic's in their order.
+
+    Rows begin at the first chunk set's observation. Ground truth that only a simulator knows (cubes, points) is NaN.
+
+    Raises:
+        ConfigError: no chunk set, or no pictures of one.
+    """
+    sets = list(chunks)
+    require(bool(sets), "recording", "no chunk set", "an attempt of a policy")
+    begin = convert.to_ns(sets[0].observation_stamp)
+    observations = _observations(spec, joints, head, wrist)
+    moments, set_points, openings = _commanded(commitments)
+    rows = int((moments[-1] - begin) // spec.row_period) if len(moments) else 0
+    require(rows > 0, "recording", f"{rows} rows", "commitments of the arm driver after the first chunk set")
+    due = begin + (1 + np.arange(rows)) * spec.row_period
+    nearest = [np.interp(due, moments, column) for column in set_points.T]
+    stamps = np.array([o.stamp for o in observations], dtype=np.int64)
+    looks, at = [], []
+    for row in range(0, rows, LOOK_ROWS):
+        wanted = begin + row * spec.row_period
+        place = int(np.argmin(np.abs(stamps - wanted))) if len(stamps) else -1
+        if place < 0 or abs(int(stamps[place]) - wanted) > NEAR:
+            break  # a gap: what comes after it is another story
+        looks.append(observations[place])
+        at.append(row)
+    require(bool(looks), "recording", "no pictures", "both cameras' at the first chunk set")
+    held = np.searchsorted(moments, due, side="right") - 1
+    made = {
+        "at": np.array(at, np.int32),
+        "head": np.stack([o.head for o in looks]),
+        "wrist": np.stack([o.wrist for o in looks]),
+        "joints": np.stack([o.joints for o in looks]).astype(np.float32),
+        "velocities": np.stack([o.velocities for o in looks]).astype(np.float32),
+        "gripper": np.array([o.gripper for o in looks], np.float32),
+        "set_point": np.stack(nearest, 1).astype(np.float32),
+        "opening": openings[np.maximum(held, 0)].astype(np.float32),
+        "cubes": np.full((len(at), 3, 3), np.nan, np.float32),
+        "points": np.full((len(at), 9), np.nan, np.float32),
+    }
+    return made | _plans(spec, sets, begin, at) | _outcome(list(status), begin, rows, spec)
+
+
+def _observations(spec: RobotSpec, joints: Iterable, head: Iterable, wrist: Iterable) -> list[Observation]:
+    """Every pair of pictures with the joint states of its moment, made as the policy node makes it."""
+    everything = FreshnessLimits(max_age=10**18, max_future=10**18, max_frozen=10**18)
+    builder = ObservationBuilder(convert.JointStateReader(spec), everything, {"head": "", "wrist": ""})
+    waiting = sorted(joints, key=lambda m: convert.to_ns(m.header.stamp))
+    frames = [("head", m) for m in head] + [("wrist", m) for m in wrist]
+    frames.sort(key=lambda frame: convert.to_ns(frame[1].header.stamp))
+    found, fed = [], 0
+    for view, message in frames:
+        until = convert.to_ns(message.header.stamp) + NEAR
+        while fed < len(waiting) and convert.to_ns(waiting[fed].header.stamp) <= until:
+            builder.add_joints(waiting[fed])
+            fed += 1
+        try:
+            if (stamp := builder.add_image(view, message)) is not None:
+                found.append(builder.observation(stamp))
+        except StaleInput:
+            continue  # no model saw it either
+    return found
+
+
+def _commanded(commitments: Iterable[Commitment]) -> tuple[NDArray[np.float64], NDArray, NDArray]:
+    """Stamps [ns], set points (N, n) [rad] and openings (N,) [m] of the commitments that have a set point."""
+    kept = [m for m in commitments if len(m.commanded_positions)]
+    moments = np.array([convert.to_ns(m.header.stamp) for m in kept], dtype=np.float64)
+    openings, last = [], np.nan
+    for m in kept:
+        last = m.gripper[0] if len(m.gripper) and np.isfinite(m.gripper[0]) else last
+        openings.append(last)
+    first = next((x for x in openings if np.isfinite(x)), 0.0)
+    filled = np.array([first if not np.isfinite(x) else x for x in openings])
+    return moments, np.array([m.commanded_positions for m in kept]).reshape(len(kept), -1), filled
+
+
+def _plans(spec: RobotSpec, sets: list[ActionChunkSet], begin: int, at: list[int]) -> dict[str, NDArray]:
+    """Candidates (M, K, H, n + 1) and features (M, F) of the set made at each look; zeros where there was none."""
+    k, width = max(len(s.chunks) for s in sets), len(sets[0].features)
+    candidates = np.zeros((len(at), k, spec.horizon, len(spec.joints) + 1), np.float32)
+    features = np.zeros((len(at), width), np.float32)
+    for message in sets:
+        row = round((convert.to_ns(message.observation_stamp) - begin) / spec.row_period)
+        if row not in at:
+            continue
+        place = at.index(row)
+        features[place] = message.features
+        for chunk in map(convert.from_chunk, message.chunks):
+            candidates[place, chunk.candidate] = np.concatenate([chunk.positions, chunk.gripper[:, None]], 1)
+    return {"candidates": candidates, "features": features}
+
+
+def _outcome(status: list[TaskStatus], begin: int, rows: int, spec: RobotSpec) -> dict[str, Any]:
+    """Success row, failure and cost events per row, from the task's status."""
+    cost, told, done = np.zeros(rows, np.uint8), 0, -1
+    for message in status:
+        row = int(np.clip((convert.to_ns(message.header.stamp) - begin) // spec.row_period, 0, rows - 1))
+        cost[row] += max(0, len(message.cost_events) - told)
+        told = max(told, len(message.cost_events))
+        if message.success and done < 0:
+            done = row
+    events = np.array(status[-1].cost_events if status else [], dtype=str)
+    return {"cost": cost, "events": events, "success_row": done, "failed": bool(status and status[-1].failed)}

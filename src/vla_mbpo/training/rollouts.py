@@ -1,0 +1,243 @@
+"""``vla-mbpo train rollouts``: attempts of experts, policies, disturbed policies and random motion (training/tape.py).
+
+Sources differ in how well they do, so that the world model sees success and failure, careful and careless motion.
+"""
+
+import json
+import multiprocessing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from vla_mbpo.core.errors import require
+from vla_mbpo.core.observation import Observation
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.core.state import Trajectory
+from vla_mbpo.eval.lockstep import Attempt, Settings
+from vla_mbpo.imagination.session import WorldModelSession
+from vla_mbpo.imagination.vetting import Vetting
+from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.policy.runtime import Candidates, PolicySession
+from vla_mbpo.processes import end_with_parent
+from vla_mbpo.sim.cameras import SceneCamera
+from vla_mbpo.sim.experts import Expert
+from vla_mbpo.sim.robot import SimRobot
+from vla_mbpo.sim.scene import Scene
+from vla_mbpo.training.demonstrations import Perturbation, Recipe
+from vla_mbpo.training.tape import LOOK_ROWS, Tape
+
+TIMEOUT = 10.0  # s
+AFTER = 16  # rows kept after success: what a chunk beyond it leads to
+IMAGE = 96  # px; the policies' own size
+SPREAD = 1.3  # of the candidates that are branched: somewhat more than a running stack asks of its policy
+CLUMSY = Recipe(burst_probability=0.06, burst_tool=0.07, burst_joint=0.06, gripper_bursts=0.4)
+
+# Bundle and settings of each policy source.
+POLICIES = {
+    "full": ("sft_full", Settings(timeout=TIMEOUT)),
+    "full_wide": ("sft_full", Settings(timeout=TIMEOUT, noise=2.5)),
+    "full_warm": ("sft_full", Settings(timeout=TIMEOUT, noise=1.5)),
+    "few": ("sft_few", Settings(timeout=TIMEOUT)),
+    "few_warm": ("sft_few", Settings(timeout=TIMEOUT, noise=1.4)),
+    "few_wide": ("sft_few", Settings(timeout=TIMEOUT, noise=2.0)),
+    "unguarded": ("sft_full", Settings(timeout=TIMEOUT, gate=False, corrupt=0.3)),
+    "random": ("", Settings(timeout=TIMEOUT / 2, k=1, gate=False)),
+}
+SOURCES = ("expert", "clumsy", *POLICIES)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt: who drives, where, and the file it goes to."""
+
+    file: Path
+    source: str
+    task: str
+    seed: int
+    robot: str
+    branched: bool
+    world_model: str
+
+
+class TapedAttempt(Attempt):
+    """A policy's attempt that is recorded and goes on for a while after success."""
+
+    def __init__(
+        self, spec: RobotSpec, session: Any, task: str, seed: int, settings: Settings, vetting: Vetting | None = None
+    ) -> None:
+        super().__init__(spec, session, task, seed, settings, vetting)
+        self.tape = Tape(self.robot)
+        self._after = 0
+
+    def _look(self, noise: float = 1.0) -> None:
+        super()._look(noise)
+        assert self._pending is not None
+        _, observation, found, _ = self._pending
+        self.tape.look(observation.head, observation.wrist, found)
+
+    def _tick(self) -> None:
+        super()._tick()
+        self.tape.told(self._driver.gripper(self.robot.time))
+        due = self.tape.length * self.spec.row_period + self.spec.row_period
+        if self.robot.time >= due:  # a tick may end after it
+            self.tape.row(self._driver.commanded(due))
+            self._after += self.robot.referee.success
+
+    def _over(self) -> bool:
+        robot = self.robot
+        return self._after >= AFTER or robot.referee.failed() or robot.time >= self.settings.timeout * 1e9
+
+
+class RandomSession:
+    """In a policy's place: smooth joint motion to random places, fast and slow, and a random gripper."""
+
+    image_size = IMAGE
+
+    def __init__(self, spec: RobotSpec, seed: int) -> None:
+        self._spec, self._rng = spec, np.random.default_rng([seed, 5])
+        self._velocity = np.zeros(len(spec.joints))
+
+    def infer(self, observation: Observation, *_: Any) -> Candidates:
+        """One candidate."""
+        spec, rng, n = self._spec, self._rng, len(self._spec.joints)
+        wanted = rng.normal(0, 0.35, n) * rng.choice([0.3, 1.0, 2.0])
+        share = np.linspace(0, 1, spec.horizon)[:, None]
+        speed = self._velocity + share * (wanted - self._velocity)
+        self._velocity = speed[LOOK_ROWS - 1]
+        rows = observation.joints + np.cumsum(speed, axis=0) * spec.row_period / 1e9
+        opening = np.full(spec.horizon, rng.uniform(*spec.gripper_range))
+        return Candidates(np.clip(rows, spec.lower, spec.upper)[None], opening[None], np.zeros(0, np.float32))
+
+
+def roll_expert(spec: RobotSpec, task: str, seed: int, clumsy: bool) -> dict[str, Any]:
+    """The scripted expert; ``clumsy``: pushed off its way so far that it often fails."""
+    rng = np.random.default_rng([seed, 77])
+    robot = SimRobot(spec, Scene.build(spec, task, seed))
+    camera, expert, tape = SceneCamera(robot.scene, IMAGE), Expert(robot), Tape(robot)
+    bursts, after, t = Perturbation(CLUMSY, rng, expert, len(spec.joints)), 0, 0
+    try:
+        while robot.time < TIMEOUT * 1e9 and after < AFTER and not robot.referee.failed():
+            if t % LOOK_ROWS == 0:
+                head, wrist = camera.render(robot.qpos, "head", "wrist")
+                tape.look(head, wrist)
+            if clumsy:
+                bursts.maybe_begin()
+            target, opening = bursts.apply(*expert.row())
+            opening = float(np.clip(opening, *spec.gripper_range))
+            inside = np.clip(target, spec.lower, spec.upper)
+            robot.accept(Trajectory(0, spec.joints, (spec.row_period,), inside[None], np.zeros((0, len(inside)))))
+            robot.command_gripper(opening)
+            robot.advance(robot.time + spec.row_period)
+            tape.told(opening)
+            tape.row(inside)
+            after, t = after + robot.referee.success, t + 1
+    finally:
+        camera.close()
+    return tape.arrays()
+
+
+def roll(
+    spec: RobotSpec, source: str, task: str, seed: int, world_model: str = "", branched: bool = False
+) -> dict[str, Any]:
+    """One attempt of ``source`` at (task, seed), as in training/tape.py; ``branched``: as in training/branches.py.
+
+    ``world_model``: bundle that vets the chunks of a policy; empty: none does.
+    """
+    if source in ("expert", "clumsy"):
+        return roll_expert(spec, task, seed, source == "clumsy")
+    bundle, settings = POLICIES[source]
+    session = _session(bundle) if bundle else RandomSession(spec, seed)
+    vetting = _vetting(world_model, spec) if world_model and bundle else None
+    settings = replace(settings, imagination="on" if vetting else "off")
+    attempt: Any
+    if branched:
+        from vla_mbpo.training.branches import BranchedAttempt
+
+        attempt = BranchedAttempt(spec, session, task, seed, replace(settings, spread=SPREAD), vetting)
+        attempt.drive()
+        return attempt.arrays()
+    attempt = TapedAttempt(spec, session, task, seed, settings, vetting)
+    attempt.drive()
+    return attempt.tape.arrays()
+
+
+_sessions: dict[str, PolicySession] = {}  # of this worker process
+_vettings: dict[str, Vetting] = {}
+
+
+def _session(bundle: str) -> PolicySession:
+    if bundle not in _sessions:
+        _sessions[bundle] = PolicySession.load(bundle_dir(bundle))
+    return _sessions[bundle]
+
+
+def _vetting(bundle: str, spec: RobotSpec) -> Vetting:
+    if bundle not in _vettings:
+        _vettings[bundle] = Vetting(WorldModelSession.load(bundle_dir(bundle), spec))
+    return _vettings[bundle]
+
+
+def _run(job: Job) -> dict[str, Any]:
+    """Make one file; an existing one is kept, so an interrupted run resumes."""
+    if not job.file.exists():
+        spec = RobotSpec.load(robot_dir(job.robot))
+        arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched)
+        partial = job.file.with_suffix(".partial.npz")
+        arrays |= {"source": job.source, "task": job.task, "seed": job.seed}
+        np.savez_compressed(partial, **arrays)
+        partial.rename(job.file)
+    with np.load(job.file) as found:
+        if job.branched:
+            to_go = found["to_go"] if "to_go" in found else np.zeros(0)
+            return {"source": job.source, "success": float((to_go >= 0).mean()) if to_go.size else 1.0, "events": 0}
+        return {"source": job.source, "success": bool(found["success_row"] >= 0), "events": int(found["cost"].sum())}
+
+
+def generate(
+    out: Path,
+    tasks: tuple[str, ...],
+    episodes: dict[str, int],
+    seed: int,
+    robot: str = "sim_panda",
+    workers: int = 2,
+    branched: bool = False,
+    world_model: str = "",
+) -> dict[str, dict[str, float]]:
+    """Make ``episodes[source]`` attempts per task and source; seeds count up from ``seed`` and are never shared.
+
+    With ``branched`` only their branches are kept (training/branches.py); the sources are policies then. With
+    ``world_model``, a bundle, it vets what policies propose: the states that a vetted policy comes to.
+
+    Sources take turns, so that an interrupted run holds some of each. Processes are spawned: fork after GL hangs.
+
+    Returns:
+        Per source: number, share of successes, cost events per attempt. Also in ``out/summary.json``.
+
+    Raises:
+        ConfigError: unknown source.
+    """
+    known = [name for name, (bundle, _) in POLICIES.items() if bundle] if branched else SOURCES
+    unknown = set(episodes) - set(known)
+    require(not unknown, "sources", sorted(unknown), f"choose from {', '.join(known)}")
+    out.mkdir(parents=True, exist_ok=True)
+    turns = sorted(((i + 0.5) / count, source) for source, count in episodes.items() for i in range(count))
+    each = [(source, task) for _, source in turns for task in tasks]
+    jobs = [
+        Job(out / f"{source}_{task}_{number:07d}.npz", source, task, number, robot, branched, world_model)
+        for number, (source, task) in enumerate(each, seed)
+    ]
+    with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as pool:
+        done = list(track(pool.imap_unordered(_run, jobs, chunksize=2), "rollouts", total=len(jobs)))
+    summary = {}
+    for source in episodes:
+        mine = [one for one in done if one["source"] == source]
+        summary[source] = {
+            "n": len(mine),
+            "successes": float(np.mean([one["success"] for one in mine])),
+            "cost_events": float(np.mean([one["events"] for one in mine])),
+        }
+    (out / "summary.json").write_text(json.dumps({"seed": seed, "tasks": tasks, "sources": summary}, indent=1) + "\n")
+    return summary

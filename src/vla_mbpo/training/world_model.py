@@ -1,0 +1,333 @@
+"""``vla-mbpo train world-model``: the unified world model on rollouts (imagination/network.py)."""
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from vla_mbpo.core.errors import require
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.imagination.actions import ActionBins
+from vla_mbpo.imagination.network import WorldModel, WorldModelConfig
+from vla_mbpo.imagination.perception import Perception
+from vla_mbpo.paths import robot_dir
+from vla_mbpo.policy.vocabulary import Vocabulary
+from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.training.autoencoder import load_autoencoder
+from vla_mbpo.training.judge import platt
+from vla_mbpo.training.loop import Loop, averaged
+from vla_mbpo.training.rollout_data import Branches, Rollouts
+from vla_mbpo.training.sft import load_average
+from vla_mbpo.training.tried import Tried, compared, gain, losses
+
+HELD_OUT, BRANCHES_HELD_OUT = 20, 8  # one rollout, one branched attempt in so many, by its seed, is for validation
+CALIBRATION = "calibration.json"  # beside the checkpoint
+MAX_WEIGHT = 4.0  # of the velocity's 1 / t^2
+
+
+@dataclass(frozen=True)
+class WorldModelRecipe:
+    """``samples`` counts observations seen. Run folders: ``autoencoder``, and ``eyes`` of a policy's training.
+
+    A run that starts from another one (``init``) has to see with the same autoencoder and eyes.
+    """
+
+    data: tuple[str, ...]
+    autoencoder: str
+    eyes: str
+    interleaved: bool = True
+    robot: str = "sim_panda"
+    branches: tuple[str, ...] = ()  # folders of `vla-mbpo train rollouts --branches`
+    init: str = ""  # run folder whose averaged network is the start
+    samples: int = 300_000
+    batch: int = 64
+    learning_rate: float = 6e-4
+    warmup: int = 300
+    ema: float = 0.998
+    fast: float = 0.5  # share of samples in which nothing of the images is known, as in the fast mode
+    chained: float = 0.25  # share in which the head view is clean and the wrist view is not
+    blind: float = 0.5  # share of samples without the second chunk's actions
+    noise: float = 0.03  # on proprioception and, in standard deviations too, ...
+    eye_noise: float = 0.02  # ... on keypoints, about half a pixel ...
+    latent_noise: float = 0.2  # ... and on the latents seen: else attempts are known by heart by their looks
+    weight_decay: float = 0.05
+    images: float = 0.5  # weights of the loss terms
+    things: float = 0.5
+    outcome: float = 1.0
+    cost: float = 1.0
+    branch_batch: int = 16  # branched looks per step, beside the batch
+    rank: float = 0.5  # weight of telling the candidates of a look apart
+    seed: int = 0
+    threads: int = 2
+
+
+class Trainer(Loop):
+    """Trains one world model; ``run`` checkpoints under ``out``. What the frozen perception sees is kept there too."""
+
+    net: WorldModel
+
+    def __init__(self, config: WorldModelRecipe, out: Path) -> None:
+        """ConfigError if there are no rollouts."""
+        torch.manual_seed(config.seed)
+        torch.set_num_threads(config.threads)
+        self.recipe = config
+        self.vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
+        spec = RobotSpec.load(robot_dir(config.robot))
+        before = _start(config)
+        self.rollouts = Rollouts(_files(config.data), spec, self.vocabulary, before and _bins(before[1]))
+        self.perception = load_perception(config)
+        eyes, self.latents = _seen(self.perception, self.rollouts, out, "perception")
+        data = self.rollouts
+        self.mean, self.std = data.proprio.mean(0), np.maximum(data.proprio.std(0), 1e-3)
+        if before:  # what its numbers mean to the network
+            said = before[1]["normalisation"]
+            self.mean, self.std = (np.array(said[f"proprio_{name}"], np.float32) for name in ("mean", "std"))
+        self.eyes = torch.from_numpy(eyes)
+        self._eye_spread = self.eyes.float().std(0)
+        self.proprio = torch.from_numpy((data.proprio - self.mean) / self.std)
+        self.things = torch.from_numpy(data.things())
+        held = _held_out([fact["seed"] for fact in data.facts], HELD_OUT)[data.episode]
+        self.train, self.validation = np.flatnonzero(~held), np.flatnonzero(held)
+        self.tried: Tried | None = None
+        if config.branches:
+            branches = Branches(_files(config.branches), spec, self.vocabulary, data.action_bins)
+            self.tried = Tried(branches, *_seen(self.perception, branches, out, "branches"), self.mean, self.std)
+            held = _held_out(branches.seed, BRANCHES_HELD_OUT)
+            self.tried_train, self.tried_validation = np.flatnonzero(~held), np.flatnonzero(held)
+        sizes = {"eye": eyes.shape[-1], "proprio": data.proprio.shape[1], "action": data.bins.shape[-1]}
+        model = WorldModelConfig(
+            len(self.vocabulary.words), self.vocabulary.length, latent=self.latents.shape[-1], horizon=spec.horizon,
+            interleaved=config.interleaved, **sizes,
+        )  # fmt: skip
+        net = WorldModel(model)
+        if before:
+            net.load_state_dict(before[0])
+        groups = [{"params": list(net.parameters()), "multiple": 1.0, "weight_decay": config.weight_decay}]
+        super().__init__(config, net, out, len(self.train), self._loss, self._facts, groups)
+
+    def run(self, resume: bool = False) -> None:
+        """Train to the end, then calibrate the averaged network."""
+        super().run(resume)
+        net = WorldModel(self.net.config)
+        net.load_state_dict(self.average)
+        (self.out / CALIBRATION).write_text(json.dumps(calibrate(self, net.eval()), indent=1) + "\n")
+
+    def inputs(self, index: NDArray[np.int64]) -> tuple[Tensor, ...]:
+        """Words, eyes, latents and proprioception of these looks, as ``WorldModel.observe`` takes them."""
+        latents = torch.from_numpy(self.latents[index]).float()
+        return torch.from_numpy(self.rollouts.words[index]), self.eyes[index].float(), latents, self.proprio[index]
+
+    def futures(self, index: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Bins (B, S, H, A), latents and proprioception at each step's end relative to the look's."""
+        data = self.rollouts
+        after = data.follower[index]
+        first = np.concatenate([index[:, None], after[:, :-1]], 1)
+        now = torch.from_numpy(self.latents[index]).float()
+        latents = torch.from_numpy(self.latents[after]).float() - now[:, None]
+        moved = self.proprio[after] - self.proprio[index][:, None]
+        return torch.from_numpy(data.bins[first].astype(np.int64)), latents, moved
+
+    def _loss(self, chosen: NDArray[np.int64]) -> dict[str, Tensor]:
+        index, config, data = self.train[chosen], self.recipe, self.rollouts
+        words, eyes, latents, proprio = self.inputs(index)
+        bins, target, moved = self.futures(index)
+        seen = torch.from_numpy(data.seen[index]).float()
+        known = torch.ones_like(seen)
+        known[:, 1] = seen[:, 0] * (torch.rand(len(index)) >= config.blind)  # what follows the last look is not known
+        time = self._levels(len(index))
+        t = time[..., None, None]
+        noisy = (1 - t) * target + t * torch.randn_like(target)
+        with torch.autocast("cpu", torch.bfloat16):
+            cache, mask, here = self.net.observe(words, *self._blurred(eyes, latents, proprio))
+            images, body, outcome, cost, there = self.net.imagine(cache, mask, bins, known, noisy, time)
+        weight = time.clamp(min=MAX_WEIGHT**-0.5) ** -2 * seen[..., None]
+        error = (images.float() - target).square().mean((-1, -2))
+        things, after = self.things[index], self.things[data.follower[index]]
+        placed = torch.from_numpy(data.placed[index]).float()
+        apart_here = functional.smooth_l1_loss(here.float(), things, reduction="none").mean(-1)
+        apart = functional.smooth_l1_loss(there.float(), after, reduction="none").mean(-1)
+        labels = torch.from_numpy(data.outcome[index])
+        keep = torch.from_numpy(data.labelled[index]).float()
+        costed, happened = torch.from_numpy(data.costed[index]).float(), torch.from_numpy(data.cost[index])
+        branched = {} if self.tried is None else self._branch_loss(self.tried)
+        return branched | {
+            "images": config.images * _mean(error, weight),
+            "body": _mean(functional.smooth_l1_loss(body.float(), moved, reduction="none").mean(-1), seen),
+            "outcome": config.outcome * _judged(outcome.float(), labels, keep).sum(),
+            "cost": config.cost * _judged(cost.float()[..., None], happened[..., None], costed[..., None]).sum(),
+            "here": config.things * _mean(apart_here, placed),
+            "there": config.things * _mean(apart, seen * placed[:, None]),
+        }
+
+    def _branch_loss(self, tried: Tried) -> dict[str, Tensor]:
+        """Each candidate's time to go and cost, and which of a look's candidates is the better one."""
+        config, index = self.recipe, torch.randint(0, len(self.tried_train), (self.recipe.branch_batch,)).numpy()
+        (words, eyes, latents, proprio), bins, to_go, cost = tried.batch(self.tried_train[index])
+        with torch.autocast("cpu", torch.bfloat16):
+            soon, hit = compared(self.net, (words, *self._blurred(eyes, latents, proprio)), bins)
+        found = losses(soon, hit, to_go, cost)
+        weights = {"to_go": config.outcome, "rank": config.rank, "tried_cost": config.cost}
+        return {name: weights[name] * value for name, value in found.items()}
+
+    def _blurred(self, eyes: Tensor, latents: Tensor, proprio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs with noise: else attempts are known by heart by their looks."""
+        config = self.recipe
+        return (
+            eyes + config.eye_noise * self._eye_spread * torch.randn_like(eyes),
+            latents + config.latent_noise * torch.randn_like(latents),
+            proprio + config.noise * torch.randn_like(proprio),
+        )
+
+    def _levels(self, batch: int) -> Tensor:
+        """Noise level of each view and step (B, S, VIEWS)."""
+        config = self.recipe
+        level = torch.sigmoid(torch.randn(batch, self.net.config.steps, 2))
+        kind = torch.rand(batch, 1, 1)
+        chained = (kind >= config.fast) & (kind < config.fast + config.chained)
+        level[..., :1] = torch.where(chained, 0.0, level[..., :1])
+        return torch.where(kind < config.fast, 1.0, level)
+
+    def _facts(self) -> dict[str, Any]:
+        bins = self.rollouts.action_bins
+        facts = self.rollouts.facts
+        return {
+            "recipe": asdict(self.recipe),
+            "world_model": self.net.config.to_dict(),
+            "words": self.vocabulary.words,
+            "normalisation": {"proprio_mean": self.mean.tolist(), "proprio_std": self.std.tolist()},
+            "action_bins": {"low": bins.low.tolist(), "high": bins.high.tolist()},
+            "rollouts": len(facts),
+            "observations": len(self.rollouts),
+            "failures": float(1 - self.rollouts.outcome[self.train][:, 0, 2].mean()),
+        }
+
+
+def _mean(value: Tensor, weight: Tensor) -> Tensor:
+    return (value * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def _judged(logits: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
+    """Cross-entropy (O,) of an ensemble's logits (E, B, S, O) where ``keep``, members averaged."""
+    loss = functional.binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="none")
+    return (loss * keep).sum((0, 1, 2)) / (len(logits) * keep.sum((0, 1)).clamp(min=1.0))
+
+
+def load_perception(config: WorldModelRecipe) -> Perception:
+    """The frozen perception that the recipe names."""
+    for name in ("autoencoder", "eyes"):
+        folder = Path(getattr(config, name))
+        require((folder / "state.json").is_file(), name, str(folder), "a training run's folder")
+    return Perception(load_average(Path(config.eyes))[0], load_autoencoder(Path(config.autoencoder)))
+
+
+def load_world_model(run: Path) -> tuple[WorldModel, dict[str, Any]]:
+    """The averaged network of a training run, in evaluation mode, and the run's state."""
+    tensors, state = averaged(run)
+    net = WorldModel(WorldModelConfig(**state["world_model"]))
+    net.load_state_dict(tensors)
+    return net.eval(), state
+
+
+def perceive(perception: Perception, rollouts: Rollouts | Branches, batch: int = 128) -> tuple[NDArray, NDArray]:
+    """Eyes (N, 2, E) and latents (N, 2, TOKENS, latent) of all looks, float16."""
+    eyes, latents = [], []
+    head, wrist = rollouts.pictures
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for begin in range(0, len(rollouts), batch):
+            part = slice(begin, begin + batch)
+            views = (torch.from_numpy(v[part]).permute(0, 3, 1, 2).float() for v in (head, wrist))
+            seen = perception(*views, torch.from_numpy(rollouts.words[part]))
+            eyes.append(seen[0].to(torch.float16).numpy())
+            latents.append(seen[1].to(torch.float16).numpy())
+    return np.concatenate(eyes), np.ascontiguousarray(np.concatenate(latents))
+
+
+def _seen(perception: Perception, rollouts: Rollouts | Branches, out: Path, name: str) -> tuple[NDArray, NDArray]:
+    """``perceive``, kept in ``out`` for the next start."""
+    file = out / f"{name}.safetensors"
+    if file.exists():
+        found = load_file(file)
+        if len(found["eyes"]) == len(rollouts):
+            return found["eyes"].numpy(), found["latents"].numpy()
+    eyes, latents = perceive(perception, rollouts)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({"eyes": torch.from_numpy(eyes), "latents": torch.from_numpy(latents)}, file)
+    return eyes, latents
+
+
+def _start(config: WorldModelRecipe) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Network and state of the run to start from. ConfigError if that one saw with other eyes."""
+    if not config.init:
+        return None
+    tensors, state = averaged(Path(config.init))
+    for name in ("autoencoder", "eyes"):
+        saw = state["recipe"][name]
+        require(saw == getattr(config, name), name, getattr(config, name), f"{saw}, as {config.init} was trained with")
+    return tensors, state
+
+
+def _bins(state: dict[str, Any]) -> ActionBins:
+    low, high = (np.array(state["action_bins"][name]) for name in ("low", "high"))
+    return ActionBins(low, high)
+
+
+def _held_out(seeds: Sequence[int] | NDArray[np.int64], one_in: int) -> NDArray[np.bool_]:
+    return np.array([zlib.crc32(str(seed).encode()) % one_in == 0 for seed in seeds])
+
+
+def _files(folders: tuple[str, ...]) -> list[Path]:
+    return [f for folder in folders for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]
+
+
+def predictions(trainer: Trainer, net: WorldModel, index: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+    """Logits of outcome (E, N, S, 3) and cost (E, N, S) in the fast mode: one evaluation, no second chunk."""
+    outcomes, costs = [], []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for begin in range(0, len(index), 256):
+            part = index[begin : begin + 256]
+            words, eyes, latents, proprio = trainer.inputs(part)
+            bins = trainer.futures(part)[0]
+            cache, mask, _ = net.observe(words, eyes, latents, proprio)
+            known = torch.tensor([[1.0, 0.0]]).expand(len(part), -1)
+            noisy = torch.zeros(len(part), net.config.steps, 2, *trainer.latents.shape[2:])
+            _, _, outcome, cost, _ = net.imagine(cache, mask, bins, known, noisy, torch.ones(noisy.shape[:3]))
+            outcomes.append(outcome.float().numpy())
+            costs.append(cost.float().numpy())
+    return np.concatenate(outcomes, 1).astype(np.float64), np.concatenate(costs, 1).astype(np.float64)
+
+
+def calibrate(trainer: Trainer, net: WorldModel) -> dict[str, Any]:
+    """Scale and shift of the logits, fitted on imagined latents of the validation rollouts (runtime: ``Imagined``)."""
+    data, index = trainer.rollouts, trainer.validation
+    outcome, cost = predictions(trainer, net, index)
+    pairs = []
+    for head in range(outcome.shape[-1]):
+        keep = data.labelled[index][..., head]
+        if not keep.any():  # no expert among the rollouts
+            pairs.append((1.0, 0.0))
+            continue
+        pairs.append(platt(outcome[..., head][:, keep], data.outcome[index][..., head][keep].astype(np.float64)))
+    keep = data.costed[index]
+    cost_pair = platt(cost[:, keep], data.cost[index][keep].astype(np.float64))
+    choice = {} if trainer.tried is None else {"choice": choices(trainer, net, trainer.tried)}
+    return {"outcome": np.array(pairs).T.tolist(), "cost": list(cost_pair), **choice}
+
+
+def choices(trainer: Trainer, net: WorldModel, tried: Tried) -> dict[str, Any]:
+    """What choosing by the model would bring at branched looks that it was not trained on (tried.py, ``gain``)."""
+    index, parts = trainer.tried_validation, []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for begin in range(0, len(index), 64):
+            seen, bins, _, _ = tried.batch(index[begin : begin + 64])
+            parts.append([x.double().numpy() for x in compared(net, seen, bins)])
+    soon, hit = (np.concatenate(column, 1) for column in zip(*parts, strict=True))
+    return gain(soon, hit, tried.branches, index)

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from sensor_msgs.msg import Joy
+from vla_mbpo_msgs.msg import GateState
+from vla_mbpo_msgs.srv import GateCommand
+
+from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.teleop import TeleopNode
+
+DEADMAN, ESTOP, START = 10, 1, 6
+
+
+class Bench:
+    """A gamepad played by the test."""
+
+    def __init__(self, graph):
+        self.graph = graph
+        self.node = graph.start(lambda: TeleopNode("teleop"), parameters={"teleop.joy_timeout": 0.3})
+        graph.activate()
+        graph.listen(qos.TELEOP_COMMAND)
+        self.joy = graph.talk(qos.JOY)
+        self.hold()
+
+    def hold(self, *buttons, axes=()):
+        self.joy(Joy(axes=[dict(axes).get(i, 0.0) for i in range(6)], buttons=[int(i in buttons) for i in range(15)]))
+        self.graph.spin(0.1)
+
+    @property
+    def heard(self):
+        return self.graph.heard[qos.TELEOP_COMMAND.name]
+
+
+@pytest.fixture
+def bench(graph):
+    return Bench(graph)
+
+
+def test_a_stick_becomes_a_command_in_the_base_frame(bench, spec):
+    bench.hold(DEADMAN, axes={1: 1.0})
+    command = bench.heard[-1]
+    assert command.deadman and command.twist.linear.x == pytest.approx(0.125)
+    assert command.header.frame_id == spec.base_frame
+
+
+def test_the_command_is_repeated_while_the_gamepad_is_slow(bench):
+    bench.hold(DEADMAN, axes={1: 1.0})
+    before = len(bench.heard)
+    bench.graph.spin(0.15)
+    stamps = [convert.to_ns(message.header.stamp) for message in bench.heard[before:]]
+    assert len(stamps) >= 4 and (np.diff(stamps) > 0).all()
+
+
+def test_a_silent_gamepad_releases_the_deadman_and_then_says_nothing(bench):
+    bench.hold(DEADMAN, axes={1: 1.0})
+    bench.graph.until(lambda: not bench.heard[-1].deadman, 1.0)
+    count = len(bench.heard)
+    bench.graph.spin(0.2)
+    assert len(bench.heard) == count and bench.node.warning() == "/joy is silent"
+
+
+@pytest.mark.parametrize("axes", [[0.0] * 3, [float("nan")] * 6])
+def test_a_message_that_no_gamepad_sends_releases(bench, axes):
+    bench.hold(DEADMAN, axes={1: 1.0})
+    bench.joy(Joy(axes=axes, buttons=[0] * 15))
+    bench.graph.spin(0.1)
+    assert not bench.heard[-1].deadman and "expected" in bench.node.warning()
+
+
+def test_the_estop_button_is_passed_on(bench):
+    bench.hold(ESTOP)
+    assert bench.heard[-1].estop
+
+
+def test_start_engages_in_the_present_epoch(bench, graph):
+    asked = []
+
+    def answer(request, response):
+        asked.append(request.epoch)
+        response.success = True
+        return response
+
+    graph.probe.create_service(GateCommand, qos.ENGAGE, answer)
+    graph.talk(qos.GATE_STATE)(GateState(mode=GateState.HOLD, epoch=7))
+    graph.until(lambda: bench.node._engage.service_is_ready() and bench.node._gate is not None)
+    bench.hold(START)
+    bench.hold(START)
+    graph.until(lambda: bool(asked))
+    graph.spin(0.2)
+    assert asked == [7]  # once, though it is held

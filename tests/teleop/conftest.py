@@ -1,0 +1,1 @@
+from virtual_pad import pad  # noqa: F401
