@@ -21,9 +21,11 @@ def main() -> None:
     cli.add_argument("--bundle", default="sft_full")
     cli.add_argument("--k", type=int, default=8)
     cli.add_argument("--seconds", type=float, default=300.0)
+    cli.add_argument("--world-model", default="", help="bundle that vets every chunk set; none by default")
     args = cli.parse_args()
     seed, outcomes = TEST_SEED_BASE + 930_000, []
-    with running_stack("sim_panda", Options(args.bundle, TRAINING_TASKS[0], seed, args.k)) as stack:
+    options = Options(args.bundle, TRAINING_TASKS[0], seed, args.k, world_model=args.world_model)
+    with running_stack("sim_panda", options) as stack:
         from vla_mbpo.eval.probe import memory_mb
 
         begin = time.monotonic()
@@ -35,6 +37,7 @@ def main() -> None:
     metrics = {
         "bundle": Bundle.load(bundle_dir(args.bundle)).version,
         "k": args.k,
+        "world_model": args.world_model and Bundle.load(bundle_dir(args.world_model)).version,
         "cores": os.cpu_count(),
         "seconds": args.seconds,
         **report,

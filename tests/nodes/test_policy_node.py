@@ -9,7 +9,7 @@ from vla_mbpo_msgs.msg import GateState
 
 from vla_mbpo.arm.commitment import Commitment
 from vla_mbpo.core.state import RobotState
-from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes import convert, frames, qos
 from vla_mbpo.nodes.policy import PolicyNode
 
 PERIOD = 50_000_000
@@ -163,6 +163,22 @@ def test_frozen_pixels_end_inference(graph, spec, bundle):
     bench.frame(12)
     assert 1 <= len(bench.sets) <= 3
     assert "observation_frozen" in bench.node.warning()
+
+
+def test_who_misses_the_joint_states_that_the_gate_hears_ends_to_be_started_again(graph, spec, bundle, monkeypatch):
+    """Incident: a policy that had been started on a busy machine heard cameras and gate, but never the joint states."""
+    monkeypatch.setattr(frames, "DEAF_PAIRS", 4)
+    bench = Bench(graph, spec, bundle)
+    bench.go()
+    for _ in range(4):
+        assert not bench.node.ended.done()
+        seen, stamp = bench.pairs, time.time_ns()
+        for view, send in (("head", bench.head), ("wrist", bench.wrist)):
+            image = bench.rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)
+            send(convert.to_image(image, stamp, f"{view}_camera_optical_frame"))
+        graph.until(lambda n=seen: bench.pairs > n)
+    graph.until(bench.node.ended.done)
+    assert bench.node.exit_code == 1
 
 
 def test_unknown_words_are_refused_by_name(graph, spec, bundle):

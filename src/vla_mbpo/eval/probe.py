@@ -7,10 +7,12 @@ from typing import Any
 from rclpy.node import Node
 from vla_mbpo_msgs.msg import GateDecision
 
+from vla_mbpo.eval.realtime import NOT_DECIDED
 from vla_mbpo.nodes import qos
 from vla_mbpo.nodes.convert import to_ns
 
 CAMERA_PERIOD, CONTROL_PERIOD = 50_000_000, 20_000_000  # ns
+LATE = ("no verdict", "did not answer in time", "still busy")  # what gate or imagination say of a late verdict
 GAP = 1.5  # periods; a longer gap between stamps is at least one missed cycle
 
 
@@ -18,7 +20,7 @@ class Probe:
     """Latency by stage, cycles and rows, from stamps. One thread: the executor's that spins ``node``.
 
     Stages of a chunk set, all from the observation's stamp [ms]: ``policy`` (set published), ``gate`` (first approval),
-    ``first_row`` (first commitment that reaches to the end of the set's rows: the driver has them and has published the
+    ``verdict`` (imagination's, where it is on), ``first_row`` (first commitment that reaches to the end of the set's rows: the driver has them and has published the
     trajectory of that tick just before).
     """
 
@@ -33,6 +35,7 @@ class Probe:
         self._waiting: dict[int, int] = {}  # observation stamp -> due time of the last row [ns]
         listen = (
             (qos.ACTION_CHUNKS, self._on_set),
+            (qos.VERDICT, self._on_verdict),
             (qos.APPROVED_CHUNK, self._on_approved),
             (qos.GATE_DECISION, self.decisions.append),
             (qos.COMMITMENT, self._on_commitment),
@@ -47,6 +50,19 @@ class Probe:
         stamp = to_ns(message.observation_stamp)
         self.latency_ms["policy"].append((to_ns(message.header.stamp) - stamp) / 1e6)
         self.inference_ms.append((message.inference_time.sec * 10**9 + message.inference_time.nanosec) / 1e6)
+
+    def _on_verdict(self, message: Any) -> None:
+        stamp = to_ns(message.observation_stamp)
+        self.latency_ms["verdict"].append((to_ns(message.header.stamp) - stamp) / 1e6)
+
+    def verdicts(self) -> dict[str, float]:
+        """Chunk sets decided on, and those that were held because imagination was late, or did not know otherwise."""
+        by_set = {d.chunk_set_id: d for d in self.decisions if d.accepted or d.reasons[0].check not in NOT_DECIDED}
+        said = [d.reasons[0].text for d in by_set.values() if not d.accepted and d.reasons[0].check == "imagination"]
+        unknown = [text for text in said if text.startswith("UNKNOWN")]
+        late = sum(any(words in text for words in LATE) for text in unknown)
+        share = round(late / max(1, len(by_set)), 5)
+        return {"sets": len(by_set), "late": late, "share_late": share, "unknown_otherwise": len(unknown) - late}
 
     def _on_approved(self, message: Any) -> None:
         stamp = to_ns(message.observation_stamp)

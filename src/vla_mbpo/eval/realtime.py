@@ -17,6 +17,7 @@ from vla_mbpo.paths import ros_environment
 from vla_mbpo.processes import Supervisor, lock_domain
 from vla_mbpo.sim.tasks import TASKS
 
+NOT_DECIDED = ("mode", "instruction")  # checks that refuse a set before anybody looks at it
 PATIENCE = 60.0  # s for the stack to become ready, and on top of an attempt's timeout
 
 
@@ -82,7 +83,7 @@ class Stack:
 
 def _count(outcome: Outcome, decisions: list[Any]) -> None:
     """What the gate decided about an attempt's chunk sets; those that came after its end are none of it."""
-    decisions = [d for d in decisions if d.accepted or d.reasons[0].check not in ("mode", "instruction")]
+    decisions = [d for d in decisions if d.accepted or d.reasons[0].check not in NOT_DECIDED]
     rejected = [d for d in decisions if not d.accepted]
     sets, accepted = {d.chunk_set_id for d in decisions}, {d.chunk_set_id for d in decisions if d.accepted}
     outcome.chunks, outcome.stops, outcome.vetoes = len(sets), len(sets - accepted), len(rejected)
@@ -149,5 +150,6 @@ def cadence(probe: Any) -> dict[str, Any]:
         "cycles": missed,
         "latency_ms": {**latency, "inference": percentiles(probe.inference_ms)},
         "rows": probe.rows,
+        **({"verdicts": probe.verdicts()} if "verdict" in probe.latency_ms else {}),
         "chunk_sets": probe.chunk_sets,
     }

@@ -54,6 +54,15 @@ class WorldModelSession:
         """Load a bundle folder. ConfigError if a file is missing or its hash is wrong."""
         return cls(Bundle.load(path), spec, threads, pixels)
 
+    def warm_up(self) -> None:
+        """Vet something: the first evaluation of a graph takes longer than all later ones."""
+        size, n = self.image_size, self._n
+        dark, still = np.zeros((size, size, 3), np.uint8), np.zeros(n)
+        positions = np.zeros((8, self.horizon, n))
+        seen = Observation(0, dark, dark, still, still, 0.0)
+        words = self.vocabulary.words[0]
+        self.vet(seen, words, positions, np.zeros(positions.shape[:2]), self.tool_ways(positions))
+
     def observe(self, observation: Observation, instruction: str) -> dict[str, Any]:
         """Context of an observation: once for all candidates, and for all steps of a dream."""
         size = self.image_size

@@ -71,6 +71,13 @@ class ManagedNode(LifecycleNode):
 
     # What a subclass uses
 
+    def leave(self, reason: str) -> None:
+        """End this process with an error; who supervises it starts it again. Any thread."""
+        self.get_logger().error(reason)
+        self.exit_code = 1
+        if not self.ended.done():
+            self.ended.set_result(None)
+
     @property
     def state(self) -> str:
         """Lifecycle state: unconfigured, inactive, active or finalized."""

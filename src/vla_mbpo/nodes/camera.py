@@ -94,9 +94,7 @@ class CameraNode(ManagedNode):
                 if frame is not None:
                     self._publish(frame)
         except Exception as error:
-            self.get_logger().error(f"camera failed: {type(error).__name__}: {error}")
-            self.exit_code = 1
-            self.ended.set_result(None)
+            self.leave(f"camera failed: {type(error).__name__}: {error}")
         finally:
             source.close()
 

@@ -18,7 +18,7 @@ from vla_mbpo.imagination.vetting import Judgement, Vetting, unknown
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.dreams import Dreams, Wish
-from vla_mbpo.nodes.frames import FRAMES, ObservationBuilder
+from vla_mbpo.nodes.frames import DEAF, FRAMES, ObservationBuilder
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 from vla_mbpo.nodes.ribbons import ribbons
@@ -57,6 +57,7 @@ class ImaginationNode(ManagedNode):
         config = PlannerConfig(**{name: self.parameters[name] for name in RANGES})
         bundle = bundle_dir(self.parameters["bundle"])
         session = WorldModelSession.load(bundle, self._spec, self.parameters["threads"])
+        session.warm_up()
         self._vetting = Vetting(session, config)
         self._dreamer: WorldModelSession | None = None
         if self.parameters["dream_period"]:
@@ -133,6 +134,8 @@ class ImaginationNode(ManagedNode):
 
     def _on_chunks(self, message: ActionChunkSet) -> None:
         asked = Asked(message, time.monotonic())
+        if self._inputs.deaf:
+            self.leave(DEAF)
         if not self._worker.idle:
             self._say(asked, unknown(len(message.chunks), "still busy with the chunk set before"))
             return

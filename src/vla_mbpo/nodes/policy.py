@@ -16,7 +16,7 @@ from vla_mbpo.core.chunk import ActionChunk, ActionType
 from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
-from vla_mbpo.nodes.frames import FRAMES, ObservationBuilder
+from vla_mbpo.nodes.frames import DEAF, FRAMES, ObservationBuilder
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.prefix import committed_prefix
 from vla_mbpo.nodes.process import run
@@ -145,6 +145,8 @@ class PolicyNode(ManagedNode):
         except (StaleInput, ValueError) as error:
             self._refused = str(error)
             self.get_logger().warning(f"input refused: {error}", throttle_duration_sec=1.0)
+            if self._mode == GateState.AUTONOMOUS and self._inputs.deaf:
+                self.leave(DEAF)
             return
         self._refused = ""
         self._started, self._last = True, observation.stamp

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     world.add_argument("--init", default="", help="run folder whose averaged network is the start")
     world.add_argument("--autoencoder", required=True, help="run folder")
     world.add_argument("--branches", nargs="*", default=[], help="folders of `train rollouts --branches`")
-    world.add_argument("--eyes", required=True, help="run folder of sft whose eyes the world model sees with")
+    world.add_argument("--eyes", required=True, help="policy whose eyes it sees with: run folder or bundle folder")
     world.add_argument("--independent-views", action="store_true", help="the wrist view does not see the head view")
     export = stages.add_parser("export", help="ONNX, int8, parity check and manifest of a training run")
     export.add_argument("--run", type=Path, required=True, help="run folder of sft or world-model")

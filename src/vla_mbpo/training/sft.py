@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 
+from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy, PolicyConfig
 from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.sim.tasks import TASKS
@@ -161,3 +163,17 @@ def load_average(run: Path) -> tuple[FlowPolicy, dict]:
     net = FlowPolicy(PolicyConfig.from_dict(state["policy"]))
     net.load_state_dict(tensors)
     return net.eval(), state
+
+
+def load_policy(folder: Path) -> FlowPolicy:
+    """The network of a training run, or of a policy's bundle (half precision), in evaluation mode.
+
+    Raises:
+        ConfigError: a file of the bundle is missing or its hash is wrong.
+    """
+    if not (folder / "manifest.json").is_file():
+        return load_average(folder)[0]
+    bundle = Bundle.load(folder)
+    net = FlowPolicy(PolicyConfig.from_dict(bundle.manifest["policy"]))
+    net.load_state_dict({k: v.float() for k, v in load_file(folder / "policy.safetensors").items()})
+    return net.eval()

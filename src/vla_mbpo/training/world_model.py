@@ -26,7 +26,7 @@ from vla_mbpo.training.autoencoder import load_autoencoder
 from vla_mbpo.training.judge import platt
 from vla_mbpo.training.loop import Loop, averaged
 from vla_mbpo.training.rollout_data import Branches, Rollouts
-from vla_mbpo.training.sft import load_average
+from vla_mbpo.training.sft import load_policy
 from vla_mbpo.training.tried import Tried, compared, gain, losses
 
 HELD_OUT, BRANCHES_HELD_OUT = 20, 8  # one rollout, one branched attempt in so many, by its seed, is for validation
@@ -36,7 +36,7 @@ MAX_WEIGHT = 4.0  # of the velocity's 1 / t^2
 
 @dataclass(frozen=True)
 class WorldModelRecipe:
-    """``samples`` counts observations seen. Run folders: ``autoencoder``, and ``eyes`` of a policy's training.
+    """``samples`` counts observations seen. ``autoencoder``: a run folder; ``eyes``: a policy's run folder or bundle.
 
     A run that starts from another one (``init``) has to see with the same autoencoder and eyes.
     """
@@ -223,10 +223,11 @@ def _judged(logits: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
 
 def load_perception(config: WorldModelRecipe) -> Perception:
     """The frozen perception that the recipe names."""
-    for name in ("autoencoder", "eyes"):
+    for name, files in (("autoencoder", ("state.json",)), ("eyes", ("state.json", "manifest.json"))):
         folder = Path(getattr(config, name))
-        require((folder / "state.json").is_file(), name, str(folder), "a training run's folder")
-    return Perception(load_average(Path(config.eyes))[0], load_autoencoder(Path(config.autoencoder)))
+        found = any((folder / file).is_file() for file in files)
+        require(found, name, str(folder), f"a folder with {' or '.join(files)}")
+    return Perception(load_policy(Path(config.eyes)), load_autoencoder(Path(config.autoencoder)))
 
 
 def load_world_model(run: Path) -> tuple[WorldModel, dict[str, Any]]:
