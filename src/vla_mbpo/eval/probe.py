@@ -19,9 +19,9 @@ GAP = 1.5  # periods; a longer gap between stamps is at least one missed cycle
 class Probe:
     """Latency by stage, cycles and rows, from stamps. One thread: the executor's that spins ``node``.
 
-    Stages of a chunk set, all from the observation's stamp [ms]: ``policy`` (set published), ``gate`` (first approval),
-    ``verdict`` (imagination's, where it is on), ``first_row`` (first commitment that reaches to the end of the set's rows: the driver has them and has published the
-    trajectory of that tick just before).
+    Stages of a chunk set, all from the observation's stamp [ms]: ``policy`` (set published), ``verdict`` (where
+    imagination is on), ``gate`` (first approval), ``first_row`` (first commitment that reaches to the end of the set's
+    rows: the driver has them and has published the trajectory of that tick just before).
     """
 
     def __init__(self, node: Node) -> None:
