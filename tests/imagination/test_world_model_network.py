@@ -13,7 +13,7 @@ K = 3
 def model(**options) -> WorldModel:
     torch.manual_seed(0)
     net = WorldModel(WorldModelConfig(10, 4, **SIZES, **options)).eval()
-    for layer in (net.leave, net.moved):
+    for layer in (net.leave, net.moved, net.beside, net.steer):
         torch.nn.init.normal_(layer.weight, std=0.3)
     return net
 
@@ -21,7 +21,7 @@ def model(**options) -> WorldModel:
 def context(net):
     torch.manual_seed(1)
     words = torch.tensor([[1, 2, 0, 0]])
-    return net.observe(words, torch.randn(1, 2, 32), torch.randn(1, 2, 16, 8), torch.randn(1, 18))[:2]
+    return net.observe(words, torch.randn(1, 2, 32), torch.randn(1, 2, 16, 8), torch.randn(1, 18))[:3]
 
 
 def steps(k=K):

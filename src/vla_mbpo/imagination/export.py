@@ -25,10 +25,10 @@ class _Observe(nn.Module):
         self.perception, self.net = perception, net
 
     def forward(self, head: Tensor, wrist: Tensor, words: Tensor, proprio: Tensor):
-        """Cache, mask, latents (1, 2, TOKENS, latent) and where things are."""
+        """Cache, mask, what is beside the imagined tokens, latents (1, 2, TOKENS, latent)."""
         views = (view.permute(0, 3, 1, 2).float() for view in (head, wrist))
         eyes, latents = self.perception(*views, words)
-        return (*self.net.observe(words, eyes, latents, proprio)[:2], latents)
+        return (*self.net.observe(words, eyes, latents, proprio)[:3], latents)
 
 
 class _Imagine(nn.Module):
@@ -38,9 +38,11 @@ class _Imagine(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, cache: Tensor, mask: Tensor, bins: Tensor, known: Tensor, noisy: Tensor, time: Tensor):
+    def forward(
+        self, cache: Tensor, mask: Tensor, beside: Tensor, bins: Tensor, known: Tensor, noisy: Tensor, time: Tensor
+    ):
         """Images, proprioception, outcome and cost logits."""
-        return self.net.imagine(cache, mask, bins, known, noisy, time)[:4]
+        return self.net.imagine(cache, mask, beside, bins, known, noisy, time)[:4]
 
 
 class _Decode(nn.Module):
@@ -90,13 +92,13 @@ def export_world_model(
     observe, imagine, decode = _Observe(perception, net), _Imagine(net), _Decode(perception.autoencoder)
     with torch.no_grad():
         context = observe(*seen)
-        ahead = (context[0], context[1], *steps)
+        ahead = (*context[:3], *steps)
         latents = (torch.randn(4, 16, c.latent, generator=make),)
         expected = {"observe": context, "imagine": imagine(*ahead), "decode": (decode(*latents),)}
-    names = ("cache", "mask", "bins", "known", "noisy", "time")
-    shapes = dict.fromkeys(names[:2]) | {name: {0: candidates} for name in names[2:]}
+    names = ("cache", "mask", "beside", "bins", "known", "noisy", "time")
+    shapes = dict.fromkeys(names[:3]) | {name: {0: candidates} for name in names[3:]}
     graphs: dict[str, tuple[nn.Module, tuple, list[str], list[str], Any]] = {
-        "observe": (observe, seen, ["head", "wrist", "words", "proprio"], ["cache", "mask", "latents"], None),
+        "observe": (observe, seen, ["head", "wrist", "words", "proprio"], ["cache", "mask", "beside", "latents"], None),
         "imagine": (imagine, ahead, list(names), ["images", "body", "outcome", "cost"], shapes),
         "decode": (decode, latents, ["latents"], ["pictures"], {"latents": {0: views}}),
     }

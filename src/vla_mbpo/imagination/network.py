@@ -100,6 +100,8 @@ class WorldModel(nn.Module):
         self.enter = nn.Linear(c.latent, w)
         self.time = nn.Sequential(nn.Linear(64, w), nn.GELU(), nn.Linear(w, w))
         self.next_grid = nn.Parameter(torch.randn(VIEWS, TOKENS, w) * 0.02)
+        self.beside = nn.Linear(c.latent, w)
+        self.steer = nn.Linear(c.horizon // c.rows_per_token * w, w)
         self.queries = nn.Parameter(torch.randn(QUERIES, w) * 0.02)
         self.moments = nn.Parameter(torch.randn(c.steps, w) * 0.02)
         self.blocks = nn.ModuleList([Block(w, c.heads) for _ in range(c.layers)])
@@ -113,11 +115,13 @@ class WorldModel(nn.Module):
         )
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1000.0), 32)))
         self.register_buffer("mask", block_causal(c), persistent=False)
-        for layer in (self.leave, self.moved):
+        for layer in (self.leave, self.moved, self.beside, self.steer):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def observe(self, words: Tensor, eyes: Tensor, latents: Tensor, proprio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(
+        self, words: Tensor, eyes: Tensor, latents: Tensor, proprio: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Context of an observation.
 
         Args:
@@ -127,7 +131,8 @@ class WorldModel(nn.Module):
             proprio: (B, P) standardised.
 
         Returns:
-            keys and values (B, layers, 2, heads, T, d), additive mask (B, T), where things are (B, auxiliary).
+            keys and values (B, layers, 2, heads, T, d), additive mask (B, T), what each imagined token has beside it:
+            the observation at its own place (B, VIEWS, TOKENS, width), where things are (B, auxiliary).
         """
         pad = (words == 0).to(proprio.dtype) * -1e4
         text = self.words(words) + self.places + self.kinds[0]
@@ -140,15 +145,15 @@ class WorldModel(nn.Module):
         for block in self.blocks:
             x, fresh = block(x, mask[:, None, None, :], None)
             caches.append(torch.stack(fresh, 1))
-        return torch.stack(caches, 1), mask, self.locate[0](self.norm(x[:, -1]))
+        return torch.stack(caches, 1), mask, self.beside(latents), self.locate[0](self.norm(x[:, -1]))
 
     def imagine(
-        self, cache: Tensor, mask: Tensor, bins: Tensor, known: Tensor, noisy: Tensor, time: Tensor
+        self, cache: Tensor, mask: Tensor, beside: Tensor, bins: Tensor, known: Tensor, noisy: Tensor, time: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What chunks lead to.
 
         Args:
-            cache, mask: from ``observe``, with batch 1 or B.
+            cache, mask, beside: from ``observe``, with batch 1 or B.
             bins: (B, S, H, A) integers in 0..BINS-1, S <= steps.
             known: (B, S) 1 where the step's actions are given, 0 where they are not known yet.
             noisy: (B, S, VIEWS, TOKENS, latent) x_t relative to the latents of the observation.
@@ -160,7 +165,7 @@ class WorldModel(nn.Module):
             (B, S, auxiliary).
         """
         batch, steps = bins.shape[:2]
-        x = self._tokens(bins, known, noisy, time).flatten(1, 2)
+        x = self._tokens(beside, bins, known, noisy, time).flatten(1, 2)
         size = x.shape[1]
         own = self.mask[:size, :size].expand(batch, 1, size, size)
         past = mask[:, None, None, :].expand(batch, 1, size, mask.shape[1])
@@ -173,8 +178,13 @@ class WorldModel(nn.Module):
         body, success, cost = x[:, :, -3], x[:, :, -2], x[:, :, -1]
         return images, self.moved(body), self.outcome(success), self.cost(cost)[..., 0], self.locate[1](success)
 
-    def _tokens(self, bins: Tensor, known: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
-        """Tokens (B, S, T, width) of the steps."""
+    def _tokens(self, beside: Tensor, bins: Tensor, known: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        """Tokens (B, S, T, width) of the steps.
+
+        A view's tokens get the observation at their own place and the step's actions as inputs too. By attention
+        alone they had not learned in 120,000 samples to imagine more than the observation once more, where a linear
+        regression explained 40 % of what changes.
+        """
         c = self.config
         batch, steps = bins.shape[:2]
         value = (bins.to(noisy.dtype) + 0.5) * (2.0 / BINS) - 1.0
@@ -186,7 +196,8 @@ class WorldModel(nn.Module):
         level = time[..., None] * self.frequencies
         clock = self.time(torch.cat([level.sin(), level.cos()], -1).to(noisy.dtype))[..., None, :]
         noisy = noisy * (time < 1.0)[..., None, None].to(noisy.dtype)
-        views = (self.enter(noisy) + clock + self.next_grid).flatten(2, 3)
+        way = self.steer(actions.flatten(2))[:, :, None, None]
+        views = (self.enter(noisy) + clock + self.next_grid + beside[:, None] + way).flatten(2, 3)
         asked = self.queries.expand(batch, steps, -1, -1)
         return torch.cat([actions, views, asked], 2) + self.moments[:steps, None]
 

@@ -15,6 +15,7 @@ from vla_mbpo.imagination.planner import Imagined
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import open_graph
 
+CONTEXT = ("cache", "mask", "beside")  # what an observation gives all candidates
 GRAPHS = ("observe.int8.onnx", "imagine.int8.onnx", "decode.onnx")
 
 
@@ -76,8 +77,9 @@ class WorldModelSession:
             "words": self.vocabulary.encode(instruction)[None],
             "proprio": ((body.astype(np.float32) - self._mean) / self._std)[None],
         }
-        cache, mask, latents = self._observe.run(["cache", "mask", "latents"], inputs)
-        return {"cache": cache, "mask": mask, "latents": latents, "proprio": inputs["proprio"][0]}
+        names = [*CONTEXT, "latents"]
+        seen = dict(zip(names, self._observe.run(names, inputs), strict=True))
+        return {**seen, "proprio": inputs["proprio"][0]}
 
     def tool_ways(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Tool positions (K, H, 3) [m, base frame] at joint positions (K, H, n) [rad]."""
@@ -114,8 +116,9 @@ class WorldModelSession:
         known = np.tile(np.array([[1.0, 0.0]], np.float32), (k, 1))
         noisy = np.zeros((k, self.steps, 2, 16, self._latent), np.float32)
         time = np.ones((k, self.steps, 2), np.float32)
-        inputs = {"cache": context["cache"], "mask": context["mask"], "bins": bins, "known": known}
-        outcome, cost = self._imagine.run(["outcome", "cost"], inputs | {"noisy": noisy, "time": time})
+        inputs = {name: context[name] for name in CONTEXT}
+        inputs |= {"bins": bins, "known": known, "noisy": noisy, "time": time}
+        outcome, cost = self._imagine.run(["outcome", "cost"], inputs)
         return self._read(outcome.astype(np.float64), cost.astype(np.float64))
 
     def step(
@@ -127,8 +130,7 @@ class WorldModelSession:
         """
         rest = ((0, 0), (0, self.steps - 1))
         inputs = {
-            "cache": context["cache"],
-            "mask": context["mask"],
+            **{name: context[name] for name in CONTEXT},
             "bins": np.pad(bins[:, None], (*rest, (0, 0), (0, 0))),
             "known": np.tile(np.array([[1.0, 0.0]], np.float32), (len(bins), 1)),
             "noisy": np.pad(noisy[:, None], (*rest, (0, 0), (0, 0), (0, 0))),

@@ -38,12 +38,11 @@ class Tried:
 def compared(net: WorldModel, seen: tuple[Tensor, ...], bins: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (E, N, B) of the discounted time to go after each candidate, and of a cost event within it (fast mode)."""
     many = bins.shape[1]
-    cache, mask, _ = net.observe(*seen)
-    cache, mask = cache.repeat_interleave(many, 0), mask.repeat_interleave(many, 0)
+    context = [x.repeat_interleave(many, 0) for x in net.observe(*seen)[:3]]
     first = bins.flatten(0, 1)[:, None]
     nothing = torch.zeros(len(first), 1, 2, *seen[2].shape[2:])
     _, _, outcome, hit, _ = net.imagine(
-        cache, mask, first, torch.ones(len(first), 1), nothing, torch.ones(nothing.shape[:3])
+        *context, first, torch.ones(len(first), 1), nothing, torch.ones(nothing.shape[:3])
     )
     return tuple(x.float().unflatten(1, (-1, many)) for x in (outcome[:, :, 0, 3], hit[:, :, 0]))
 

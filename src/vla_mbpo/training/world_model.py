@@ -147,8 +147,8 @@ class Trainer(Loop):
         t = time[..., None, None]
         noisy = (1 - t) * target + t * torch.randn_like(target)
         with torch.autocast("cpu", torch.bfloat16):
-            cache, mask, here = self.net.observe(words, *self._blurred(eyes, latents, proprio))
-            images, body, outcome, cost, there = self.net.imagine(cache, mask, bins, known, noisy, time)
+            *context, here = self.net.observe(words, *self._blurred(eyes, latents, proprio))
+            images, body, outcome, cost, there = self.net.imagine(*context, bins, known, noisy, time)
         weight = time.clamp(min=MAX_WEIGHT**-0.5) ** -2 * seen[..., None]
         error = (images.float() - target).square().mean((-1, -2))
         things, after = self.things[index], self.things[data.follower[index]]
@@ -297,10 +297,10 @@ def predictions(trainer: Trainer, net: WorldModel, index: NDArray[np.int64]) -> 
             part = index[begin : begin + 256]
             words, eyes, latents, proprio = trainer.inputs(part)
             bins = trainer.futures(part)[0]
-            cache, mask, _ = net.observe(words, eyes, latents, proprio)
+            context = net.observe(words, eyes, latents, proprio)[:3]
             known = torch.tensor([[1.0, 0.0]]).expand(len(part), -1)
             noisy = torch.zeros(len(part), net.config.steps, 2, *trainer.latents.shape[2:])
-            _, _, outcome, cost, _ = net.imagine(cache, mask, bins, known, noisy, torch.ones(noisy.shape[:3]))
+            _, _, outcome, cost, _ = net.imagine(*context, bins, known, noisy, torch.ones(noisy.shape[:3]))
             outcomes.append(outcome.float().numpy())
             costs.append(cost.float().numpy())
     return np.concatenate(outcomes, 1).astype(np.float64), np.concatenate(costs, 1).astype(np.float64)
