@@ -88,6 +88,7 @@ def _write_world_model(folder: Path, policy_net, spec: RobotSpec, policy: Path) 
     torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
     from vla_mbpo.imagination.autoencoder import Autoencoder, AutoencoderConfig
     from vla_mbpo.imagination.export import export_world_model
+    from vla_mbpo.imagination.familiar import Familiar
     from vla_mbpo.imagination.network import WorldModel, WorldModelConfig
     from vla_mbpo.imagination.perception import Perception
     from vla_mbpo.policy.bundle import Bundle
@@ -106,7 +107,9 @@ def _write_world_model(folder: Path, policy_net, spec: RobotSpec, policy: Path) 
         "normalisation": {"proprio_mean": [0.0] * 18, "proprio_std": [1.0] * 18},
         "action_bins": {"low": [-0.3] * 7 + [0.0] + [-0.2] * 3, "high": [0.3] * 7 + [0.08] + [0.2] * 3},
     }  # fmt: skip
-    calibration = {"outcome": [[1.0] * 4, [0.0] * 4], "cost": [1.0, 0.0]}
+    same, none = [[1.0] * 4, [0.0] * 4], [1.0, 0.0]
+    calibration = {"outcome": same, "cost": none, "slow_outcome": same, "slow_cost": none}
+    calibration |= {"uncertainty_limit": 1.0, "strange_limit": [1e9, 1e9]}
     extra = {"policies": [Bundle.load(policy).version], "calibration": calibration}
-    export_world_model(net, seeing, state, spec, folder, extra)
+    export_world_model(net, seeing, Familiar(2, 16 * 8), state, spec, folder, extra)
     return folder

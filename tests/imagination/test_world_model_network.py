@@ -34,7 +34,7 @@ def steps(k=K):
 
 def imagine(net, **changes):
     with torch.no_grad():
-        images, body, outcome, cost, _ = net.imagine(*context(net), **(steps() | changes))
+        images, body, outcome, cost, _ = net.imagine(context(net), **(steps() | changes))
     return images, body, outcome, cost
 
 
@@ -46,7 +46,7 @@ def test_candidates_do_not_see_one_another():
     net, given = model(), steps()
     together = imagine(net)
     with torch.no_grad():
-        alone = net.imagine(*context(net), **{name: value[:1] for name, value in given.items()})
+        alone = net.imagine(context(net), **{name: value[:1] for name, value in given.items()})
     torch.testing.assert_close(together[0][:1], alone[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(together[2][:, :1], alone[2], atol=1e-5, rtol=1e-5)
 

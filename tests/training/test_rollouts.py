@@ -83,7 +83,7 @@ def test_an_unknown_source_is_refused_by_name(tmp_path):
 def load(folder, spec, **episodes):
     files = []
     for name, episode in episodes.items():
-        np.savez(folder / f"{name}.npz", **({"source": "test", "task": "button", "seed": 0} | episode))
+        np.savez(folder / f"{name}.npz", **({"source": "test", "policy": "", "task": "button", "seed": 0} | episode))
         files.append(folder / f"{name}.npz")
     return Rollouts(files, spec, WORDS)
 
@@ -120,18 +120,30 @@ def test_outcomes_of_a_success(spec, tmp_path):
 def test_only_the_experts_attempts_say_how_long_an_expert_takes(spec, tmp_path):
     expert, other = episode(spec, success=40) | {"source": "expert"}, episode(spec, success=40)
     data = load(tmp_path, spec, one=expert, two=other)
-    assert data.labelled[:8, :, 3].all() and not data.labelled[8:, :, 3].any()
+    assert data.labelled[:7, :, 3].all() and not data.labelled[8:, :, 3].any()
 
 
 def test_outcomes_of_a_failure_are_all_zero(spec, tmp_path):
     data = load(tmp_path, spec, one=episode(spec))
-    assert not data.outcome.any() and data.labelled[..., :3].all()
+    assert not data.outcome.any() and data.labelled[:7, :, :3].all()
+
+
+def test_a_chunk_that_the_attempt_did_not_live_to_end_is_no_label(spec, tmp_path):
+    """Only attempts that fail end before their chunks do: how such a chunk goes on would give their end away."""
+    data = load(tmp_path, spec, one=episode(spec))  # 64 rows, the last look at row 56
+    assert not data.labelled[7].any() and data.whole[6, 0] and not data.whole[7, 0]
+
+
+def test_what_a_step_cost_is_known_even_if_it_ended_the_attempt(spec, tmp_path):
+    """Incident: cubes that fell off the table ended the attempt, and no chunk was blamed for it."""
+    data = load(tmp_path, spec, one=episode(spec, cost=(63,)))
+    assert data.costed[7, 0] and data.cost[7, 0] and not data.costed[7, 1]
 
 
 def test_pictures_just_before_success_say_neither_done_nor_not(spec, tmp_path):
     data = load(tmp_path, spec, one=episode(spec, success=40))
     ends = data.at[:, None] + np.array([16, 32])
-    np.testing.assert_array_equal(~data.labelled[..., 0], (ends <= 40) & (ends > 40 - AMBIGUOUS))
+    np.testing.assert_array_equal(~data.labelled[:7, :, 0], ((ends <= 40) & (ends > 40 - AMBIGUOUS))[:7])
     assert (~data.labelled[..., 0]).any()
 
 

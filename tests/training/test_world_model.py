@@ -13,7 +13,8 @@ from vla_mbpo.imagination.autoencoder import Autoencoder, AutoencoderConfig  # n
 from vla_mbpo.imagination.perception import Perception  # noqa: E402
 from vla_mbpo.training import autoencoder, world_model  # noqa: E402
 from vla_mbpo.training.loop import slim  # noqa: E402
-from vla_mbpo.training.world_model import CALIBRATION, Trainer, WorldModelRecipe, load_world_model  # noqa: E402
+from vla_mbpo.training.calibration import CALIBRATION  # noqa: E402
+from vla_mbpo.training.world_model import Trainer, WorldModelRecipe, load_world_model  # noqa: E402
 
 SIZE = 32
 
@@ -26,7 +27,7 @@ def data(tmp_path_factory):
         rows, at = 48, np.arange(0, 48, 8, dtype=np.int32)
         m, moves = len(at), seed % 2
         np.savez(
-            folder / f"test_button_{seed}.npz", source="test", task="button", seed=seed, at=at,
+            folder / f"test_button_{seed}.npz", source="test", policy="", task="button", seed=seed, at=at,
             head=rng.integers(0, 256, (m, SIZE, SIZE, 3), dtype=np.uint8),
             wrist=rng.integers(0, 256, (m, SIZE, SIZE, 3), dtype=np.uint8),
             joints=np.zeros((m, 7), np.float32), velocities=np.zeros((m, 7), np.float32),
@@ -103,11 +104,13 @@ def test_validation_and_training_share_no_attempt(make):
 
 
 def test_every_kind_of_noise_level_is_drawn(make):
-    level = make(fast=0.4, chained=0.3)._levels(4000)
+    level, own = make(fast=0.4, chained=0.3, imagined=0.1)._levels(4000)
+    assert own.float().mean() == pytest.approx(0.1, abs=0.02) and (level[own] == 0).all()
+    level = level[~own]
     fast = (level == 1).all((1, 2))
     chained = (level[..., 0] == 0).all(1) & (level[..., 1] > 0).all(1)
-    assert fast.float().mean() == pytest.approx(0.4, abs=0.04)
-    assert chained.float().mean() == pytest.approx(0.3, abs=0.04)
+    assert fast.float().mean() == pytest.approx(0.4 / 0.9, abs=0.04)
+    assert chained.float().mean() == pytest.approx(0.3 / 0.9, abs=0.04)
     rest = level[~fast & ~chained]
     assert ((rest > 0) & (rest < 1)).all()
     assert np.abs(np.corrcoef(rest.flatten(1).T)[0, 1:]).max() < 0.1  # independent per view and step

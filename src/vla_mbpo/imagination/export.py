@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.imagination.autoencoder import Autoencoder
+from vla_mbpo.imagination.familiar import Familiar
 from vla_mbpo.imagination.network import WorldModel
 from vla_mbpo.imagination.perception import Perception
 from vla_mbpo.policy.bundle import Bundle, write_manifest
 from vla_mbpo.policy.export import PARITY, difference, export_graph, quantize
+
+PLAIN = ("decode.onnx", "familiar.onnx")  # graphs whose numbers are not made int8
 
 
 class _Observe(nn.Module):
@@ -42,7 +45,7 @@ class _Imagine(nn.Module):
         self, cache: Tensor, mask: Tensor, beside: Tensor, bins: Tensor, known: Tensor, noisy: Tensor, time: Tensor
     ):
         """Images, proprioception, outcome and cost logits."""
-        return self.net.imagine(cache, mask, beside, bins, known, noisy, time)[:4]
+        return self.net.imagine((cache, mask, beside), bins, known, noisy, time)[:4]
 
 
 class _Decode(nn.Module):
@@ -58,16 +61,23 @@ class _Decode(nn.Module):
 
 
 def export_world_model(
-    net: WorldModel, perception: Perception, state: dict[str, Any], spec: RobotSpec, out: Path, extra: dict[str, Any]
+    net: WorldModel,
+    perception: Perception,
+    familiar: Familiar,
+    state: dict[str, Any],
+    spec: RobotSpec,
+    out: Path,
+    extra: dict[str, Any],
 ) -> Bundle:
     """Write the bundle of a trained world model to ``out``.
 
     Args:
-        net, perception: in evaluation mode.
+        net, perception: in evaluation mode; ``familiar``: fitted to the training looks.
         state: of the training run.
         spec: robot of the rollouts.
         out: folder, made or emptied; its name is the bundle's.
-        extra: ``policies`` (versions that the model was calibrated with) and ``calibration``, see runtime.
+        extra: ``policies`` (versions that the model was calibrated with) and ``calibration``, as
+            training/calibration.py writes it.
 
     Raises:
         RuntimeError: a graph does not reproduce the network.
@@ -95,22 +105,24 @@ def export_world_model(
         ahead = (*context[:3], *steps)
         latents = (torch.randn(4, 16, c.latent, generator=make),)
         expected = {"observe": context, "imagine": imagine(*ahead), "decode": (decode(*latents),)}
+        expected["familiar"] = (familiar(context[3]),)
     names = ("cache", "mask", "beside", "bins", "known", "noisy", "time")
     shapes = dict.fromkeys(names[:3]) | {name: {0: candidates} for name in names[3:]}
     graphs: dict[str, tuple[nn.Module, tuple, list[str], list[str], Any]] = {
         "observe": (observe, seen, ["head", "wrist", "words", "proprio"], ["cache", "mask", "beside", "latents"], None),
         "imagine": (imagine, ahead, list(names), ["images", "body", "outcome", "cost"], shapes),
         "decode": (decode, latents, ["latents"], ["pictures"], {"latents": {0: views}}),
+        "familiar": (familiar, (context[3],), ["latents"], ["strange"], None),
     }
     parity = {}
     for graph, (module, args, inputs, outputs, dynamic) in graphs.items():
         file = out / f"{graph}.onnx"
         export_graph(module, args, inputs, outputs, file, dynamic)
-        scale = 127.5 if graph == "decode" else 1.0
+        scale = max(1.0, float(expected[graph][0].abs().max()) if f"{graph}.onnx" in PLAIN else 1.0)
         parity[graph] = difference(file, args, expected[graph]) / scale
         if parity[graph] > 10 * PARITY:
             raise RuntimeError(f"the graph {graph} differs from the network by {parity[graph]:.2e}")
-        if graph != "decode":
+        if f"{graph}.onnx" not in PLAIN:
             quantize(file, out / f"{graph}.int8.onnx")
             file.unlink()
     return write_manifest(out, _manifest(net, size, state, spec, out.name, parity) | extra)

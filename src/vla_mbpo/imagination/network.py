@@ -11,6 +11,7 @@ noise, which says as little, so one evaluation gives the conditional mean: the f
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -148,12 +149,12 @@ class WorldModel(nn.Module):
         return torch.stack(caches, 1), mask, self.beside(latents), self.locate[0](self.norm(x[:, -1]))
 
     def imagine(
-        self, cache: Tensor, mask: Tensor, beside: Tensor, bins: Tensor, known: Tensor, noisy: Tensor, time: Tensor
+        self, context: Sequence[Tensor], bins: Tensor, known: Tensor, noisy: Tensor, time: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What chunks lead to.
 
         Args:
-            cache, mask, beside: from ``observe``, with batch 1 or B.
+            context: the first three of ``observe``, with batch 1 or B.
             bins: (B, S, H, A) integers in 0..BINS-1, S <= steps.
             known: (B, S) 1 where the step's actions are given, 0 where they are not known yet.
             noisy: (B, S, VIEWS, TOKENS, latent) x_t relative to the latents of the observation.
@@ -164,6 +165,7 @@ class WorldModel(nn.Module):
             (ensemble, B, S, OUTCOMES) and of a cost event within the step (ensemble, B, S), where things will be
             (B, S, auxiliary).
         """
+        cache, mask, beside = context
         batch, steps = bins.shape[:2]
         x = self._tokens(beside, bins, known, noisy, time).flatten(1, 2)
         size = x.shape[1]

@@ -31,7 +31,8 @@ class PlannerConfig:
             off the score.
         risky_cost, unsafe_cost: probabilities of a cost event from which a candidate is RISKY, UNSAFE.
         risky_success: probability of success below which a candidate is RISKY.
-        max_uncertainty: standard deviation of the success among the ensemble above which the verdict is UNKNOWN.
+        max_uncertainty: standard deviation of the success among the ensemble above which the verdict is UNKNOWN; where
+            the bundle's own limit is lower, that one counts.
         margin: scores that differ by less count as equal; among equals the candidate closest to the motion that is
             under way wins, so that the choice does not flip.
     """

@@ -15,8 +15,9 @@ from vla_mbpo.imagination.planner import Imagined
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import open_graph
 
+VIEWS = ("head", "wrist")
 CONTEXT = ("cache", "mask", "beside")  # what an observation gives all candidates
-GRAPHS = ("observe.int8.onnx", "imagine.int8.onnx", "decode.onnx")
+GRAPHS = ("observe.int8.onnx", "imagine.int8.onnx", "familiar.onnx", "decode.onnx")
 
 
 class WorldModelSession:
@@ -45,10 +46,12 @@ class WorldModelSession:
         bins = manifest["action_bins"]
         self.action_bins = ActionBins(np.array(bins["low"]), np.array(bins["high"]))
         self._calibration = {k: np.array(v) for k, v in manifest["calibration"].items()}
+        self.uncertainty_limit = float(self._calibration["uncertainty_limit"])
         self._kinematics = Kinematics(spec)
         self._observe = open_graph(bundle.path / GRAPHS[0], threads)
         self._imagine = open_graph(bundle.path / GRAPHS[1], threads)
-        self._decode = open_graph(bundle.path / GRAPHS[2], threads) if pixels else None
+        self._familiar = open_graph(bundle.path / GRAPHS[2], threads)
+        self._decode = open_graph(bundle.path / GRAPHS[3], threads) if pixels else None
 
     @classmethod
     def load(cls, path: Path, spec: RobotSpec, threads: int = 1, pixels: bool = False) -> "WorldModelSession":
@@ -81,6 +84,14 @@ class WorldModelSession:
         seen = dict(zip(names, self._observe.run(names, inputs), strict=True))
         return {**seen, "proprio": inputs["proprio"][0]}
 
+    def unfamiliar(self, context: dict[str, Any]) -> str:
+        """Which view of an observed context is unlike everything in training, or an empty string."""
+        strange = self._familiar.run(None, {"latents": context["latents"]})[0][0]
+        for view, value, limit in zip(VIEWS, strange, self._calibration["strange_limit"], strict=True):
+            if not value <= limit:
+                return f"the {view} view is unlike training: {value:.1f} (limit {limit:.1f})"
+        return ""
+
     def tool_ways(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Tool positions (K, H, 3) [m, base frame] at joint positions (K, H, n) [rad]."""
         return self._tool(positions.reshape(-1, self._n)).reshape(*positions.shape[:2], 3)
@@ -103,13 +114,16 @@ class WorldModelSession:
         positions: NDArray[np.float64],
         gripper: NDArray[np.float64],
         ways: NDArray[np.float64],
-    ) -> Imagined:
+    ) -> Imagined | str:
         """The fast mode: what K chunks (K, H, n) [rad] with openings (K, H) [m] lead to, in one evaluation.
 
         The second chunk step's actions are not known yet: the model expects what its rollouts' drivers did. ``ways``
-        as from ``tool_ways``.
+        as from ``tool_ways``. Returns a text where a view is ``unfamiliar``: nothing is known then.
         """
         context = self.observe(observation, instruction)
+        strange = self.unfamiliar(context)
+        if strange:
+            return strange
         first = self.bins(positions, gripper, ways, observation.joints)
         k = len(first)
         bins = np.stack([first, np.zeros_like(first)], 1)
@@ -151,15 +165,17 @@ class WorldModelSession:
         return values[: self._n], values[self._n : 2 * self._n], float(values[2 * self._n])
 
     def outcomes(self, outcome: NDArray[Any], cost: NDArray[Any]) -> tuple[NDArray, NDArray, NDArray]:
-        """Calibrated probabilities (K,) of done, success in the end and cost, from logits (E, K, 3) and (E, K)."""
-        likely, hit = self._calibrated(outcome.astype(np.float64), cost.astype(np.float64))
+        """Probabilities (K,) of done, success in the end and cost, from logits (E, K, 4) and (E, K) read off images."""
+        likely, hit = self._calibrated(outcome.astype(np.float64), cost.astype(np.float64), "slow_")
         likely = likely.mean(0)
         return likely[:, 0], likely[:, 2], hit.mean(0)
 
-    def _calibrated(self, outcome: NDArray[np.float64], cost: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-        scale, shift = self._calibration["outcome"]
+    def _calibrated(
+        self, outcome: NDArray[np.float64], cost: NDArray[np.float64], mode: str = ""
+    ) -> tuple[NDArray, NDArray]:
+        scale, shift = self._calibration[f"{mode}outcome"]
         likely = _sigmoid(scale * outcome + shift)
-        scale, shift = self._calibration["cost"]
+        scale, shift = self._calibration[f"{mode}cost"]
         return likely, _sigmoid(scale * cost + shift)
 
     def _read(self, outcome: NDArray[np.float64], cost: NDArray[np.float64]) -> Imagined:

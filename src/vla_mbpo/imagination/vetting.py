@@ -1,6 +1,6 @@
 """Vetting of chunk sets by a world model: what the node and the lockstep evaluation share. No torch, no rclpy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,9 @@ class Vetting:
     """Judges the candidates of one set after another; remembers the last choice. One thread at a time."""
 
     def __init__(self, session: WorldModelSession, config: PlannerConfig | None = None) -> None:
-        self.session, self.config = session, config or PlannerConfig()
+        config = config or PlannerConfig()
+        limit = min(config.max_uncertainty, session.uncertainty_limit)
+        self.session, self.config = session, replace(config, max_uncertainty=limit)
         self._last: tuple[int, FloatArray] | None = None  # stamp [ns] and rows (H, n) of the last preferred candidate
 
     def reset(self) -> None:
@@ -59,6 +61,8 @@ class Vetting:
             return unknown(len(positions), fault)
         ways = self.session.tool_ways(positions)
         imagined = self.session.vet(observation, instruction, positions, gripper, ways)
+        if isinstance(imagined, str):
+            return unknown(len(positions), imagined)
         choice = choose(imagined, self._distance(observation.stamp, positions, row_period), self.config)
         if choice.order:
             self._last = observation.stamp, positions[choice.order[0]]

@@ -178,17 +178,17 @@ def _export_policy(args: argparse.Namespace, spec: RobotSpec) -> Bundle:
 
 def _export_world_model(args: argparse.Namespace, spec: RobotSpec) -> Bundle:
     from vla_mbpo.imagination.export import export_world_model
-    from vla_mbpo.training.world_model import CALIBRATION, WorldModelRecipe, load_perception, load_world_model
+    from vla_mbpo.training.calibration import load_calibration
+    from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, load_world_model
 
     net, state = load_world_model(args.run)
-    recipe = WorldModelRecipe(**state["recipe"])
-    found = json.loads((args.run / CALIBRATION).read_text())
-    extra = {
-        "policies": [Bundle.load(bundle_dir(name.strip())).version for name in args.policies.split(",")],
-        "calibration": {name: found[name] for name in ("outcome", "cost")},
-        "choice": found.get("choice", {}),
-    }
-    return export_world_model(net, load_perception(recipe), state, spec, args.out, extra)
+    found, familiar = load_calibration(args.run)
+    versions = [Bundle.load(bundle_dir(name.strip())).version for name in args.policies.split(",")]
+    strangers = sorted(set(versions) - set(state["policies"]))
+    require(not strangers, "--policies", strangers, f"policies of the rollouts: {', '.join(state['policies'])}")
+    extra = {"policies": versions, "calibration": found, "choice": found.pop("choice", {})}
+    perception = load_perception(WorldModelRecipe(**state["recipe"]))
+    return export_world_model(net, perception, familiar, state, spec, args.out, extra)
 
 
 STAGES = {

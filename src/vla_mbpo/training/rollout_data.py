@@ -32,9 +32,11 @@ class Rollouts:
         outcome: (N, STEPS, 4): done by the end of the step, 0.5 ** (rows until done / HALF_TIME), done ever, and the
             second again for who can do the task (imagination/network.py).
         labelled: (N, STEPS, 4) whether that is known.
-        cost: (N, STEPS) a cost event within the step; ``costed`` whether the step was seen to its end.
+        whole: (N, STEPS) whether the rows up to the end of the step were all driven: what stands in for the others is
+            the last row, and only attempts that fail end before their chunks do.
+        cost: (N, STEPS) a cost event within the step; ``costed`` whether that is known.
         placed: (N,) whether somebody knew where things are.
-        episode: (N,) number of the rollout; ``files`` their files, ``facts`` source, task, seed, success of each.
+        episode: (N,) number of the rollout; ``files`` their files, ``facts`` source, policy, task, seed, success of each.
     """
 
     def __init__(
@@ -58,9 +60,8 @@ class Rollouts:
                 made = _samples(episode, spec.horizon, kinematics)
                 task = str(episode["task"])
                 done = int(episode["success_row"]) >= 0
-                self.facts.append(
-                    {"source": str(episode["source"]), "task": task, "seed": int(episode["seed"]), "success": done}
-                )
+                said = {name: str(episode[name]) for name in ("source", "task", "policy")}
+                self.facts.append({**said, "seed": int(episode["seed"]), "success": done})
             count = len(made["at"])
             made["words"] = np.tile(vocabulary.encode(TASKS[task].instruction), (count, 1))
             made["episode"] = np.full(count, number)
@@ -74,7 +75,7 @@ class Rollouts:
         self.action_bins = bins or ActionBins.of(joined["rows"].reshape(-1, joined["rows"].shape[-1]))
         self.bins = self.action_bins.bins(joined["rows"])
         self.points: NDArray[np.float32]
-        for key in "at words episode follower seen outcome labelled cost costed points".split():
+        for key in "at words episode follower seen outcome labelled whole cost costed points".split():
             setattr(self, key, joined[key])
         self.at: NDArray[np.int32]
         self.words: NDArray[np.int64]
@@ -83,6 +84,7 @@ class Rollouts:
         self.seen: NDArray[np.bool_]
         self.outcome: NDArray[np.float32]
         self.labelled: NDArray[np.bool_]
+        self.whole: NDArray[np.bool_]
         self.cost: NDArray[np.float32]
         self.costed: NDArray[np.bool_]
         self.placed = np.isfinite(self.points).all(1)
@@ -167,6 +169,8 @@ def _samples(episode: Any, horizon: int, kinematics: Kinematics) -> dict[str, ND
     labelled = np.ones(outcome.shape, bool)
     labelled[..., 0] = ~(ever & (ends <= done) & (ends > done - AMBIGUOUS))
     labelled[..., 3] = str(episode["source"]) == "expert"
+    whole = ends <= rows
+    labelled &= whole[:, :1, None]
     total = np.concatenate([[0], np.cumsum(episode["cost"], dtype=np.int64)])
     counted = total[np.minimum(ends, rows)] - total[np.minimum(ends - horizon, rows)]
     return looks | {
@@ -177,5 +181,6 @@ def _samples(episode: Any, horizon: int, kinematics: Kinematics) -> dict[str, ND
         "outcome": outcome.astype(np.float32),
         "labelled": labelled,
         "cost": (counted > 0).astype(np.float32),
-        "costed": ends <= rows,
+        "whole": whole,
+        "costed": whole | (counted > 0),
     }

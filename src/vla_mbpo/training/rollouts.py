@@ -30,7 +30,7 @@ from vla_mbpo.training.demonstrations import Perturbation, Recipe
 from vla_mbpo.training.tape import LOOK_ROWS, Tape
 
 TIMEOUT = 10.0  # s
-AFTER = 16  # rows kept after success: what a chunk beyond it leads to
+AFTER = 16  # rows kept after success or failure: what a chunk beyond it leads to, and what the failure cost
 IMAGE = 96  # px; the policies' own size
 SPREAD = 1.3  # of the candidates that are branched: somewhat more than a running stack asks of its policy
 CLUMSY = Recipe(burst_probability=0.06, burst_tool=0.07, burst_joint=0.06, gripper_bursts=0.4)
@@ -63,7 +63,7 @@ class Job:
 
 
 class TapedAttempt(Attempt):
-    """A policy's attempt that is recorded and goes on for a while after success."""
+    """A policy's attempt that is recorded and goes on for a while after success or failure."""
 
     def __init__(
         self, spec: RobotSpec, session: Any, task: str, seed: int, settings: Settings, vetting: Vetting | None = None
@@ -84,11 +84,11 @@ class TapedAttempt(Attempt):
         due = self.tape.length * self.spec.row_period + self.spec.row_period
         if self.robot.time >= due:  # a tick may end after it
             self.tape.row(self._driver.commanded(due))
-            self._after += self.robot.referee.success
+            self._after += self.robot.referee.success or self.robot.referee.failed()
 
     def _over(self) -> bool:
         robot = self.robot
-        return self._after >= AFTER or robot.referee.failed() or robot.time >= self.settings.timeout * 1e9
+        return self._after >= AFTER or robot.time >= self.settings.timeout * 1e9
 
 
 class RandomSession:
@@ -119,7 +119,7 @@ def roll_expert(spec: RobotSpec, task: str, seed: int, clumsy: bool) -> dict[str
     camera, expert, tape = SceneCamera(robot.scene, IMAGE), Expert(robot), Tape(robot)
     bursts, after, t = Perturbation(CLUMSY, rng, expert, len(spec.joints)), 0, 0
     try:
-        while robot.time < TIMEOUT * 1e9 and after < AFTER and not robot.referee.failed():
+        while robot.time < TIMEOUT * 1e9 and after < AFTER:
             if t % LOOK_ROWS == 0:
                 head, wrist = camera.render(robot.qpos, "head", "wrist")
                 tape.look(head, wrist)
@@ -133,7 +133,7 @@ def roll_expert(spec: RobotSpec, task: str, seed: int, clumsy: bool) -> dict[str
             robot.advance(robot.time + spec.row_period)
             tape.told(opening)
             tape.row(inside)
-            after, t = after + robot.referee.success, t + 1
+            after, t = after + (robot.referee.success or robot.referee.failed()), t + 1
     finally:
         camera.close()
     return tape.arrays()
@@ -180,13 +180,19 @@ def _vetting(bundle: str, spec: RobotSpec) -> Vetting:
     return _vettings[bundle]
 
 
+def version_of(source: str) -> str:
+    """Version of the policy that ``source`` drives with; empty: none drives."""
+    bundle = POLICIES[source][0] if source in POLICIES else ""
+    return _session(bundle).version if bundle else ""
+
+
 def _run(job: Job) -> dict[str, Any]:
     """Make one file; an existing one is kept, so an interrupted run resumes."""
     if not job.file.exists():
         spec = RobotSpec.load(robot_dir(job.robot))
         arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched)
         partial = job.file.with_suffix(".partial.npz")
-        arrays |= {"source": job.source, "task": job.task, "seed": job.seed}
+        arrays |= {"source": job.source, "task": job.task, "seed": job.seed, "policy": version_of(job.source)}
         np.savez_compressed(partial, **arrays)
         partial.rename(job.file)
     with np.load(job.file) as found:

@@ -42,20 +42,29 @@ def compared(net: WorldModel, seen: tuple[Tensor, ...], bins: Tensor) -> tuple[T
     first = bins.flatten(0, 1)[:, None]
     nothing = torch.zeros(len(first), 1, 2, *seen[2].shape[2:])
     _, _, outcome, hit, _ = net.imagine(
-        *context, first, torch.ones(len(first), 1), nothing, torch.ones(nothing.shape[:3])
+        context, first, torch.ones(len(first), 1), nothing, torch.ones(nothing.shape[:3])
     )
     return tuple(x.float().unflatten(1, (-1, many)) for x in (outcome[:, :, 0, 3], hit[:, :, 0]))
 
 
-def losses(soon: Tensor, hit: Tensor, to_go: Tensor, cost: Tensor) -> dict[str, Tensor]:
-    """Of ``compared``: each candidate's own labels, and which one of a look is to be preferred."""
-    entropy = functional.binary_cross_entropy_with_logits
+def losses(soon: Tensor, hit: Tensor, to_go: Tensor, cost: Tensor, member: Tensor) -> dict[str, Tensor]:
+    """Of ``compared``: each candidate's own labels, and which one of a look is to be preferred.
+
+    ``member`` (E, N): whether a member of the ensemble learns from a look.
+    """
+
+    def mean(loss: Tensor) -> Tensor:
+        return (loss * member[..., None]).sum() / (member.sum() * loss.shape[-1]).clamp(min=1.0)
+
+    def entropy(logits: Tensor, label: Tensor) -> Tensor:
+        return mean(functional.binary_cross_entropy_with_logits(logits, label.expand_as(logits), reduction="none"))
+
     wanted = torch.softmax(SHARPNESS * torch.log(to_go.clamp(min=SHORTEST)), -1).expand_as(soon)
     chosen = torch.log_softmax(SHARPNESS * functional.logsigmoid(soon), -1)
     return {
-        "to_go": entropy(soon, to_go.expand_as(soon)),
-        "rank": -(wanted * chosen).sum(-1).mean(),
-        "tried_cost": entropy(hit, cost.expand_as(hit)),
+        "to_go": entropy(soon, to_go),
+        "rank": mean(-(wanted * chosen).sum(-1, keepdim=True)),
+        "tried_cost": entropy(hit, cost),
     }
 
 

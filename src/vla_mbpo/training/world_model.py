@@ -1,6 +1,6 @@
 """``vla-mbpo train world-model``: the unified world model on rollouts (imagination/network.py)."""
 
-import json
+import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,14 +23,13 @@ from vla_mbpo.paths import robot_dir
 from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.sim.tasks import TASKS
 from vla_mbpo.training.autoencoder import load_autoencoder
-from vla_mbpo.training.judge import platt
+from vla_mbpo.training.calibration import calibrate
 from vla_mbpo.training.loop import Loop, averaged
 from vla_mbpo.training.rollout_data import Branches, Rollouts
 from vla_mbpo.training.sft import load_policy
-from vla_mbpo.training.tried import Tried, compared, gain, losses
+from vla_mbpo.training.tried import Tried, compared, losses
 
-HELD_OUT, BRANCHES_HELD_OUT = 20, 8  # one rollout, one branched attempt in so many, by its seed, is for validation
-CALIBRATION = "calibration.json"  # beside the checkpoint
+HELD_OUT = 10  # one scene in so many, by its seed, is for validation: rollouts and branches alike
 MAX_WEIGHT = 4.0  # of the velocity's 1 / t^2
 
 
@@ -54,7 +53,9 @@ class WorldModelRecipe:
     warmup: int = 300
     ema: float = 0.998
     fast: float = 0.5  # share of samples in which nothing of the images is known, as in the fast mode
-    chained: float = 0.25  # share in which the head view is clean and the wrist view is not
+    chained: float = 0.2  # share in which the head view is clean and the wrist view is not
+    imagined: float = 0.1  # share in which both views are given as the network itself imagines them, for what they mean
+    member: float = 0.7  # share of the attempts that each member of the ensemble learns from
     blind: float = 0.5  # share of samples without the second chunk's actions
     noise: float = 0.03  # on proprioception and, in standard deviations too, ...
     eye_noise: float = 0.02  # ... on keypoints, about half a pixel ...
@@ -85,7 +86,7 @@ class Trainer(Loop):
         before = _start(config)
         self.rollouts = Rollouts(_files(config.data), spec, self.vocabulary, before and _bins(before[1]))
         self.perception = load_perception(config)
-        eyes, self.latents = _seen(self.perception, self.rollouts, out, "perception")
+        eyes, self.latents = _seen(self.perception, self.rollouts, out)
         data = self.rollouts
         self.mean, self.std = data.proprio.mean(0), np.maximum(data.proprio.std(0), 1e-3)
         if before:  # what its numbers mean to the network
@@ -95,13 +96,13 @@ class Trainer(Loop):
         self._eye_spread = self.eyes.float().std(0)
         self.proprio = torch.from_numpy((data.proprio - self.mean) / self.std)
         self.things = torch.from_numpy(data.things())
-        held = _held_out([fact["seed"] for fact in data.facts], HELD_OUT)[data.episode]
+        held = _held_out([fact["seed"] for fact in data.facts])[data.episode]
         self.train, self.validation = np.flatnonzero(~held), np.flatnonzero(held)
         self.tried: Tried | None = None
         if config.branches:
             branches = Branches(_files(config.branches), spec, self.vocabulary, data.action_bins)
-            self.tried = Tried(branches, *_seen(self.perception, branches, out, "branches"), self.mean, self.std)
-            held = _held_out(branches.seed, BRANCHES_HELD_OUT)
+            self.tried = Tried(branches, *_seen(self.perception, branches, out), self.mean, self.std)
+            held = _held_out(branches.seed)
             self.tried_train, self.tried_validation = np.flatnonzero(~held), np.flatnonzero(held)
         sizes = {"eye": eyes.shape[-1], "proprio": data.proprio.shape[1], "action": data.bins.shape[-1]}
         model = WorldModelConfig(
@@ -109,6 +110,9 @@ class Trainer(Loop):
             interleaved=config.interleaved, **sizes,
         )  # fmt: skip
         net = WorldModel(model)
+        self._members = _members(model.ensemble, data.episode, config)
+        if self.tried is not None:
+            self._tried_members = _members(model.ensemble, self.tried.branches.seed, config)
         if before:
             net.load_state_dict(before[0])
         groups = [{"params": list(net.parameters()), "multiple": 1.0, "weight_decay": config.weight_decay}]
@@ -119,7 +123,7 @@ class Trainer(Loop):
         super().run(resume)
         net = WorldModel(self.net.config)
         net.load_state_dict(self.average)
-        (self.out / CALIBRATION).write_text(json.dumps(calibrate(self, net.eval()), indent=1) + "\n")
+        calibrate(self, net.eval())
 
     def inputs(self, index: NDArray[np.int64]) -> tuple[Tensor, ...]:
         """Words, eyes, latents and proprioception of these looks, as ``WorldModel.observe`` takes them."""
@@ -142,39 +146,44 @@ class Trainer(Loop):
         bins, target, moved = self.futures(index)
         seen = torch.from_numpy(data.seen[index]).float()
         known = torch.ones_like(seen)
-        known[:, 1] = seen[:, 0] * (torch.rand(len(index)) >= config.blind)  # what follows the last look is not known
-        time = self._levels(len(index))
+        ended = torch.from_numpy(data.whole[index, 1]).float()
+        known[:, 1] = seen[:, 0] * ended * (torch.rand(len(index)) >= config.blind)
+        time, own = self._levels(len(index))
         t = time[..., None, None]
         noisy = (1 - t) * target + t * torch.randn_like(target)
         with torch.autocast("cpu", torch.bfloat16):
             *context, here = self.net.observe(words, *self._blurred(eyes, latents, proprio))
-            images, body, outcome, cost, there = self.net.imagine(*context, bins, known, noisy, time)
-        weight = time.clamp(min=MAX_WEIGHT**-0.5) ** -2 * seen[..., None]
+            if own.any():
+                noisy[own] = self._imagined([x[own] for x in context], bins[own], known[own], noisy[own])
+            images, body, outcome, cost, there = self.net.imagine(context, bins, known, noisy, time)
+        weight = time.clamp(min=MAX_WEIGHT**-0.5) ** -2 * seen[..., None] * ~own[:, None, None]
         error = (images.float() - target).square().mean((-1, -2))
         things, after = self.things[index], self.things[data.follower[index]]
         placed = torch.from_numpy(data.placed[index]).float()
         apart_here = functional.smooth_l1_loss(here.float(), things, reduction="none").mean(-1)
         apart = functional.smooth_l1_loss(there.float(), after, reduction="none").mean(-1)
         labels = torch.from_numpy(data.outcome[index])
-        keep = torch.from_numpy(data.labelled[index]).float()
+        keep, member = torch.from_numpy(data.labelled[index]).float(), self._members[:, index]
         costed, happened = torch.from_numpy(data.costed[index]).float(), torch.from_numpy(data.cost[index])
         branched = {} if self.tried is None else self._branch_loss(self.tried)
         return branched | {
             "images": config.images * _mean(error, weight),
             "body": _mean(functional.smooth_l1_loss(body.float(), moved, reduction="none").mean(-1), seen),
-            "outcome": config.outcome * _judged(outcome.float(), labels, keep).sum(),
-            "cost": config.cost * _judged(cost.float()[..., None], happened[..., None], costed[..., None]).sum(),
+            "outcome": config.outcome * _judged(outcome.float(), labels, keep, member).sum(),
+            "cost": config.cost
+            * _judged(cost.float()[..., None], happened[..., None], costed[..., None], member).sum(),
             "here": config.things * _mean(apart_here, placed),
             "there": config.things * _mean(apart, seen * placed[:, None]),
         }
 
     def _branch_loss(self, tried: Tried) -> dict[str, Tensor]:
         """Each candidate's time to go and cost, and which of a look's candidates is the better one."""
-        config, index = self.recipe, torch.randint(0, len(self.tried_train), (self.recipe.branch_batch,)).numpy()
-        (words, eyes, latents, proprio), bins, to_go, cost = tried.batch(self.tried_train[index])
+        config = self.recipe
+        index = self.tried_train[torch.randint(0, len(self.tried_train), (config.branch_batch,)).numpy()]
+        (words, eyes, latents, proprio), bins, to_go, cost = tried.batch(index)
         with torch.autocast("cpu", torch.bfloat16):
             soon, hit = compared(self.net, (words, *self._blurred(eyes, latents, proprio)), bins)
-        found = losses(soon, hit, to_go, cost)
+        found = losses(soon, hit, to_go, cost, self._tried_members[:, index])
         weights = {"to_go": config.outcome, "rank": config.rank, "tried_cost": config.cost}
         return {name: weights[name] * value for name, value in found.items()}
 
@@ -187,14 +196,22 @@ class Trainer(Loop):
             proprio + config.noise * torch.randn_like(proprio),
         )
 
-    def _levels(self, batch: int) -> Tensor:
-        """Noise level of each view and step (B, S, VIEWS)."""
+    def _levels(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Noise level of each view and step (B, S, VIEWS), and (B,) for which samples both views are imagined."""
         config = self.recipe
         level = torch.sigmoid(torch.randn(batch, self.net.config.steps, 2))
-        kind = torch.rand(batch, 1, 1)
-        chained = (kind >= config.fast) & (kind < config.fast + config.chained)
-        level[..., :1] = torch.where(chained, 0.0, level[..., :1])
-        return torch.where(kind < config.fast, 1.0, level)
+        kind = torch.rand(batch)
+        fast, chained = kind < config.fast, (kind >= config.fast) & (kind < config.fast + config.chained)
+        own = kind >= 1.0 - config.imagined
+        level[chained, :, :1] = 0.0
+        level[fast], level[own] = 1.0, 0.0
+        return level, own
+
+    def _imagined(self, context: list[Tensor], bins: Tensor, known: Tensor, like: Tensor) -> Tensor:
+        """What the network imagines in the fast mode: dreams read success and cost off such images."""
+        with torch.no_grad():
+            images = self.net.imagine(context, bins, known, torch.zeros_like(like), torch.ones(like.shape[:3]))[0]
+        return images.to(like.dtype)
 
     def _facts(self) -> dict[str, Any]:
         bins = self.rollouts.action_bins
@@ -206,6 +223,7 @@ class Trainer(Loop):
             "normalisation": {"proprio_mean": self.mean.tolist(), "proprio_std": self.std.tolist()},
             "action_bins": {"low": bins.low.tolist(), "high": bins.high.tolist()},
             "rollouts": len(facts),
+            "policies": sorted({fact["policy"] for fact in facts} - {""}),
             "observations": len(self.rollouts),
             "failures": float(1 - self.rollouts.outcome[self.train][:, 0, 2].mean()),
         }
@@ -215,10 +233,17 @@ def _mean(value: Tensor, weight: Tensor) -> Tensor:
     return (value * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def _judged(logits: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
-    """Cross-entropy (O,) of an ensemble's logits (E, B, S, O) where ``keep``, members averaged."""
+def _judged(logits: Tensor, labels: Tensor, keep: Tensor, member: Tensor) -> Tensor:
+    """Cross-entropy (O,) of an ensemble's logits (E, B, S, O) where ``keep``, each member on its own samples (E, B)."""
     loss = functional.binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="none")
-    return (loss * keep).sum((0, 1, 2)) / (len(logits) * keep.sum((0, 1)).clamp(min=1.0))
+    weight = member[..., None, None] * keep
+    return (loss * weight).sum((0, 1, 2)) / weight.sum((0, 1, 2)).clamp(min=1.0)
+
+
+def _members(count: int, group: NDArray[np.int64], config: WorldModelRecipe) -> Tensor:
+    """(E, N) whether a member learns from a sample: all samples of an attempt or none, else members would agree."""
+    draws = [np.random.default_rng([config.seed, int(g)]).random(count) < config.member for g in np.unique(group)]
+    return torch.from_numpy(np.array(draws)[np.unique(group, return_inverse=True)[1]].T.astype(np.float32))
 
 
 def load_perception(config: WorldModelRecipe) -> Perception:
@@ -252,14 +277,17 @@ def perceive(perception: Perception, rollouts: Rollouts | Branches, batch: int =
     return np.concatenate(eyes), np.ascontiguousarray(np.concatenate(latents))
 
 
-def _seen(perception: Perception, rollouts: Rollouts | Branches, out: Path, name: str) -> tuple[NDArray, NDArray]:
-    """``perceive``, kept in ``out`` for the next start."""
-    file = out / f"{name}.safetensors"
+def _seen(perception: Perception, looks: Rollouts | Branches, out: Path) -> tuple[NDArray, NDArray]:
+    """``perceive``, kept in ``out`` for the next start with the same perception and the same pictures."""
+    digest = hashlib.sha256()
+    for value in perception.state_dict().values():
+        digest.update(value.numpy().tobytes())
+    digest.update(looks.proprio.tobytes())
+    file = out / f"perception_{digest.hexdigest()[:16]}.safetensors"
     if file.exists():
         found = load_file(file)
-        if len(found["eyes"]) == len(rollouts):
-            return found["eyes"].numpy(), found["latents"].numpy()
-    eyes, latents = perceive(perception, rollouts)
+        return found["eyes"].numpy(), found["latents"].numpy()
+    eyes, latents = perceive(perception, looks)
     out.mkdir(parents=True, exist_ok=True)
     save_file({"eyes": torch.from_numpy(eyes), "latents": torch.from_numpy(latents)}, file)
     return eyes, latents
@@ -281,54 +309,9 @@ def _bins(state: dict[str, Any]) -> ActionBins:
     return ActionBins(low, high)
 
 
-def _held_out(seeds: Sequence[int] | NDArray[np.int64], one_in: int) -> NDArray[np.bool_]:
-    return np.array([zlib.crc32(str(seed).encode()) % one_in == 0 for seed in seeds])
+def _held_out(seeds: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.array([zlib.crc32(str(seed).encode()) % HELD_OUT == 0 for seed in seeds])
 
 
 def _files(folders: tuple[str, ...]) -> list[Path]:
     return [f for folder in folders for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]
-
-
-def predictions(trainer: Trainer, net: WorldModel, index: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
-    """Logits of outcome (E, N, S, 3) and cost (E, N, S) in the fast mode: one evaluation, no second chunk."""
-    outcomes, costs = [], []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        for begin in range(0, len(index), 256):
-            part = index[begin : begin + 256]
-            words, eyes, latents, proprio = trainer.inputs(part)
-            bins = trainer.futures(part)[0]
-            context = net.observe(words, eyes, latents, proprio)[:3]
-            known = torch.tensor([[1.0, 0.0]]).expand(len(part), -1)
-            noisy = torch.zeros(len(part), net.config.steps, 2, *trainer.latents.shape[2:])
-            _, _, outcome, cost, _ = net.imagine(*context, bins, known, noisy, torch.ones(noisy.shape[:3]))
-            outcomes.append(outcome.float().numpy())
-            costs.append(cost.float().numpy())
-    return np.concatenate(outcomes, 1).astype(np.float64), np.concatenate(costs, 1).astype(np.float64)
-
-
-def calibrate(trainer: Trainer, net: WorldModel) -> dict[str, Any]:
-    """Scale and shift of the logits, fitted on imagined latents of the validation rollouts (runtime: ``Imagined``)."""
-    data, index = trainer.rollouts, trainer.validation
-    outcome, cost = predictions(trainer, net, index)
-    pairs = []
-    for head in range(outcome.shape[-1]):
-        keep = data.labelled[index][..., head]
-        if not keep.any():  # no expert among the rollouts
-            pairs.append((1.0, 0.0))
-            continue
-        pairs.append(platt(outcome[..., head][:, keep], data.outcome[index][..., head][keep].astype(np.float64)))
-    keep = data.costed[index]
-    cost_pair = platt(cost[:, keep], data.cost[index][keep].astype(np.float64))
-    choice = {} if trainer.tried is None else {"choice": choices(trainer, net, trainer.tried)}
-    return {"outcome": np.array(pairs).T.tolist(), "cost": list(cost_pair), **choice}
-
-
-def choices(trainer: Trainer, net: WorldModel, tried: Tried) -> dict[str, Any]:
-    """What choosing by the model would bring at branched looks that it was not trained on (tried.py, ``gain``)."""
-    index, parts = trainer.tried_validation, []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        for begin in range(0, len(index), 64):
-            seen, bins, _, _ = tried.batch(index[begin : begin + 64])
-            parts.append([x.double().numpy() for x in compared(net, seen, bins)])
-    soon, hit = (np.concatenate(column, 1) for column in zip(*parts, strict=True))
-    return gain(soon, hit, tried.branches, index)

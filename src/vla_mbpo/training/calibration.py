@@ -1,0 +1,111 @@
+"""What a trained world model is given to be read by: constants of its probabilities, and how unlike training a view is.
+
+Written into the run's folder; ``train export`` puts it into the bundle.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from vla_mbpo.imagination.familiar import Familiar
+from vla_mbpo.imagination.network import WorldModel
+from vla_mbpo.training.judge import platt
+from vla_mbpo.training.tried import Tried, compared, gain
+
+if TYPE_CHECKING:
+    from vla_mbpo.training.world_model import Trainer
+
+CALIBRATION, FAMILIAR = "calibration.json", "familiar.safetensors"  # beside the checkpoint
+VALUE = 3  # of the outcomes, the one that candidates are ranked by
+RARE = 0.999  # share of the validation looks that are within ``strange_limit`` and ``uncertainty_limit``, before ...
+MARGIN = 1.3  # ... this factor
+Logits = NDArray[np.float64]
+
+
+def calibrate(trainer: "Trainer", net: WorldModel) -> None:
+    """Fit on validation looks and write CALIBRATION and FAMILIAR.
+
+    ``outcome``, ``cost``: scale and shift of the fast mode's logits; ``slow_outcome``, ``slow_cost``: of what is read
+    off imagined images, as a dream does.
+    """
+    index = trainer.validation
+    fast, slow = predictions(trainer, net, index), predictions(trainer, net, index, slow=True)
+    found: dict[str, Any] = {}
+    for name, (outcome, cost) in (("", fast), ("slow_", slow)):
+        found[f"{name}outcome"], found[f"{name}cost"] = _constants(trainer, outcome, cost)
+    if trainer.tried is not None:
+        soon, hit = tried_predictions(net, trainer.tried, trainer.tried_validation)
+        branches = trainer.tried.branches
+        scale, shift = platt(soon.reshape(len(soon), -1), branches.to_go[trainer.tried_validation].ravel().astype(float))
+        found["outcome"][0][VALUE], found["outcome"][1][VALUE] = scale, shift
+        found["choice"] = gain(soon, hit, branches, trainer.tried_validation)
+    likely = 1 / (1 + np.exp(-fast[0][..., 2] * found["outcome"][0][2] - found["outcome"][1][2]))
+    found["uncertainty_limit"] = round(MARGIN * float(np.quantile(likely.mean(2).std(0), RARE)), 4)
+    familiar = Familiar.fit(torch.from_numpy(trainer.latents[trainer.train]))
+    strange = familiar(torch.from_numpy(trainer.latents[index]).float()).numpy()
+    found["strange_limit"] = [round(MARGIN * float(x), 3) for x in np.quantile(strange, RARE, axis=0)]
+    save_file({k: v.contiguous() for k, v in familiar.state_dict().items()}, trainer.out / FAMILIAR)
+    (trainer.out / CALIBRATION).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def load_calibration(run: Path) -> tuple[dict[str, Any], Familiar]:
+    """What ``calibrate`` has written into a run's folder."""
+    tensors = load_file(run / FAMILIAR)
+    views, _, size = tensors["mean"].shape
+    familiar = Familiar(views, size)
+    familiar.load_state_dict(tensors)
+    return json.loads((run / CALIBRATION).read_text()), familiar.eval()
+
+
+def predictions(
+    trainer: "Trainer", net: WorldModel, index: NDArray[np.int64], slow: bool = False
+) -> tuple[Logits, Logits]:
+    """Logits of outcome (E, N, S, 4) and cost (E, N, S) in the fast mode: one evaluation, no second chunk.
+
+    ``slow``: read again with what was imagined in the images' place.
+    """
+    outcomes, costs = [], []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for begin in range(0, len(index), 256):
+            part = index[begin : begin + 256]
+            context = net.observe(*trainer.inputs(part))[:3]
+            bins = trainer.futures(part)[0]
+            known = torch.tensor([[1.0, 0.0]]).expand(len(part), -1)
+            noisy = torch.zeros(len(part), net.config.steps, 2, *trainer.latents.shape[2:])
+            level = torch.ones(noisy.shape[:3])
+            found = net.imagine(context, bins, known, noisy, level)
+            if slow:
+                found = net.imagine(context, bins, known, found[0].float(), torch.zeros_like(level))
+            outcomes.append(found[2].float().numpy())
+            costs.append(found[3].float().numpy())
+    return np.concatenate(outcomes, 1).astype(np.float64), np.concatenate(costs, 1).astype(np.float64)
+
+
+def _constants(trainer: "Trainer", outcome: Logits, cost: Logits) -> tuple[list[list[float]], list[float]]:
+    data, index = trainer.rollouts, trainer.validation
+    pairs = []
+    for head in range(outcome.shape[-1]):
+        keep = data.labelled[index][..., head]
+        if not keep.any():  # no expert among the rollouts
+            pairs.append((1.0, 0.0))
+            continue
+        pairs.append(platt(outcome[..., head][:, keep], data.outcome[index][..., head][keep].astype(np.float64)))
+    keep = data.costed[index]
+    hit = platt(cost[:, keep], data.cost[index][keep].astype(np.float64))
+    return np.array(pairs).T.tolist(), list(hit)
+
+
+def tried_predictions(net: WorldModel, tried: Tried, index: NDArray[np.int64]) -> tuple[Logits, Logits]:
+    """Logits (E, N, B) of the value and of a cost event of the candidates that were tried at looks ``index``."""
+    parts = []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for begin in range(0, len(index), 64):
+            seen, bins, _, _ = tried.batch(index[begin : begin + 64])
+            parts.append([x.double().numpy() for x in compared(net, seen, bins)])
+    soon, hit = (np.concatenate(column, 1) for column in zip(*parts, strict=True))
+    return soon, hit
