@@ -168,16 +168,30 @@ def test_a_verdict_on_the_set_before_does_not_serve_the_next(bench):
 
 
 def test_what_was_waiting_is_dropped_when_the_mode_changes(bench):
-    """A verdict that comes after a stop is not an approval."""
-    waiting = bench.chunks
-    ids = []
-    bench.chunks = lambda message: (ids.append(message.chunk_set_id), waiting(message))
+    """A verdict that comes after a stop is not an approval, even if the arm has been engaged again."""
     stamp = time.time_ns()
     bench.node._join.add_set(_set_of(bench, stamp), time.monotonic())
     bench.node._machine.hold("test")
+    assert bench.node._machine.engage(bench.node._machine.epoch, time.time_ns()) is None
     bench.answer(bench.verdict(stamp, (SAFE,), [0]))
     bench.graph.spin(0.2)
     assert not bench.approved
+
+
+def test_a_set_whose_candidates_are_not_numbered_in_order_is_refused_and_the_gate_lives(bench):
+    """Incident: a number that the verdicts do not have ended the gate, and with it the stack."""
+    sent = bench.chunks
+
+    def renumbered(message):
+        for chunk in message.chunks:
+            chunk.candidate += 5
+        sent(message)
+
+    bench.chunks = renumbered
+    (decision,) = bench.ask((0.1, 0.2), (SAFE, SAFE), (0, 1))
+    assert not decision.accepted and decision.reasons[0].check == "chunks" and not bench.approved
+    bench.chunks = sent
+    assert bench.ask((0.1, 0.2), (SAFE, SAFE), (0, 1))[0].accepted
 
 
 def test_slow_lets_slow_chunks_pass_when_nothing_is_known(graph, spec, tiny_world_model):
@@ -188,6 +202,17 @@ def test_slow_lets_slow_chunks_pass_when_nothing_is_known(graph, spec, tiny_worl
     decision = bench.ask((0.5 * limit,))[-1]
     assert decision.accepted
     assert "imagination UNKNOWN: no verdict within" in bench.approved[-1].reason
+
+
+def test_slow_does_not_execute_what_is_unsafe(graph, spec, tiny_world_model):
+    """Incident: of a set with one unsafe and one unknown candidate the unsafe one was executed, slowly."""
+    bench = Vetted(graph, spec, tiny_world_model, **{"vetting.on_unknown": "slow", "vetting.slow": 0.2})
+    slow = 0.1 * spec.velocity[-1]
+    decisions = bench.ask((slow, slow), (UNSAFE, UNKNOWN))
+    assert [(d.candidate, d.accepted) for d in decisions] == [(0, False), (1, True)]
+    assert decisions[0].imagination.verdict == UNSAFE
+    decisions = bench.ask((slow, slow), (UNSAFE, SAFE), (0,))  # a verdict that contradicts itself
+    assert not any(d.accepted for d in decisions)
 
 
 def test_a_bundle_that_is_not_there_is_refused_at_configure(graph):

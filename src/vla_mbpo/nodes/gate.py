@@ -23,7 +23,7 @@ from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.counts import Counts
 from vla_mbpo.nodes.exclusive import ExclusiveTopic
-from vla_mbpo.nodes.join import VerdictJoin, Vetted
+from vla_mbpo.nodes.join import VerdictJoin, Vetted, inconsistent
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.prefix import set_point
 from vla_mbpo.nodes.process import run
@@ -45,9 +45,7 @@ class GateNode(ManagedNode):
         Param("vetting.imagination", "", "whether to ask it; must be stated", choices=("off", "on")),
         Param("vetting.failure_detector", "", "whether to ask it; must be stated", choices=("off",)),
         Param("vetting.world_model", "world_model", "bundle whose verdicts count"),
-        Param(
-            "vetting.deadline", 0.15, "longest time from a chunk set to its verdict, then it is UNKNOWN, s", 0.01, 1.0
-        ),
+        Param("vetting.deadline", 0.15, "longest time from a set to its verdict, then it is UNKNOWN, s", 0.01, 1.0),
         Param("vetting.on_unknown", "hold", "what UNKNOWN does: hold, or go on slowly", choices=("hold", "slow")),
         Param("vetting.slow", 0.3, "share of the speed limits that chunks may use under slow", 0.05, 1.0),
         Param("start_engaged", False, "go to AUTONOMOUS once all inputs are there (simulation only)"),
@@ -291,25 +289,30 @@ class GateNode(ManagedNode):
             self._decide(set_id, stamp, 0, (refusal,) if refusal else (MISSING,))
             return
         if vetted.unknown:
+            self._asked = False
             if self._slow is not None:
-                self._approve_first(set_id, stamp, message.chunks, state, "gate", vetted, self._slow)
+                rest = self._fit(vetted, vetted.not_judged)
+                self._approve_first(set_id, stamp, rest, state, "gate", vetted, self._slow)
                 return
             text = f"UNKNOWN: {vetted.unknown}"
             self._decide(set_id, stamp, 0, (Reason("imagination", -1, "verdict", 0.0, 0.0, text),))
             self._counts.sets_in_a_row += 1
             return
-        for one in vetted.verdicts:
-            if one.candidate not in vetted.order:
-                text = "; ".join(one.reasons)
-                reason = Reason("imagination", -1, "verdict", one.cost_probability, 0.0, text)
-                self._decide(set_id, stamp, one.candidate, (reason,), verdict=one)
-        chunks = [message.chunks[c] for c in vetted.order]
-        if self._approve_first(set_id, stamp, chunks, state, "gate", vetted):
+        if self._approve_first(set_id, stamp, self._fit(vetted, vetted.order), state, "gate", vetted):
             self._asked = False
         else:  # once other samples, then the arm comes to a stop
             if not self._asked:
                 self._resample.publish(UInt64(data=set_id))
             self._asked = not self._asked
+
+    def _fit(self, vetted: Vetted, order: Sequence[int]) -> list:
+        """The chunks of ``order``; what imagination says against the others is decided on."""
+        message = vetted.message
+        for one in vetted.verdicts:
+            if one.candidate not in order:
+                reason = Reason("imagination", -1, "verdict", one.cost_probability, 0.0, "; ".join(one.reasons))
+                self._decide(message.chunk_set_id, message.observation_stamp, one.candidate, (reason,), verdict=one)
+        return [message.chunks[c] for c in order]
 
     def _refusal(self, message: ActionChunkSet) -> Reason | None:
         """Why the set as a whole is not looked at."""
@@ -325,7 +328,7 @@ class GateNode(ManagedNode):
         if stamp <= self._last_observation:
             behind = (self._last_observation - stamp) / 1e9
             return Reason("order", -1, "observation_stamp", behind, 0.0, "this or a newer one was here")
-        return None
+        return inconsistent(message)
 
     def _approve_first(
         self,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vla_mbpo_msgs.msg import ActionChunkSet, CandidateVerdict, ImaginationVerdict
 
-from vla_mbpo.core.verdict import Verdict
+from vla_mbpo.core.verdict import Reason, Verdict
 
 FIT = (int(Verdict.SAFE), int(Verdict.RISKY))
 
@@ -25,6 +25,22 @@ class Vetted:
     order: Sequence[int]
     verdicts: Sequence[CandidateVerdict]
     unknown: str
+
+    @property
+    def not_judged(self) -> list[int]:
+        """Candidates that nothing is known against, where ``unknown``: all, or those whose own verdict is UNKNOWN."""
+        every = range(len(self.message.chunks))
+        return [k for k in every if not self.verdicts or self.verdicts[k].verdict == CandidateVerdict.UNKNOWN]
+
+
+def inconsistent(message: ActionChunkSet) -> Reason | None:
+    """Why the chunks are not the candidates of this set, in order, made from its observation."""
+    stamp = message.observation_stamp
+    for k, chunk in enumerate(message.chunks):
+        if (chunk.candidate, chunk.chunk_set_id, chunk.observation_stamp) != (k, message.chunk_set_id, stamp):
+            text = "number, chunk set or observation are not those of the set"
+            return Reason("chunks", -1, f"candidate {k}", chunk.candidate, k, text)
+    return None
 
 
 class VerdictJoin:
@@ -81,7 +97,7 @@ class VerdictJoin:
             return Vetted(message, (), (), f"verdicts on {len(candidates)} candidates of {k}")
         order = list(verdict.order)
         if len(set(order)) != len(order) or not all(c < k and candidates[c].verdict in FIT for c in order):
-            return Vetted(message, (), (), f"order {order} names candidates that are not fit")
+            return Vetted(message, (), candidates, f"order {order} names candidates that are not fit")
         lost = [one for one in candidates if one.verdict == CandidateVerdict.UNKNOWN]
         if not order and lost:
             return Vetted(message, (), candidates, "; ".join(lost[0].reasons) or "unknown")

@@ -48,8 +48,8 @@ class WorldModelRecipe:
     branches: tuple[str, ...] = ()  # folders of `vla-mbpo train rollouts --branches`
     init: str = ""  # run folder whose averaged network is the start
     samples: int = 300_000
-    batch: int = 64
-    learning_rate: float = 6e-4
+    batch: int = 32
+    learning_rate: float = 5e-4
     warmup: int = 300
     ema: float = 0.998
     fast: float = 0.5  # share of samples in which nothing of the images is known, as in the fast mode
@@ -61,11 +61,11 @@ class WorldModelRecipe:
     eye_noise: float = 0.02  # ... on keypoints, about half a pixel ...
     latent_noise: float = 0.2  # ... and on the latents seen: else attempts are known by heart by their looks
     weight_decay: float = 0.05
-    images: float = 0.5  # weights of the loss terms
+    images: float = 1.0  # weights of the loss terms
     things: float = 0.5
     outcome: float = 1.0
     cost: float = 1.0
-    branch_batch: int = 16  # branched looks per step, beside the batch
+    branch_batch: int = 8  # branched looks per step, beside the batch
     rank: float = 0.5  # weight of telling the candidates of a look apart
     seed: int = 0
     threads: int = 2
