@@ -21,7 +21,7 @@ TASK_FIELDS = {
     "n", "successes", "interval", "cost_events", "vetoes", "false_stops", "takeovers", "mean_seconds",
 }  # fmt: skip
 # What docs/benchmark.md documents beyond DESIGN.md.
-EXTRA, TASK_EXTRA = {"seams", "robot"}, {"veto_reasons", "unsafe", "resampled"}
+EXTRA, TASK_EXTRA = {"seams", "robot"}, {"veto_reasons", "unsafe", "unknown", "resampled"}
 SECONDS = 123.0  # no real attempt takes as long
 
 

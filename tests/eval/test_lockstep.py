@@ -2,9 +2,14 @@
 
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.verdict import Verdict
 from vla_mbpo.eval.lockstep import Attempt, Settings
+from vla_mbpo.imagination.planner import Choice, Imagined
+from vla_mbpo.imagination.vetting import Judgement
 from vla_mbpo.policy.runtime import PolicySession
 
 SHORT = Settings(k=2, timeout=1.6)
@@ -53,3 +58,62 @@ def test_every_stage_is_timed(spec, session):
     outcome = Attempt(spec, session, "button", 2_000_000, SHORT).run()
     assert set(outcome.stage_ms) == {"policy", "gate", "driver"}
     assert len(outcome.stage_ms["policy"]) == outcome.chunks
+
+
+class Opinion:
+    """In a world model's place: the same verdicts on every set."""
+
+    def __init__(self, *verdicts, order=()):
+        self.verdicts, self.order, self.resets = verdicts, order, 0
+
+    def reset(self):
+        self.resets += 1
+
+    def judge(self, observation, instruction, positions, *_):
+        nothing = np.zeros(len(positions))
+        choice = Choice(self.verdicts, (("why",),) * len(positions), nothing, self.order)
+        return Judgement(choice, Imagined(nothing, nothing, nothing, nothing), np.zeros((0, 0, 3)))
+
+
+def vetted(spec, session, opinion, **changes):
+    settings = replace(SHORT, imagination="on", gate=False, **changes)
+    tried = Attempt(spec, session, "button", 2_000_000, settings, opinion)
+    offered = []
+    offer = tried._driver.offer
+    tried._driver.offer = lambda rows, now: (offered.append(rows.candidate), offer(rows, now))[1]
+    return tried.run(), offered
+
+
+def test_the_candidate_that_imagination_prefers_is_executed(spec, session):
+    opinion = Opinion(Verdict.SAFE, Verdict.SAFE, order=(1, 0))
+    outcome, offered = vetted(spec, session, opinion)
+    assert set(offered) == {1} and len(offered) == outcome.chunks and opinion.resets == 1
+    assert outcome.unsafe == outcome.unknown == outcome.resampled == outcome.stops == 0
+
+
+def test_when_all_are_unsafe_other_samples_are_asked_for_once(spec, session):
+    outcome, offered = vetted(spec, session, Opinion(Verdict.UNSAFE, Verdict.UNSAFE), timeout=3.2)
+    assert not offered
+    assert outcome.resampled > 0 and outcome.resampled + outcome.stops == outcome.chunks
+    assert abs(outcome.resampled - outcome.stops) <= 1
+    assert outcome.unsafe == 2 * outcome.chunks
+
+
+def test_what_is_unknown_holds_and_is_no_reason_to_ask(spec, session):
+    """As the gate does it."""
+    outcome, offered = vetted(spec, session, Opinion(Verdict.UNKNOWN, Verdict.UNSAFE))
+    assert not offered and outcome.resampled == 0
+    assert outcome.stops == outcome.unknown == outcome.chunks
+
+
+def test_imagination_is_not_on_without_a_world_model(spec, session):
+    with pytest.raises(ConfigError, match="vetting"):
+        Attempt(spec, session, "button", 2_000_000, replace(SHORT, imagination="on"))
+
+
+def test_a_random_choice_is_of_all_candidates_and_the_same_for_a_seed(spec, session):
+    settings = replace(SHORT, imagination="random", k=4)
+    tried = Attempt(spec, session, "button", 2_000_000, settings)
+    assert sorted(tried._order(None, [None] * 4)[0]) == [0, 1, 2, 3]
+    assert attempt(spec, session, settings) == attempt(spec, session, settings)
+    tried._camera.close()

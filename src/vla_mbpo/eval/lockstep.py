@@ -16,8 +16,10 @@ from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.arm.driver import ArmDriver
 from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.observation import Observation
+from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import Trajectory
+from vla_mbpo.core.verdict import Verdict
 from vla_mbpo.eval.corruption import Corruption
 from vla_mbpo.gate.config import GateConfig
 from vla_mbpo.gate.gate import Gate
@@ -57,7 +59,8 @@ class Outcome:
     """Result of one attempt.
 
     ``vetoes``: candidates the gate rejected; ``stops``: sets without an accepted one; ``resampled``: sets in place of
-    which the world model asked for another; ``unsafe``: candidates it refused. None: not measured.
+    which the world model asked for another; ``unsafe``: candidates it refused, ``unknown``: sets of which it knew
+    nothing. None: not measured.
     ``cost_times`` [s]: of the cost events; ``corruptions``: see Corruption.log.
     """
 
@@ -71,6 +74,7 @@ class Outcome:
     stops: int = 0
     resampled: int = 0
     unsafe: int = 0
+    unknown: int = 0
     chunks: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     seams: int | None = None
@@ -94,6 +98,7 @@ class Attempt:
     ) -> None:
         """``vetting``: by imagination; needed for ``settings.imagination`` on."""
         self.spec, self.session, self.settings, self._vetting = spec, session, settings, vetting
+        require(vetting is not None or settings.imagination != "on", "vetting", None, "needed for imagination on")
         if vetting is not None:
             vetting.reset()
         self._choices, self._asked = np.random.default_rng([seed, 3]), False
@@ -150,38 +155,43 @@ class Attempt:
         assert self._pending is not None
         (_, observation, found, d), self._pending = self._pending, None
         self.outcome.chunks += 1
-        begin = time.perf_counter()
         chunks = [self._chunk(observation, found, candidate, d) for candidate in range(len(found.positions))]
         chunks = self._corruption.apply(chunks, self.robot.time)
-        order = self._order(observation, chunks)
+        order, unknown = self._order(observation, chunks)
+        begin, accepted = time.perf_counter(), False
         for candidate in order:
             rows = self._vet(chunks[candidate])
             if rows is not None:
                 self._corruption.offered(self._driver.offer(rows, self.robot.time))
-                self._asked = False
+                self._asked, accepted = False, True
                 break
-        else:
-            self._none_accepted()
         self._stages["gate"].append(1e3 * (time.perf_counter() - begin))
+        if not accepted:
+            self._none_accepted(unknown)
 
-    def _order(self, observation: Observation, chunks: Sequence[ActionChunk]) -> Sequence[int]:
-        """Candidates that may be executed, in the order in which the gate is to look at them."""
+    def _order(self, observation: Observation, chunks: Sequence[ActionChunk]) -> tuple[Sequence[int], bool]:
+        """Candidates that may be executed, in the order in which the gate is to look at them; whether UNKNOWN."""
         if self.settings.imagination == "random":
-            return self._choices.permutation(len(chunks)).tolist()
-        if self.settings.imagination == "off" or self._vetting is None:
-            return range(len(chunks))
+            return self._choices.permutation(len(chunks)).tolist(), False
+        if self._vetting is None or self.settings.imagination == "off":
+            return range(len(chunks)), False
         begin = time.perf_counter()
         choice = self._vetting.judge(
             observation, self.robot.scene.instruction, np.stack([chunk.positions for chunk in chunks]),
             np.stack([chunk.gripper for chunk in chunks]), chunks[0].committed_rows, self.spec.row_period,
         ).choice  # fmt: skip
         self._stages["imagination"].append(1e3 * (time.perf_counter() - begin))
-        self.outcome.unsafe += len(chunks) - len(choice.order)
-        return choice.order
+        self.outcome.unsafe += sum(verdict == Verdict.UNSAFE for verdict in choice.verdicts)
+        unknown = not choice.order and Verdict.UNKNOWN in choice.verdicts
+        self.outcome.unknown += unknown
+        return choice.order, unknown
 
-    def _none_accepted(self) -> None:
-        """With imagination, ask the policy once for other samples; otherwise, or then, the arm comes to a stop."""
-        if self.settings.imagination == "on" and not self._asked:
+    def _none_accepted(self, unknown: bool) -> None:
+        """With imagination, ask the policy once for other samples; otherwise, or then, the arm comes to a stop.
+
+        As the gate does it: UNKNOWN holds, and is no reason to ask.
+        """
+        if self.settings.imagination == "on" and not self._asked and not unknown:
             self._asked = True
             self.outcome.resampled += 1
             self._look(self.settings.wider)

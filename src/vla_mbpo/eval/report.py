@@ -63,6 +63,7 @@ def _task(group: list[Outcome]) -> dict[str, Any]:
         "cost_events": dict(Counter(e for o in group for e in o.cost_events)),
         "vetoes": sum(o.vetoes for o in group),
         "unsafe": sum(o.unsafe for o in group),
+        "unknown": sum(o.unknown for o in group),
         "resampled": sum(o.resampled for o in group),
         "false_stops": sum(o.stops for o in group if not o.cost_events),
         "takeovers": 0,
