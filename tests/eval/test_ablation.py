@@ -26,7 +26,7 @@ def test_the_difference_lies_in_its_interval_and_turns_with_the_sides(pairs):
 
 @given(COUNTS)
 def test_a_result_compared_with_itself_differs_by_nothing(pairs):
-    one = [a + 1 for a, _ in pairs]
+    one = [a + 1 for a, _ in pairs]  # never nothing
     assert paired(one, one) == (0.0, 0.0, 0.0)
     assert paired_ratio(one, one) == (1.0, 1.0, 1.0)
 
@@ -74,6 +74,12 @@ def test_the_comparison_is_written_and_leaves_nothing_else(tmp_path):
     assert made["base"] == "k1" and row["n"] == 10  # the held-out task does not count
     assert row["success_difference"][0] == pytest.approx(0.5)
     assert row["cost_ratio"] == [1.0, 1.0, 1.0]
+    against_chance = made["comparison"]["k8_imagination against k8_random"]
+    assert against_chance["success_difference"][0] == pytest.approx(0.4)
+
+
+def test_a_ratio_to_nothing_is_none():
+    assert paired_ratio([0, 0, 0], [0, 0, 0]) is None and paired_ratio([0, 0, 0], [1, 0, 0]) is None
 
 
 def test_an_unknown_part_is_refused_by_name(tmp_path):

@@ -40,7 +40,11 @@ def ablate(args: argparse.Namespace, evaluate: Evaluate, partial_of: Callable[[a
         outcomes[name] = {(o.task, o.seed): o for o in found if not TASKS[o.task].held_out}
         done.append(one)
     base = next(iter(results))
-    comparison = {name: _compare(outcomes[base], outcomes[name]) for name in results if name != base}
+    pairs = {name: (base, name) for name in results if name != base}
+    chance, choice = f"k{args.k}_random", f"k{args.k}_imagination"
+    if choice in results:  # what is the world model's, and not the sampling's
+        pairs[f"{choice} against {chance}"] = chance, choice
+    comparison = {name: _compare(outcomes[one], outcomes[other]) for name, (one, other) in pairs.items()}
     whole = {"command": next(iter(results.values()))["command"], "base": base, "comparison": comparison}
     args.json.write_text(json.dumps({**whole, "variants": results}, indent=1) + "\n")
     for one in done:
@@ -48,10 +52,8 @@ def ablate(args: argparse.Namespace, evaluate: Evaluate, partial_of: Callable[[a
         partial_of(one).unlink()
     for name, row in comparison.items():
         success, cost = row["success_difference"], row["cost_ratio"]
-        print(
-            f"{name:20} success {success[0]:+.3f} [{success[1]:+.3f}, {success[2]:+.3f}]  "
-            f"cost events x {cost[0]:.2f} [{cost[1]:.2f}, {cost[2]:.2f}]  against {base}, {row['n']} scenes"
-        )
+        ratio = f"cost events x {cost[0]:.2f} [{cost[1]:.2f}, {cost[2]:.2f}]" if cost else "too few cost events"
+        print(f"{name:32} success {success[0]:+.3f} [{success[1]:+.3f}, {success[2]:+.3f}]  {ratio}  n {row['n']}")
     return 0
 
 

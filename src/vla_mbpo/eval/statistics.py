@@ -21,10 +21,15 @@ def paired(before: ArrayLike, after: ArrayLike, draws: int = 4000) -> tuple[floa
     return round(float(difference.mean()), 4), round(float(low), 4), round(float(high), 4)
 
 
-def paired_ratio(before: ArrayLike, after: ArrayLike, draws: int = 4000) -> tuple[float, float, float]:
-    """Sum of the second over the sum of the first, and its 95 % interval by bootstrap over scenes."""
+def paired_ratio(before: ArrayLike, after: ArrayLike, draws: int = 4000) -> tuple[float, float, float] | None:
+    """Sum of the second over the sum of the first, and its 95 % interval by bootstrap over scenes.
+
+    None where the first is nothing; draws of the bootstrap in which it is nothing are left out.
+    """
     one, other = np.asarray(before, float), np.asarray(after, float)
     chosen = np.random.default_rng(0).integers(len(one), size=(draws, len(one)))
-    ratios = other[chosen].sum(1) / np.maximum(one[chosen].sum(1), 1e-9)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return round(float(other.sum() / max(one.sum(), 1e-9)), 4), round(float(low), 4), round(float(high), 4)
+    chosen = chosen[one[chosen].sum(1) > 0]
+    if not one.sum():
+        return None
+    low, high = np.percentile(other[chosen].sum(1) / one[chosen].sum(1), [2.5, 97.5])
+    return round(float(other.sum() / one.sum()), 4), round(float(low), 4), round(float(high), 4)

@@ -1,5 +1,6 @@
 """The world model on the robot: ONNX Runtime sessions and the fast mode, which vets chunks. No torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,15 +126,31 @@ class WorldModelSession:
         if strange:
             return strange
         first = self.bins(positions, gripper, ways, observation.joints)
-        k = len(first)
-        bins = np.stack([first, np.zeros_like(first)], 1)
-        known = np.tile(np.array([[1.0, 0.0]], np.float32), (k, 1))
-        noisy = np.zeros((k, self.steps, 2, 16, self._latent), np.float32)
-        time = np.ones((k, self.steps, 2), np.float32)
-        inputs = {name: context[name] for name in CONTEXT}
-        inputs |= {"bins": bins, "known": known, "noisy": noisy, "time": time}
-        outcome, cost = self._imagine.run(["outcome", "cost"], inputs)
-        return self._read(outcome.astype(np.float64), cost.astype(np.float64))
+        noisy = np.zeros((len(first), self.steps, 2, 16, self._latent), np.float32)
+        found = self.evaluate(context, first, noisy, np.ones(noisy.shape[:3], np.float32), ("outcome", "cost"))
+        return self._read(found["outcome"].astype(np.float64), found["cost"].astype(np.float64))
+
+    def evaluate(
+        self,
+        context: dict[str, Any],
+        first: NDArray[np.int64],
+        noisy: NDArray[np.float32],
+        time: NDArray[np.float32],
+        names: Sequence[str] = ("images", "body", "outcome", "cost"),
+    ) -> dict[str, NDArray[np.float32]]:
+        """One evaluation of all steps, of which the actions ``first`` (K, H, A) of the first are known.
+
+        ``noisy`` (K, steps, 2, TOKENS, latent) at noise level ``time`` (K, steps, 2); returns ``names`` as
+        ``WorldModel.imagine``.
+        """
+        later = np.zeros_like(first)
+        inputs = {name: context[name] for name in CONTEXT} | {
+            "bins": np.stack([first, *[later] * (self.steps - 1)], 1),
+            "known": np.tile(np.array([[1.0] + [0.0] * (self.steps - 1)], np.float32), (len(first), 1)),
+            "noisy": noisy,
+            "time": time,
+        }
+        return dict(zip(names, self._imagine.run(list(names), inputs), strict=True))
 
     def step(
         self, context: dict[str, Any], bins: NDArray[np.int64], noisy: NDArray[np.float32], time: NDArray[np.float32]
@@ -143,15 +160,9 @@ class WorldModelSession:
         Returns images, body, outcome and cost as ``WorldModel.imagine``; only the first of the steps means something.
         """
         rest = ((0, 0), (0, self.steps - 1))
-        inputs = {
-            **{name: context[name] for name in CONTEXT},
-            "bins": np.pad(bins[:, None], (*rest, (0, 0), (0, 0))),
-            "known": np.tile(np.array([[1.0, 0.0]], np.float32), (len(bins), 1)),
-            "noisy": np.pad(noisy[:, None], (*rest, (0, 0), (0, 0), (0, 0))),
-            "time": np.pad(time[:, None], (*rest, (0, 0)), constant_values=1.0),
-        }
-        names = ("images", "body", "outcome", "cost")
-        return dict(zip(names, self._imagine.run(list(names), inputs), strict=True))
+        noisy = np.pad(noisy[:, None], (*rest, (0, 0), (0, 0), (0, 0)))
+        time = np.pad(time[:, None], (*rest, (0, 0)), constant_values=1.0)
+        return self.evaluate(context, bins, noisy, time)
 
     def pictures(self, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Pictures (B, s, s, 3) of latents (B, TOKENS, latent). Needs ``pixels``."""
