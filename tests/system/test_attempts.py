@@ -53,9 +53,11 @@ def recorded(session, spec):
 def test_a_recorded_attempt_is_a_rollout_like_those_of_the_simulator(recorded, spec, tmp_path):
     """The world model reads both with the same code."""
     made, outcome = recorded
-    np.savez(tmp_path / "live.npz", source="live", task=TASK, seed=SEED, **made)
+    np.savez(tmp_path / "live.npz", **made)
     data = Rollouts([tmp_path / "live.npz"], spec, Vocabulary.of([task.instruction for task in TASKS.values()]))
     assert len(data) == len(made["at"]) >= 3
+    facts = {"source": "live", "task": TASK, "seed": SEED, "success": outcome.success}
+    assert facts.items() < data.facts[0].items() and data.facts[0]["policy"].startswith("sft_full@")
     assert data.pictures[0].shape[1:] == (96, 96, 3) and data.bins.shape[1:] == (16, 11)
     assert (data.outcome[:, :, 2] == outcome.success).all()
     assert not data.placed.any()  # nobody told it where things are

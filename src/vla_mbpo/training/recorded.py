@@ -15,6 +15,7 @@ from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.nodes import convert
 from vla_mbpo.nodes.frames import ObservationBuilder
+from vla_mbpo.sim.tasks import TASKS
 from vla_mbpo.training.tape import LOOK_ROWS
 
 NEAR = 30_000_000  # ns; a picture may be so far from the row it is taken for
@@ -34,7 +35,7 @@ def rollout(
     Rows begin at the first chunk set's observation. Ground truth that only a simulator knows (cubes, points) is NaN.
 
     Raises:
-        ConfigError: no chunk set, or no pictures of one.
+        ConfigError: no chunk set, no pictures of one, or an unknown task.
     """
     sets = list(chunks)
     require(bool(sets), "recording", "no chunk set", "an attempt of a policy")
@@ -68,7 +69,12 @@ def rollout(
         "cubes": np.full((len(at), 3, 3), np.nan, np.float32),
         "points": np.full((len(at), 9), np.nan, np.float32),
     }
-    return made | _plans(spec, sets, begin, at) | _outcome(list(status), begin, rows, spec)
+    told = list(status)
+    words = sets[0].instruction
+    task = next((name for name, one in TASKS.items() if one.instruction == words), "")
+    require(bool(task), "recording", words, "the instruction of a known task")
+    facts = {"source": "live", "task": task, "seed": told[-1].seed if told else 0, "policy": sets[0].policy_version}
+    return made | facts | _plans(spec, sets, begin, at) | _outcome(told, begin, rows, spec)
 
 
 def _observations(spec: RobotSpec, joints: Iterable, head: Iterable, wrist: Iterable) -> list[Observation]:
