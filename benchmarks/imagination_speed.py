@@ -1,7 +1,7 @@
 """Fast mode of the world model: 8 candidates x 2 chunk steps, encoding included, against candidate by candidate.
 
-``sampled``: the same model and the same candidates, one after the other, both chunk steps at once by four flow steps; no
-pixels. Pictures are of a simulated scene.
+``sampled``: the same model and the same candidates, one after the other, both chunk steps at once by four flow steps;
+no pixels. Pictures are of a simulated scene.
 """
 
 import numpy as np

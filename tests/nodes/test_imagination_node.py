@@ -1,6 +1,8 @@
 """The imagination node: one answer for every chunk set, in time, UNKNOWN with its reason where it cannot know."""
 
+import os
 import shutil
+import signal
 import time
 
 import numpy as np
@@ -178,11 +180,23 @@ def test_an_answer_that_takes_too_long_is_unknown(graph, spec, tiny_world_model,
     assert bench.node.report()["late"] == 1
 
 
+def dreamed(bench):
+    """The stamp of an observation that was dreamt on from in time; the process takes its time to start."""
+    for _ in range(20):
+        stamp = bench.frame()
+        bench.ask(stamp)
+        while not bench.node._dreams.idle or bench.node._dreams.id == 0:
+            bench.frame()
+            if bench.node._dreams.id == stamp and time.time_ns() < stamp + 14 * PERIOD:
+                return stamp
+            if bench.node._dreams.idle and bench.node._dreams.id != stamp and time.time_ns() > stamp + 16 * PERIOD:
+                break
+    raise AssertionError("no dream in time")
+
+
 def test_dreams_show_the_imagined_above_what_was_seen(graph, spec, tiny_world_model, tiny_bundle):
     bench = Bench(graph, spec, tiny_world_model, tiny_bundle, dream_period=0.01)
-    stamp = bench.frame()
-    bench.ask(stamp)
-    graph.until(lambda: bench.node._dreams.id == stamp)
+    stamp = dreamed(bench)
     end = stamp + 16 * PERIOD
     graph.spin((end - time.time_ns()) / 1e9)
     seen = bench.rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -196,12 +210,48 @@ def test_dreams_show_the_imagined_above_what_was_seen(graph, spec, tiny_world_mo
     assert bench.ask(bench.frame()).dream_id == stamp
 
 
-def test_a_dream_does_not_hold_up_the_verdicts(graph, spec, tiny_world_model, tiny_bundle, monkeypatch):
-    bench = Bench(graph, spec, tiny_world_model, tiny_bundle, dream_period=0.01, deadline=0.5)
-    monkeypatch.setattr("vla_mbpo.nodes.dreams.dream", lambda *a: time.sleep(3.0))
+def test_a_dream_does_not_hold_up_the_verdicts(graph, spec, tiny_world_model, tiny_bundle):
+    bench = Bench(graph, spec, tiny_world_model, tiny_bundle, dream_period=0.01)
+    os.kill(bench.node._dreamer._process.pid, signal.SIGSTOP)  # the longest of all dreams
     bench.ask(bench.frame())
-    assert not bench.node._dreams._worker.idle
+    bench.frame()
+    assert not bench.node._dreams.idle
     assert all(all(known(bench.ask(bench.frame()))) for _ in range(3))
+
+
+def test_when_the_dreaming_process_dies_the_vetting_goes_on(graph, spec, tiny_world_model, tiny_bundle):
+    bench = Bench(graph, spec, tiny_world_model, tiny_bundle, dream_period=0.01)
+    bench.node._dreamer._process.kill()
+    bench.node._dreamer._process.wait()
+    for _ in range(3):
+        assert all(known(bench.ask(bench.frame())))
+    assert "dreaming process is gone" in bench.node.warning()
+
+
+def test_the_dreaming_process_ends_with_the_node(graph, spec, tiny_world_model, tiny_bundle):
+    bench = Bench(graph, spec, tiny_world_model, tiny_bundle, dream_period=0.01)
+    process = bench.node._dreamer._process
+    assert process.poll() is None
+    bench.node.shut_down()
+    assert process.poll() is not None
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"action_type": 1}, "not all joint positions"),
+        ({"committed_rows": 2}, "same rows committed"),
+        ({"row_period": convert.to_duration(100_000_000)}, "100 ms"),
+    ],
+    ids=["another type", "another prefix", "another period"],
+)
+def test_rows_that_the_world_model_cannot_read_are_unknown(bench, changes, text):
+    def spoil(chunks):
+        for chunk in chunks if "committed_rows" not in changes else chunks[:1]:
+            for name, value in changes.items():
+                setattr(chunk, name, value)
+
+    assert text in reason(bench.ask(bench.frame(), spoil=spoil))
 
 
 def test_ribbons_follow_the_candidates(bench):

@@ -12,8 +12,8 @@ from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check tha
 from vla_mbpo.imagination.autoencoder import Autoencoder, AutoencoderConfig  # noqa: E402
 from vla_mbpo.imagination.perception import Perception  # noqa: E402
 from vla_mbpo.training import autoencoder, world_model  # noqa: E402
-from vla_mbpo.training.loop import slim  # noqa: E402
 from vla_mbpo.training.calibration import CALIBRATION  # noqa: E402
+from vla_mbpo.training.loop import slim  # noqa: E402
 from vla_mbpo.training.world_model import Trainer, WorldModelRecipe, load_world_model  # noqa: E402
 
 SIZE = 32

@@ -15,8 +15,8 @@ import numpy as np
 from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.arm.driver import ArmDriver
 from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
-from vla_mbpo.core.observation import Observation
 from vla_mbpo.core.errors import require
+from vla_mbpo.core.observation import Observation
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import Trajectory
 from vla_mbpo.core.verdict import Verdict

@@ -25,16 +25,18 @@ class Judgement:
 
 
 class Vetting:
-    """Judges the candidates of one set after another; remembers the last choice. One thread at a time."""
+    """Judges the candidates of one set after another; remembers the last choice. ``judge`` in one thread at a time."""
 
     def __init__(self, session: WorldModelSession, config: PlannerConfig | None = None) -> None:
         config = config or PlannerConfig()
         limit = min(config.max_uncertainty, session.uncertainty_limit)
         self.session, self.config = session, replace(config, max_uncertainty=limit)
         self._last: tuple[int, FloatArray] | None = None  # stamp [ns] and rows (H, n) of the last preferred candidate
+        self._motion = 0
 
     def reset(self) -> None:
-        """Forget the motion under way: it has been stopped."""
+        """Forget the motion under way: it has been stopped. Any thread; what is being judged is of it too."""
+        self._motion += 1
         self._last = None
 
     def judge(
@@ -56,6 +58,7 @@ class Vetting:
             committed: rows at their beginning that the arm driver had committed to.
             row_period: [ns].
         """
+        motion = self._motion
         fault = self._fault(positions, gripper, committed)
         if fault:
             return unknown(len(positions), fault)
@@ -64,7 +67,7 @@ class Vetting:
         if isinstance(imagined, str):
             return unknown(len(positions), imagined)
         choice = choose(imagined, self._distance(observation.stamp, positions, row_period), self.config)
-        if choice.order:
+        if choice.order and motion == self._motion:
             self._last = observation.stamp, positions[choice.order[0]]
         return Judgement(choice, imagined, ways)
 

@@ -11,7 +11,9 @@ import numpy as np
 from sensor_msgs.msg import Image
 from vla_mbpo_msgs.msg import ActionChunkSet, GateState
 
+from vla_mbpo.core.chunk import ActionType
 from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
+from vla_mbpo.imagination.dreaming import Dreamer
 from vla_mbpo.imagination.planner import RANGES, PlannerConfig
 from vla_mbpo.imagination.session import WorldModelSession
 from vla_mbpo.imagination.vetting import Judgement, Vetting, unknown
@@ -59,9 +61,10 @@ class ImaginationNode(ManagedNode):
         session = WorldModelSession.load(bundle, self._spec, self.parameters["threads"])
         session.warm_up()
         self._vetting = Vetting(session, config)
-        self._dreamer: WorldModelSession | None = None
+        self._dreamer: Dreamer | None = None
         if self.parameters["dream_period"]:
-            self._dreamer = WorldModelSession(session.bundle, self._spec, pixels=True)
+            self._dreamer = Dreamer(bundle, self.parameters["robot"], self.parameters["flow_steps"])
+            self.on_cleanup_do(self._dreamer.close)
         self._out, self._pictures = self.publisher(qos.VERDICT), self.publisher(qos.DREAM)
         self._markers = self.publisher(qos.DREAM_MARKERS)
         self._sets = self._late = self._unknown = 0
@@ -80,8 +83,8 @@ class ImaginationNode(ManagedNode):
         self._worker: Worker[Asked] = Worker(self._judge, self._on_error)
         self._dreams: Dreams | None = None
         if self._dreamer is not None:
-            period, steps = self.parameters["dream_period"], self.parameters["flow_steps"]
-            self._dreams = Dreams(self._dreamer, self._pictures.publish, period, steps)
+            ahead = self._spec.horizon * self._spec.row_period
+            self._dreams = Dreams(self._dreamer, self._pictures.publish, self.parameters["dream_period"], ahead)
         self.subscribe(qos.JOINT_STATES, self._inputs.add_joints)
         self.subscribe(qos.HEAD_IMAGE, lambda image: self._on_image("head", image))
         self.subscribe(qos.WRIST_IMAGE, lambda image: self._on_image("wrist", image))
@@ -92,8 +95,6 @@ class ImaginationNode(ManagedNode):
     def deactivate(self) -> None:
         """Stop the worker."""
         self._worker.stop(1.0)
-        if self._dreams is not None:
-            self._dreams.stop()
 
     def report(self) -> dict[str, object]:
         """Values for /diagnostics."""
@@ -106,6 +107,7 @@ class ImaginationNode(ManagedNode):
             "latency_p50_ms": f"{p50:.1f}",
             "latency_p95_ms": f"{p95:.1f}",
             "dream_ms": f"{1e3 * self._dreams.seconds:.0f}" if self._dreams else "off",
+            "dreams_late": self._dreams.late if self._dreams else 0,
         }
 
     def warning(self) -> str:
@@ -172,6 +174,11 @@ class ImaginationNode(ManagedNode):
         chunks = [convert.from_chunk(chunk) for chunk in message.chunks]
         if any(chunk.observation_stamp != stamp or chunk.joint_names != self._spec.joints for chunk in chunks):
             return unknown(k, "candidates of another observation or arm")
+        kinds = {(chunk.action_type, chunk.row_period, chunk.committed_rows) for chunk in chunks}
+        if len(kinds) > 1 or chunks[0].action_type != ActionType.JOINT_POSITION:
+            return unknown(k, "candidates that are not all joint positions with the same rows committed")
+        if chunks[0].row_period != self._spec.row_period:
+            return unknown(k, f"rows of {chunks[0].row_period / 1e6:g} ms; expected {self._spec.row_period / 1e6:g}")
         positions = np.stack([chunk.positions for chunk in chunks])
         gripper = np.stack([chunk.gripper for chunk in chunks])
         committed, period = chunks[0].committed_rows, chunks[0].row_period

@@ -1,6 +1,5 @@
 """One thread that does one job at a time, beside the executor."""
 
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -12,9 +11,7 @@ Job = TypeVar("Job")
 class Worker(Generic[Job]):
     """Runs ``work(job)`` in its own thread. Errors go to ``on_error`` and do not end the thread."""
 
-    def __init__(self, work: Callable[[Job], None], on_error: Callable[[Exception], None], nice: int = 0) -> None:
-        """``nice``: added to the process's own; on Linux a thread may have less of the processor than its process."""
-        self._nice = nice
+    def __init__(self, work: Callable[[Job], None], on_error: Callable[[Exception], None]) -> None:
         self._work, self._on_error = work, on_error
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._idle = threading.Event()
@@ -38,9 +35,6 @@ class Worker(Generic[Job]):
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        if self._nice:
-            me = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, me, min(19, os.getpriority(os.PRIO_PROCESS, me) + self._nice))
         while (job := self._jobs.get()) is not None:
             try:
                 self._work(job)

@@ -41,7 +41,9 @@ def calibrate(trainer: "Trainer", net: WorldModel) -> None:
     if trainer.tried is not None:
         soon, hit = tried_predictions(net, trainer.tried, trainer.tried_validation)
         branches = trainer.tried.branches
-        scale, shift = platt(soon.reshape(len(soon), -1), branches.to_go[trainer.tried_validation].ravel().astype(float))
+        scale, shift = platt(
+            soon.reshape(len(soon), -1), branches.to_go[trainer.tried_validation].ravel().astype(float)
+        )
         found["outcome"][0][VALUE], found["outcome"][1][VALUE] = scale, shift
         found["choice"] = gain(soon, hit, branches, trainer.tried_validation)
     likely = 1 / (1 + np.exp(-fast[0][..., 2] * found["outcome"][0][2] - found["outcome"][1][2]))

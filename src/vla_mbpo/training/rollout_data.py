@@ -36,7 +36,7 @@ class Rollouts:
             the last row, and only attempts that fail end before their chunks do.
         cost: (N, STEPS) a cost event within the step; ``costed`` whether that is known.
         placed: (N,) whether somebody knew where things are.
-        episode: (N,) number of the rollout; ``files`` their files, ``facts`` source, policy, task, seed, success of each.
+        episode: (N,) number of the rollout; ``files`` theirs, ``facts`` source, policy, task, seed, success of each.
     """
 
     def __init__(
