@@ -184,6 +184,20 @@ def test_rows_that_do_not_belong_here_and_now_are_refused(changes, check):
     assert loop.tick(5).trajectories == {}
 
 
+def test_rows_that_repeat_what_is_not_committed_are_refused():
+    """The driver keeps its own rows in their place: what was vetted would not be what is executed."""
+    loop = moving()
+    stamp = loop.now
+    prefix, _ = loop.driver.commitment(stamp).prefix(stamp, 3)
+    positions = towards(GOAL, prefix[-1])
+    positions[:3] = prefix
+    other = positions.copy()
+    other[1, 3] += 0.06
+    (reason,) = loop.offer(rows(other, stamp, 2, 3))
+    assert (reason.check, reason.row, reason.subject) == ("committed_rows", 1, spec().joints[3])
+    assert loop.offer(rows(positions, stamp, 3, 3)) == ()
+
+
 def test_rows_are_refused_without_a_fresh_measured_state():
     driver = ArmDriver(spec())
     of = rows(np.tile(HOME, (16, 1)))

@@ -7,6 +7,8 @@ from core_samples import ROBOT, spoiled
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.robot import RobotSpec
 
+FINGERS = ["panda_finger_joint1", "panda_finger_joint2"]
+
 
 def test_limits_come_from_the_urdf():
     spec = RobotSpec.load(ROBOT)
@@ -35,6 +37,9 @@ def test_a_missing_field_is_named(tmp_path, missing):
         ("upper", [9.0] * 7),
         ("velocity", [9.0] * 7),
         ("joints", ["panda_joint1", "nobody"]),
+        ("gripper", {"joints": FINGERS, "range": [0.0, 1.0], "speed": 0.2}),
+        ("gripper", {"joints": FINGERS, "range": [0.08, 0.0], "speed": 0.2}),
+        ("gripper", {"joints": FINGERS, "range": [0.0, 0.08], "speed": 50.0}),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path, field, value):

@@ -153,7 +153,8 @@ def test_a_state_that_cannot_be_read_counts_as_latched(tmp_path, content):
 
 
 def test_a_full_disk_does_not_keep_an_emergency_stop_from_taking_effect(tmp_path):
-    machine = StateMachine(0, tmp_path / "missing" / "gate.json")
+    (tmp_path / "file").write_text("")
+    machine = StateMachine(0, tmp_path / "file" / "gate.json")
     machine.estop("button", 0)
     assert machine.mode == Mode.ESTOP and machine.save_error
 

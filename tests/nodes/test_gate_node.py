@@ -85,6 +85,10 @@ class Bench:
         request = GateCommand.Request(epoch=self.state.epoch if epoch is None else epoch)
         return self.graph.call(GateCommand, name, request)
 
+    def engage(self):
+        """As an operator does it: again, if a pause of a busy machine was in the way."""
+        self.graph.until(lambda: self.command("/gate/engage").success)
+
 
 @pytest.mark.parametrize("missing", list(OFF))
 def test_vetting_must_be_stated(graph, missing):
@@ -148,7 +152,7 @@ def test_engage_needs_the_present_epoch(graph, spec):
     assert bench.send(0.1)[0].reasons[0].check == "mode"
     stale = bench.command("/gate/engage", bench.state.epoch + 1)
     assert not stale.success and "stale epoch" in stale.message
-    assert bench.command("/gate/engage").success
+    bench.engage()
     bench.until_mode(GateState.AUTONOMOUS)
     assert bench.send(0.1)[0].accepted
 
@@ -168,7 +172,7 @@ def test_the_estop_latches_and_is_reset_by_hand(graph, spec):
     graph.spin(0.5)  # the cool-down
     assert bench.command("/gate/reset").success
     bench.until_mode(GateState.HOLD)
-    assert bench.command("/gate/engage").success
+    bench.engage()
 
 
 @pytest.mark.parametrize("how", ["pressed", "silent"])
@@ -198,8 +202,11 @@ def test_the_estop_service_latches(graph, spec):
     assert "cool-down" in bench.command("/gate/reset").message
 
 
-def test_a_latched_estop_survives_a_restart(graph, spec, tmp_path):
-    bench = Bench(graph, spec, start_engaged=True, state_file=str(tmp_path / "gate.json"))
+@pytest.mark.parametrize("kept", [True, False], ids=["with a state file", "without"])
+def test_a_latched_estop_survives_a_cleanup(graph, spec, tmp_path, kept):
+    """Incident: without a state file, which was the default, deactivate and cleanup ended in AUTONOMOUS."""
+    file = {"state_file": str(tmp_path / "new" / "gate.json")} if kept else {}
+    bench = Bench(graph, spec, start_engaged=True, **file)
     bench.until_mode(GateState.AUTONOMOUS)
     graph.call(Trigger, "/gate/estop", Trigger.Request())
     bench.until_mode(GateState.ESTOP)
@@ -209,6 +216,29 @@ def test_a_latched_estop_survives_a_restart(graph, spec, tmp_path):
     graph.activate()
     graph.spin(0.5)
     assert bench.state.mode == GateState.ESTOP and bench.state.epoch > epoch
+
+
+def test_without_a_place_for_its_state_the_gate_is_not_engaged(graph, spec, tmp_path):
+    (tmp_path / "file").write_text("")
+    bench = Bench(graph, spec, start_engaged=True, state_file=str(tmp_path / "file" / "gate.json"))
+    graph.spin(0.5)
+    assert bench.state.mode == GateState.HOLD
+    assert "state_file" in bench.command("/gate/engage").message
+
+
+def test_a_stall_of_the_gate_does_not_make_a_beating_pendant_silent(graph, spec):
+    """Incident: after a stall the timer came before the waiting beats, and the gate latched."""
+    bench = Bench(graph, spec, start_engaged=True, pendant_timeout=0.3)
+    pendant = graph.talk(qos.PENDANT)
+    timer = graph.probe.create_timer(0.05, lambda: pendant(Bool(data=True)))
+    bench.until_mode(GateState.AUTONOMOUS)
+    for _ in range(3):
+        pendant(Bool(data=True))
+        time.sleep(0.5)  # nothing of this process runs
+        graph.spin(0.5)
+        assert bench.state.mode != GateState.ESTOP, bench.state.reason
+    graph.probe.destroy_timer(timer)
+    bench.until_mode(GateState.ESTOP)
 
 
 def test_silence_of_an_input_ends_autonomy(graph, spec):
@@ -266,7 +296,7 @@ def test_letting_go_holds_and_only_engaging_ends_the_intervention(graph, spec):
     stick.message.deadman = False
     bench.until_mode(GateState.HOLD)
     assert bench.state.reason == "deadman released" and bench.state.intervention
-    assert bench.command("/gate/engage").success
+    bench.engage()
     bench.until_mode(GateState.AUTONOMOUS)
     assert not bench.state.intervention
 
@@ -330,7 +360,7 @@ def test_rows_approved_by_somebody_else_end_autonomy(graph, spec):
     assert bench.state.reason == "another publisher on /gate/approved_chunk"
     assert "somebody else" in bench.command("/gate/engage").message
     graph.spin(1.2)
-    assert bench.command("/gate/engage").success
+    bench.engage()
 
 
 def test_vetoes_are_counted_by_reason(graph, spec):

@@ -35,7 +35,7 @@ def test_rates_and_stamps(graph, spec):
     elapsed = (joints[-1] - begin) / 1e9
     assert abs(elapsed - wall) < 0.3  # keeps up with real time
     assert len(joints) > 60 * wall and 14 * wall < len(scenes) < 23 * wall
-    assert set(np.diff(scenes)) <= {50_000_000, 100_000_000}  # one grid, even if a message is lost
+    assert not (np.diff(scenes) % 50_000_000).any()  # one grid, even if messages are lost
     assert set(scenes[1:-1]) <= set(joints) | set(joints - 10_000_000)
     status = graph.heard["/task/status"][-1]
     assert (status.task, status.instruction, status.seed) == ("button", "press the button", 5)

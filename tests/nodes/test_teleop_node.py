@@ -71,6 +71,17 @@ def test_the_estop_button_is_passed_on(bench):
     assert bench.heard[-1].estop
 
 
+@pytest.mark.parametrize(
+    "axes, buttons", [([1.01] + [0.0] * 5, 15), ([float("nan")] * 6, 15), ([0.0] * 8, 11)],
+    ids=["beyond its range", "not a number", "another gamepad"],
+)  # fmt: skip
+def test_the_estop_button_counts_whatever_else_is_wrong(bench, axes, buttons):
+    """Incident: a stick that gave 1.01 took the e-stop with it."""
+    bench.joy(Joy(axes=axes, buttons=[int(i == ESTOP) for i in range(buttons)]))
+    bench.graph.until(lambda: bool(bench.heard) and bench.heard[-1].estop, 1.0)
+    assert not bench.heard[-1].deadman
+
+
 def test_start_engages_in_the_present_epoch(bench, graph):
     asked = []
 

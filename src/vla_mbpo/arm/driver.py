@@ -15,6 +15,7 @@ from vla_mbpo.core.state import RobotState, Trajectory
 from vla_mbpo.core.verdict import Reason
 
 FloatArray = NDArray[np.float64]
+REPEATED = 0.05  # rad; rows of two chunks can be some ms off a common grid, and the path between them is a curve
 
 
 class ArmDriver:
@@ -112,6 +113,11 @@ class ArmDriver:
         if gap.max() > self.config.max_gap:
             joint = self.spec.joints[int(np.argmax(gap))]
             return (Reason("gap", first, joint, float(gap.max()), self.config.max_gap),)
+        wrong = self.clock.mismatch(rows, now)
+        if wrong is not None and wrong[2] > REPEATED:
+            row, index, apart = wrong
+            text = "another row is committed here"
+            return (Reason("committed_rows", row, self.spec.joints[index], apart, REPEATED, text),)
         if self.clock.offer(rows, now, start.q, start.v):
             self._begin(now, start)
             self._last_observation, self.stop_reason = rows.observation_stamp, ""

@@ -90,6 +90,22 @@ class RowClock:
         self._build()
         return len(fresh)
 
+    def mismatch(self, rows: JointRows, now: int) -> tuple[int, int, float] | None:
+        """Repeated row, joint and distance [rad] where ``rows`` repeat most wrongly what is committed here.
+
+        They are not taken, so what joins them was vetted with something else before it. None: nothing is repeated.
+        """
+        worst = None
+        for k in range(min(rows.committed_rows, len(rows.positions))):
+            target = self.target(rows.due(k)) if rows.due(k) > now else None
+            if target is None:
+                continue
+            apart = np.abs(rows.positions[k] - target.q)
+            joint = int(np.argmax(apart))
+            if worst is None or apart[joint] > worst[2]:
+                worst = k, joint, float(apart[joint])
+        return worst
+
     def advance(self, now: int, told_until: int) -> None:
         """Count rows that became due since the last call.
 

@@ -102,6 +102,7 @@ class RobotSpec:
         inside = bool(np.all((home >= lower) & (home <= upper)))
         require(inside, "home", home.tolist(), "must lie inside the position limits")
         box = raw["workspace"]
+        reach, speed = _gripper(raw["gripper"], folder / raw["urdf"])
         return cls(
             name=str(raw["name"]),
             urdf=folder / raw["urdf"],
@@ -115,8 +116,8 @@ class RobotSpec:
             acceleration=_positive(raw, "acceleration", n),
             jerk=_positive(raw, "jerk", n),
             gripper_joints=tuple(raw["gripper"]["joints"]),
-            gripper_range=(float(raw["gripper"]["range"][0]), float(raw["gripper"]["range"][1])),
-            gripper_speed=float(raw["gripper"]["speed"]),
+            gripper_range=reach,
+            gripper_speed=speed,
             workspace_lower=_vector(box, "lower", 3),
             workspace_upper=_vector(box, "upper", 3),
             links_lower=_vector(raw["links"], "lower", 3),
@@ -166,6 +167,20 @@ def _tighten(key: str, urdf: FloatArray, own: FloatArray | None, sign: float) ->
         return urdf
     require(bool(np.all(sign * own <= sign * urdf)), key, own.tolist(), f"must not exceed the URDF's {urdf.tolist()}")
     return own
+
+
+def _gripper(raw: dict, urdf: Path) -> tuple[tuple[float, float], float]:
+    """Range of the opening [m] and its speed [m/s]: not beyond what the finger joints of the URDF give together."""
+    fingers = _urdf_limits(urdf, tuple(raw["joints"]))
+    low, high = (float(x) for x in _vector(raw, "range", 2))
+    text = f"expected two numbers, rising, within the URDF's {fingers[:, 0].sum():g} to {fingers[:, 1].sum():g}"
+    inside = fingers[:, 0].sum() - 1e-9 <= low < high <= fingers[:, 1].sum() + 1e-9
+    require(bool(inside), "gripper.range", raw["range"], text)
+    speed, most = float(raw["speed"]), float(fingers[:, 2].sum())
+    require(
+        0.0 < speed <= most + 1e-9, "gripper.speed", speed, f"expected a number above 0, at most the URDF's {most:g}"
+    )
+    return (low, high), speed
 
 
 def _urdf_limits(path: Path, joints: tuple[str, ...]) -> FloatArray:

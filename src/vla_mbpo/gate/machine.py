@@ -40,8 +40,11 @@ class StateMachine:
         path: Path | None = None,
         cool_down: int = COOL_DOWN,
         on_change: Callable[[], None] = lambda: None,
+        before: "StateMachine | None" = None,
     ) -> None:
-        """Start in HOLD, or in ESTOP if ``path`` says that it was latched or cannot be read.
+        """Start in HOLD, or in ESTOP if ``before`` or ``path`` say that it was latched, or the file cannot be read.
+
+        ``before`` is the machine of the same process that this one takes the place of.
 
         ``on_change`` is called at each change of mode, before the state is saved: a stop does not wait for a disk.
         """
@@ -51,7 +54,9 @@ class StateMachine:
         self.save_error = ""
         self._latched_at = now
         self._path, self._cool_down, self._on_change = path, cool_down, on_change
-        if path is not None and path.exists():
+        if before is not None:
+            self._go_on(before.epoch, before.mode == Mode.ESTOP, set(before.causes), before.reason)
+        elif path is not None and path.exists():
             self._load(path)
         self._save()
 
@@ -142,6 +147,9 @@ class StateMachine:
         except (OSError, ValueError, KeyError, TypeError):
             self.mode, self.epoch, self.reason = Mode.ESTOP, 1, f"unreadable state file {path}"
             return
+        self._go_on(epoch, latched, causes, reason)
+
+    def _go_on(self, epoch: int, latched: bool, causes: set[str], reason: str) -> None:
         self.epoch = epoch + 1
         if latched:
             self.mode, self.causes, self.reason = Mode.ESTOP, causes, reason
@@ -158,6 +166,7 @@ class StateMachine:
         }
         draft = self._path.with_suffix(self._path.suffix + ".new")
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with draft.open("w") as file:
                 json.dump(state, file)
                 file.flush()

@@ -34,7 +34,7 @@ class ExclusiveTopic:
         """Hear what is published, until the node is deactivated."""
         self._mine.clear()
         self._alone_from = 0.0
-        every = replace(self._topic, qos=qos.EVERY)  # with a short queue the own ones would hide a foreign one
+        every = replace(self._topic, qos=qos.ANYBODY)  # with a short queue the own ones would hide a foreign one
         self._node.subscribe(every, self._on_bytes, raw=True)
 
     def publish(self, message: Any) -> None:

@@ -19,6 +19,7 @@ from vla_mbpo.core.verdict import Reason
 from vla_mbpo.gate.config import RANGES, GateConfig, slowed
 from vla_mbpo.gate.gate import Gate
 from vla_mbpo.gate.machine import Mode, StateMachine
+from vla_mbpo.gate.pendant import Pendant
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.counts import Counts
@@ -81,10 +82,9 @@ class GateNode(ManagedNode):
         file = Path(path).expanduser() if path else None
         self._last_observation = 0
         self._pending_engage = self._let_go = self._asked = False
-        self._machine = StateMachine(self.now(), file, on_change=self._on_change)
-        if not self.parameters["pendant_timeout"]:  # nothing could ever clear these
-            for cause in [cause for cause in self._machine.causes if cause.startswith("pendant")]:
-                self._machine.clear(cause)
+        before = getattr(self, "_machine", None)  # a latch outlives a cleanup too
+        self._machine = StateMachine(self.now(), file, on_change=self._on_change, before=before)
+        self._pendant = Pendant(self._machine, self.parameters["pendant_timeout"])
         self._counts = Counts()
 
     def activate(self) -> None:
@@ -105,7 +105,7 @@ class GateNode(ManagedNode):
             self.every(0.01, self._expire)
         self.subscribe(qos.TELEOP_COMMAND, self._on_teleop, on_deadline=lambda: self._machine.release("teleop silent"))
         self._approved.listen()
-        self._pendant_heard = time.monotonic()
+        self._pendant.restart()
         if self.parameters["pendant_timeout"]:
             self.subscribe(qos.PENDANT, self._on_pendant)
         self.serve(GateCommand, qos.ENGAGE, lambda q, a: self._command(self._machine.engage, q, a))
@@ -155,16 +155,7 @@ class GateNode(ManagedNode):
 
     def _on_pendant(self, message: Bool) -> None:
         """A pendant's heartbeat: true while its button is not pressed."""
-        self._pendant_heard = time.monotonic()
-        self._pendant("pressed", not message.data)
-        self._pendant("silent", False)
-
-    def _pendant(self, what: str, present: bool) -> None:
-        cause = f"pendant {what}"
-        if present:
-            self._machine.estop(cause, self.now())
-        else:
-            self._machine.clear(cause)
+        self._pendant.beat(message.data, self.now())
 
     def _on_estop_service(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
         self._machine.estop(f"service {qos.ESTOP_SERVICE}", self.now(), present=False)
@@ -182,6 +173,8 @@ class GateNode(ManagedNode):
 
     def _blocked(self) -> str:
         """Why autonomy cannot begin whatever the mode, or an empty string."""
+        if self._machine.save_error:  # after a restart nobody would know of a stop
+            return f"state_file: {self._machine.save_error}"
         silent = self._silent()
         return f"no message of {silent}" if silent else self._approved.warning
 
@@ -191,9 +184,7 @@ class GateNode(ManagedNode):
         return next((name for name, last in self._heard.items() if last < limit), "")
 
     def _tick(self) -> None:
-        patience = self.parameters["pendant_timeout"]
-        if patience and time.monotonic() - self._pendant_heard > patience:
-            self._pendant("silent", True)
+        self._pendant.tick(self.now())
         silent, before = self._silent(), self._was_silent
         self._was_silent = silent
         if silent and before:  # twice: after a stall of this process the first tick comes before the waiting messages

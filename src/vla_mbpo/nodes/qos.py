@@ -69,6 +69,7 @@ def with_deadline(topic: Topic, seconds: float) -> Topic:
 SENSOR = _qos("BEST_EFFORT", 1)
 LATEST = _qos("RELIABLE", 1)
 EVERY = _qos("RELIABLE", 50)
+ANYBODY = _qos("BEST_EFFORT", 50)  # hears writers of either kind; a reliable reader does not hear best-effort ones
 LATCHED = _qos("RELIABLE", 1, latched=True)
 
 HEAD_IMAGE = Topic("/head_camera/color/image_raw", Image, SENSOR)

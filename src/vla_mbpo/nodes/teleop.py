@@ -78,6 +78,10 @@ class TeleopNode(ManagedNode):
         except ValueError as error:
             self._fault = f"{qos.JOY.name}: {error}"
             self._release()
+            if self._mapping.estop(message.buttons):
+                stop = TeleopCommand(estop=True)
+                stop.header.stamp, stop.header.frame_id = convert.to_time(self.now()), self._spec.base_frame
+                self._out.publish(stop)
             return
         self._heard, self._fault = time.monotonic(), ""
         self._command = convert.to_teleop(reading, self._spec, self.now())

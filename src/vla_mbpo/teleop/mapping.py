@@ -60,6 +60,11 @@ class Mapping:
         """The gamepad was silent: what is held when it comes back has to be pressed anew to count."""
         self._down, self._let_go = frozenset(BUTTONS), False
 
+    @staticmethod
+    def estop(buttons: Sequence[int]) -> bool:
+        """Whether the e-stop button is pressed, whatever else the gamepad says or lacks."""
+        return len(buttons) > BUTTONS["estop"] and bool(buttons[BUTTONS["estop"]])
+
     def read(self, axes: Sequence[float], buttons: Sequence[int]) -> Reading:
         """The command of one reading.
 
