@@ -84,7 +84,7 @@ def main() -> None:
             pressed = button.press()
             by_command, by_measurement = live.to_rest(pressed, 0.8)
             brake = float((velocity / spec.acceleration).max())
-            stops = [b for b in button.brakes if b[1] > pressed]
+            stops = [b for b in button.brakes if b[1] >= live.dropped(pressed)]
             heard.append(1e3 * (stops[0][0] - pressed) if stops else float("nan"))
             zero.append(1e3 * by_command)
             rest.append(1e3 * by_measurement)

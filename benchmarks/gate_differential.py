@@ -83,7 +83,7 @@ def summary(spec: RobotSpec, findings: list[Finding]) -> dict[str, Any]:
         "unjudged": sum(f.unjudged for f in findings),
         "passed": len(passed),
         "passed_deeper_than_margin": deep,
-        "interval": wilson(deep, n),
+        "interval": wilson(deep, sum(bool(f.straight) for f in findings)),
         "passed_in_contact": sum(bool(f.straight) for f in passed),
         "passed_in_contact_on_curve": sum(bool(f.curve) for f in passed),
         "passed_deepest_mm": _deepest_mm(f.straight for f in passed),
@@ -119,7 +119,8 @@ def false_stops(spec: RobotSpec, clear: Oracle, cases: list[Case], findings: lis
             counts[kind][_where(beyond)] += 1
     result: dict[str, Any] = {kind: dict(count) for kind, count in counts.items()}
     wrong = sum(count["clearly_beyond"] for count in counts.values())
-    return result | {"beyond_margin_by_5_mm": wrong, "interval": wilson(wrong, len(cases))}
+    apart = sum(not finding.straight for finding in findings)
+    return result | {"beyond_margin_by_5_mm": wrong, "apart": apart, "interval": wilson(wrong, apart)}
 
 
 def _where(beyond: float) -> str:

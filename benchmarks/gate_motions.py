@@ -10,6 +10,7 @@ from vla_mbpo.arm.rows import RowClock
 from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.robot import Obstacle, RobotSpec
 from vla_mbpo.core.state import RobotState
+from vla_mbpo.gate.gate import Gate
 
 FloatArray = NDArray[np.float64]
 BETWEEN = 10  # points of a path per row
@@ -55,6 +56,25 @@ def make_chunk(spec: RobotSpec, rows: FloatArray, reference: FloatArray, stamp: 
         1, 0, stamp, stamp + spec.horizon * spec.row_period, ActionType.JOINT_POSITION, spec.joints, reference,
         spec.row_period, rows, np.full(len(rows), float(np.mean(spec.gripper_range))),
     )  # fmt: skip
+
+
+def swings(spec: RobotSpec, gate: Gate, rng: np.random.Generator, count: int) -> list[FloatArray]:
+    """Rows (H, n) from home to random poses that ``gate`` accepts: joints that turn as fast as a policy turns them."""
+    state, found = RobotState(0, spec.home, np.zeros(len(spec.joints)), float(np.mean(spec.gripper_range))), []
+    share = np.arange(1, spec.horizon + 1)[:, None] / spec.horizon
+    ease = share**3 * (10 - 15 * share + 6 * share**2)  # least jerk, at rest at both ends
+    most = spec.horizon * spec.row_period / 1e9 * spec.velocity.min() / 1.875  # way at the velocity limit
+    while len(found) < count:
+        rows = spec.home + ease * rng.uniform(-1, 1, len(spec.joints)) * rng.uniform(0.3, 1.0) * most
+        if isinstance(gate.vet(make_chunk(spec, rows, spec.home), state, spec.home, 0), JointRows):
+            found.append(rows)
+    return found
+
+
+def speeds(spec: RobotSpec, rows: list[FloatArray]) -> dict[str, dict[str, float]]:
+    """Fastest joint of each chunk [rad/s]."""
+    fastest = [float(np.abs(np.diff(one, axis=0)).max() / spec.row_period * 1e9) for one in rows]
+    return {"fastest_joint_rad_s": {"p50": round(float(np.median(fastest)), 3), "max": round(max(fastest), 3)}}
 
 
 def poses(spec: RobotSpec, oracle: Oracle, rng: np.random.Generator, count: int) -> FloatArray:

@@ -1,7 +1,8 @@
 """The gate in its own process: chunks of 50 rows at 30 Hz, idle and beside a CPU hog and a policy that infers.
 
 Per phase: time in the checks (from the gate's decisions), time from publishing a chunk to its decision, and chunks that
-were lost, reordered or stopped without need (they are all good).
+were lost, reordered or stopped without need. Chunks are swings from home among obstacles; a gate has accepted them
+before.
 """
 
 import multiprocessing
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,21 +20,25 @@ import numpy as np
 import yaml
 
 from benchmarks.common import parser, write
-from vla_mbpo.core.chunk import ActionChunk, ActionType
+from benchmarks.gate_motions import make_chunk, obstructed, speeds, swings
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState
 from vla_mbpo.eval.realtime import free_domain
 from vla_mbpo.eval.report import percentiles
+from vla_mbpo.gate.config import GateConfig
+from vla_mbpo.gate.gate import Gate
 from vla_mbpo.paths import bundle_dir, robot_dir, ros_environment
 
 ROWS, RATE = 50, 30.0
 
 
 def long_robot(folder: Path) -> Path:
-    """The simulated arm with a horizon of 50 rows."""
+    """The simulated arm with a horizon of 50 rows, among obstacles."""
     source, robot = robot_dir("sim_panda"), folder / "long"
     robot.mkdir()
     text = yaml.safe_load((source / "robot.yaml").read_text()) | {"horizon": ROWS, "urdf": str(source / "robot.urdf")}
+    around = obstructed(RobotSpec.load(source)).obstacles
+    text["obstacles"]["boxes"] = {o.name: {"lower": o.lower.tolist(), "upper": o.upper.tolist()} for o in around}
     (robot / "robot.yaml").write_text(yaml.safe_dump(text))
     return robot
 
@@ -70,6 +76,7 @@ class Feeder:
 
         start_ros([])
         self.spec, self._convert = spec, convert
+        self._swings = swings(spec, Gate(spec, GateConfig()), np.random.default_rng(0), 64)
         self.node = Node("feeder")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -109,18 +116,14 @@ class Feeder:
 
     def phase(self, chunks: int) -> dict[str, Any]:
         """Send so many good chunks and count what becomes of them."""
-        rng, period = np.random.default_rng(0), self.spec.row_period
-        share = (np.arange(1, ROWS + 1) / ROWS)[:, None] ** 2
+        period = self.spec.row_period
         self.decisions.clear()
         sent, begin = [], time.monotonic()
         for k in range(chunks):
             self.spin(begin + k / RATE - time.monotonic())
             now = time.time_ns()
-            rows = self.spec.home + share * rng.normal(0, 0.05, len(self.spec.joints))
-            chunk = ActionChunk(
-                now, 0, now, now + ROWS * period, ActionType.JOINT_POSITION, self.spec.joints, self.spec.home, period,
-                rows, np.full(ROWS, 0.08),
-            )  # fmt: skip
+            chunk = make_chunk(self.spec, self._swings[k % len(self._swings)], self.spec.home, now)
+            chunk = replace(chunk, chunk_set_id=now, expiry=now + ROWS * period)
             self._chunks.publish(self._convert.to_chunk_set([chunk], now, "base"))
             sent.append(now)
         self.spin(1.0)
@@ -173,7 +176,8 @@ def main() -> None:
         feeder = Feeder(RobotSpec.load(robot))
         bring_up(feeder)
         feeder.phase(60)  # warm
-        metrics = {"rows": ROWS, "joints": len(feeder.spec.joints), "idle": feeder.phase(args.chunks)}
+        metrics = {"rows": ROWS, "joints": len(feeder.spec.joints), **speeds(feeder.spec, feeder._swings)}
+        metrics["idle"] = feeder.phase(args.chunks)
         context = multiprocessing.get_context("spawn")
         for work in (hog, infer):
             process = context.Process(target=work, daemon=True)

@@ -84,13 +84,20 @@ class Live:
     def to_rest(self, since: float, seconds: float) -> tuple[float, float]:
         """Wait ``seconds``; when the arm stood, from ``since`` [s] on: by command, by measurement (0.01 rad/s)."""
         self.stack.client.spin(seconds)
-        last = [
-            max((stamp for stamp, speed in samples if speed > limit and stamp > since - 0.02), default=since) - since
-            for samples, limit in ((self.commanded, 1e-3), (self.measured, 0.01))
-        ]
-        return last[0], last[1]
+        return _stands(self.commanded, 1e-3, since), _stands(self.measured, 0.01, since)
+
+    def dropped(self, since: float) -> float:
+        """Stamp of the first commitment after ``since`` that has no rows [s]: its trajectory only brakes."""
+        empty = (m for m in self.commitments if not len(m.positions))
+        return min((t for t in (self._seconds(m.header.stamp) for m in empty) if t > since), default=float("inf"))
 
     def forget(self) -> None:
         """Drop what has been heard, so that memory stays bounded; the newest of each is kept."""
         for kept in (self.commanded, self.measured, self.commitments, self.gates):
             del kept[:-1]
+
+
+def _stands(samples: list[tuple[float, float]], limit: float, since: float) -> float:
+    """Seconds from ``since`` to the first sample from which on the speed is not above ``limit``; 0: it never was."""
+    moving = [i for i, (stamp, speed) in enumerate(samples) if speed > limit and stamp > since - 0.02]
+    return max(0.0, samples[min(moving[-1] + 1, len(samples) - 1)][0] - since) if moving else 0.0

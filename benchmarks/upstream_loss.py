@@ -18,7 +18,7 @@ from vla_mbpo.bringup import Options
 from vla_mbpo.eval.realtime import running_stack
 from vla_mbpo.eval.report import percentiles
 
-NODES = ("gate", "policy", "head_camera", "wrist_camera")
+NODES = ("gate", "policy", "head_camera", "wrist_camera", "imagination")
 WATCH = 1.8  # s; a chunk, a brake and some more
 IN_FLIGHT = 0.2  # s; a chunk that was on its way to the gate may still come
 PERIOD = 0.02  # s; of the arm driver
@@ -57,12 +57,9 @@ class Losses:
         return min((stamp for stamp in empty if stamp > begin), default=float("nan"))
 
     def resume(self, live: Live, woken: float) -> None:
-        """After SIGCONT: the first rows that move the arm must be of an observation from about then on."""
-        live.forget()
+        """From SIGCONT on all rows that move the arm must be of an observation from about then on."""
         live.move()
-        first = next((m for m in live.commitments[1:] if m.chunk_set_id), None)
-        if first is not None and first.chunk_set_id / 1e9 < woken - 0.4:
-            self.stale += 1
+        self.stale += any(0 < m.chunk_set_id / 1e9 < woken - 0.4 for m in live.commitments[1:])
 
 
 def _seconds(stamp: Any) -> float:
@@ -83,9 +80,11 @@ def main() -> None:
     cli = parser(__doc__ or "")
     cli.add_argument("--times", type=int, default=20)
     cli.add_argument("--nodes", nargs="+", default=list(NODES), choices=NODES)
+    cli.add_argument("--world-model", default="world_model", help="bundle that vets; with '' there is no imagination")
     args = cli.parse_args()
     losses, draw = Losses(), random.Random(0)
-    options = Options(page=False, joy=False)
+    options = Options(page=False, joy=False, world_model=args.world_model)
+    args.nodes = [node for node in args.nodes if args.world_model or node != "imagination"]
     with running_stack("sim_panda", options) as stack:
         live = Live(stack)
         for _ in range(args.times):  # in turn: a process that dies six times a minute stays down
@@ -117,6 +116,7 @@ def hit(live: Live, node: str, number: signal.Signals, losses: Losses, draw: ran
     os.kill(pid, number)
     losses.note(live, f"{node}_{number.name}", begin)
     if number == signal.SIGSTOP:
+        live.forget()
         woken = time.time()
         os.kill(pid, signal.SIGCONT)
         live.stack.client.spin(0.3)

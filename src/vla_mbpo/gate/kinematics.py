@@ -67,6 +67,7 @@ class Kinematics:
         self._allocate(spec.horizon)
         self._count = 0
         self._bounds: tuple[FloatArray, FloatArray] | None = None
+        self._corners: tuple[FloatArray, FloatArray] | None = None
         self._self = self._pairs_of(self._movable_pairs())
         self._self = self._pairs_of(self._checked_pairs())
         self._obstacles = self._pairs_of(self._obstacle_pairs())
@@ -92,7 +93,7 @@ class Kinematics:
         if len(rows) > len(self._tool):
             self._allocate(len(rows))
         self._count = count = len(rows)
-        self._bounds = None
+        self._bounds = self._corners = None
         model, data, columns = self.model, self.data, self._columns
         qpos, geom_xpos, geom_xmat = data.qpos, data.geom_xpos, data.geom_xmat
         tool, tool_mat = data.xpos[self._tool_body], data.xmat[self._tool_body]
@@ -113,10 +114,23 @@ class Kinematics:
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest coordinates of each link in the placed rows, world frame [m], (H, L, 3) each."""
         if self._bounds is None:
-            self._bounds = self._compute_bounds()
+            low, high = (corner[:, self._movable] for corner in self._boxes())
+            start = self._link_start
+            self._bounds = np.minimum.reduceat(low, start, axis=1), np.maximum.reduceat(high, start, axis=1)
         return self._bounds
 
-    def _compute_bounds(self) -> tuple[FloatArray, FloatArray]:
+    def _boxes(self) -> tuple[FloatArray, FloatArray]:
+        """Lowest and highest coordinates of each geometry, (H, G, 3) each; endless for what stands on the base."""
+        if self._corners is None:
+            shape = self._count, self.model.ngeom, 3
+            self._corners = np.full(shape, -np.inf), np.full(shape, np.inf)
+            for corner, value in zip(self._corners, self._compute_boxes(), strict=True):
+                corner[:, self._movable] = value
+            for geom, low, high in self._standing:
+                self._corners[0][:, geom], self._corners[1][:, geom] = low, high
+        return self._corners
+
+    def _compute_boxes(self) -> tuple[FloatArray, FloatArray]:
         rows, geoms = slice(self._count), self._movable
         centre = self._xpos[rows, geoms].copy()
         axis = self._xmat[rows, geoms, 2::3]  # a cylinder's, world frame, (H, G, 3)
@@ -128,8 +142,7 @@ class Kinematics:
         axes = self._xmat[rows, geoms][:, boxed].reshape(self._count, -1, 3, 3)  # [..., a, i]: component a of axis i
         reach[:, boxed] = (np.abs(axes) @ self._half[..., None])[..., 0]
         centre[:, boxed] += (axes @ self._centre[..., None])[..., 0]
-        lowest = np.minimum.reduceat(centre - reach, self._link_start, axis=1)
-        return lowest, np.maximum.reduceat(centre + reach, self._link_start, axis=1)
+        return centre - reach, centre + reach
 
     def table_clearance(self) -> FloatArray:
         """Signed distance of each link's lowest point above the table plane [m], (H, L)."""
@@ -149,10 +162,13 @@ class Kinematics:
             return result
         centres = np.ascontiguousarray(self._xpos[: self._count].transpose(1, 2, 0))  # geometries first: fast to pick
         gap = centres[pairs.first] - centres[pairs.second]
-        # Bounding spheres first: an exact distance costs microseconds and most pairs are far apart.
+        # Bounding spheres and boxes first: an exact distance costs microseconds and most pairs are far apart.
         near = (np.einsum("gih,gih->gh", gap, gap) < (pairs.reach[:, None] + cutoff) ** 2).T
         model, data, placed = self.model, self.data, -1
         rows, geoms = np.nonzero(near)
+        (low, high), first, second = self._boxes(), pairs.first[geoms], pairs.second[geoms]
+        apart = np.maximum(low[rows, first] - high[rows, second], low[rows, second] - high[rows, first]).max(1)
+        rows, geoms = rows[apart < cutoff], geoms[apart < cutoff]
         candidates = (array[geoms].tolist() for array in (pairs.first, pairs.second, pairs.index))
         for k, first, second, pair in zip(rows.tolist(), *candidates, strict=True):
             if k != placed:
@@ -196,6 +212,9 @@ class Kinematics:
         box = model.geom_aabb[self._movable][self._boxed]
         self._centre, self._half = box[:, :3], box[:, 3:]
         self._segment = np.zeros(6)
+        obstacles = {OBSTACLE + o.name: o for o in self._spec.obstacles}
+        names = [model.body(int(b)).name for b in body]
+        self._standing = [(g, obstacles[n].lower, obstacles[n].upper) for g, n in enumerate(names) if n in obstacles]
 
     def _allocate(self, rows: int) -> None:
         geoms = self.model.ngeom
