@@ -8,6 +8,7 @@ can brake: such pauses show in the stamps of what the two publish, and come on t
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 from helpers import Up
@@ -41,7 +42,7 @@ class Stack:
         self.graph, self.up, self.record = graph, up, record
         graph.listen(
             qos.JOINT_STATES, qos.GATE_STATE, qos.COMMITMENT, qos.READY, qos.ACTION_CHUNKS, qos.GATE_DECISION,
-            qos.DIAGNOSTICS, qos.APPROVED_CHUNK,
+            qos.DIAGNOSTICS, replace(qos.APPROVED_CHUNK, qos=qos.EVERY),
         )  # fmt: skip
         graph.until(lambda: bool(graph.heard[qos.READY.name]), 60.0)
         self.pids = up.children()
@@ -144,7 +145,23 @@ class Stack:
 
     @property
     def late(self):
-        return self.of(qos.COMMITMENT)[-1].rows_executed_late
+        """Commitments that are to reach a row at another time than it was approved for, seen from outside.
+
+        The last row of a commitment is of the newest chunk; it has to be the last of an approved one, in its place.
+        """
+        ends = [
+            (convert.to_ns(m.observation_stamp) + m.horizon * convert.to_ns(m.row_period), m.positions[-7:])
+            for m in self.of(qos.APPROVED_CHUNK)
+        ]
+        wrong = 0
+        for m in self.of(qos.COMMITMENT):
+            if not len(m.positions):
+                continue
+            period, rows = convert.to_ns(m.row_period), len(m.positions) // 7
+            end = convert.to_ns(m.first_due) + (rows - 1) * period
+            mine = [q for due, q in ends if abs(due - end) <= period / 2]
+            wrong += not any(np.abs(np.subtract(q, m.positions[-7:])).max() < 0.02 for q in mine)
+        return wrong
 
 
 class Pad:
