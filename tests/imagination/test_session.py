@@ -126,3 +126,20 @@ def test_a_manifest_without_a_field_is_refused_by_name(tiny_world_model, spec, t
 def test_a_policy_bundle_is_no_world_model(tiny_bundle, spec):
     with pytest.raises(ConfigError, match="world model"):
         WorldModelSession.load(tiny_bundle, spec)
+
+
+def test_a_view_unlike_training_is_unknown_and_named(tiny_world_model, spec, monkeypatch):
+    session = WorldModelSession.load(tiny_world_model, spec)
+    monkeypatch.setitem(session._calibration, "strange_limit", np.array([1e9, 0.0]))
+    found = judge(session, spec, *chunks(spec)).choice
+    assert set(found.verdicts) == {Verdict.UNKNOWN} and found.order == ()
+    assert "the wrist view is unlike training" in found.reasons[0][0]
+
+
+def test_the_bundles_own_limit_of_uncertainty_counts_where_it_is_lower(tiny_world_model, spec):
+    session = WorldModelSession.load(tiny_world_model, spec)
+    session.uncertainty_limit = 0.0
+    found = Vetting(session, PlannerConfig(max_uncertainty=0.9))
+    assert found.config.max_uncertainty == 0.0
+    choice = found.judge(observation(spec), WORDS, *chunks(spec), 0, PERIOD).choice
+    assert set(choice.verdicts) == {Verdict.UNKNOWN} and "uncertainty" in choice.reasons[0][0]
