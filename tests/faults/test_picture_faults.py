@@ -67,7 +67,7 @@ def pictured(survivor):
         (same, FROZEN, "observation_frozen"),
         (black, 0.0, "observation_contrast"),
         (swapped, 0.0, "observation_frame"),
-        (future, 0.0, ""),
+        (future, 0.0, "active"),  # it has no partner: nothing to look at, and nothing wrong
     ],
     ids=["frozen", "black", "swapped", "future"],
 )
