@@ -7,7 +7,7 @@ ensemble does not notice pictures of another kind: its members share what they s
 import torch
 from torch import Tensor, nn
 
-AXES = 96  # principal axes of a view's latents
+AXES = 64  # principal axes of a view's latents
 
 
 class Familiar(nn.Module):

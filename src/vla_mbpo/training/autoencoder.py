@@ -70,16 +70,20 @@ class Trainer(Loop):
         x, y = x / 127.5 - 1.0, y.float()
         edges = sum(functional.l1_loss(y.diff(dim=d), x.diff(dim=d)) for d in (2, 3))
         spread = z.float().flatten(0, 1).std(0)  # a scale for the noise to count against
-        salient = (x - functional.avg_pool2d(x, 15, 1, 7, count_include_pad=False)).abs().mean(1, keepdim=True)
-        weight = 1 + self.recipe.contrast * salient / salient.mean((2, 3), keepdim=True).clamp(min=1e-3)
         return {
-            "pixels": ((y - x).abs() * weight).mean(),
+            "pixels": ((y - x).abs() * prominence(x, self.recipe.contrast)).mean(),
             "edges": self.recipe.edges * torch.as_tensor(edges),
             "scale": 0.01 * (spread - 1.0).square().mean(),
         }
 
     def _facts(self) -> dict[str, Any]:
         return {"recipe": asdict(self.recipe), "autoencoder": self.net.config.to_dict()}
+
+
+def prominence(x: Tensor, contrast: float) -> Tensor:
+    """Weights (B, 1, s, s) of the pixels of pictures (B, 3, s, s): more where they differ from their surroundings."""
+    salient = (x - functional.avg_pool2d(x, 15, 1, 7, count_include_pad=False)).abs().mean(1, keepdim=True)
+    return 1 + contrast * salient / salient.mean((2, 3), keepdim=True).clamp(min=1e-3)
 
 
 def encode(net: Autoencoder, pictures: np.ndarray, batch: int = 256) -> Tensor:

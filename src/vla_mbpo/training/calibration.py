@@ -47,9 +47,11 @@ def calibrate(trainer: "Trainer", net: WorldModel) -> None:
         found["outcome"][0][VALUE], found["outcome"][1][VALUE] = scale, shift
         found["choice"] = gain(soon, hit, branches, trainer.tried_validation)
     likely = 1 / (1 + np.exp(-fast[0][..., 2] * found["outcome"][0][2] - found["outcome"][1][2]))
-    found["uncertainty_limit"] = round(MARGIN * float(np.quantile(likely.mean(2).std(0), RARE)), 4)
+    vetted = np.array([bool(fact["policy"]) for fact in trainer.rollouts.facts])[trainer.rollouts.episode[index]]
+    usual = vetted if vetted.any() else ~vetted  # what is vetted are policies; random motion leads to other pictures
+    found["uncertainty_limit"] = round(MARGIN * float(np.quantile(likely.mean(2).std(0)[usual], RARE)), 4)
     familiar = Familiar.fit(torch.from_numpy(trainer.latents[trainer.train]))
-    strange = familiar(torch.from_numpy(trainer.latents[index]).float()).numpy()
+    strange = familiar(torch.from_numpy(trainer.latents[index[usual]]).float()).numpy()
     found["strange_limit"] = [round(MARGIN * float(x), 3) for x in np.quantile(strange, RARE, axis=0)]
     save_file({k: v.contiguous() for k, v in familiar.state_dict().items()}, trainer.out / FAMILIAR)
     (trainer.out / CALIBRATION).write_text(json.dumps(found, indent=1) + "\n")

@@ -22,7 +22,7 @@ from vla_mbpo.imagination.perception import Perception
 from vla_mbpo.paths import robot_dir
 from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.sim.tasks import TASKS
-from vla_mbpo.training.autoencoder import load_autoencoder
+from vla_mbpo.training.autoencoder import load_autoencoder, prominence
 from vla_mbpo.training.calibration import calibrate
 from vla_mbpo.training.loop import Loop, averaged
 from vla_mbpo.training.rollout_data import Branches, Rollouts
@@ -30,6 +30,7 @@ from vla_mbpo.training.sft import load_policy
 from vla_mbpo.training.tried import Tried, compared, losses
 
 HELD_OUT = 10  # one scene in so many, by its seed, is for validation: rollouts and branches alike
+CONTRAST = 2.0  # of pixels that differ from their surroundings
 MAX_WEIGHT = 4.0  # of the velocity's 1 / t^2
 
 
@@ -61,7 +62,9 @@ class WorldModelRecipe:
     eye_noise: float = 0.02  # ... on keypoints, about half a pixel ...
     latent_noise: float = 0.2  # ... and on the latents seen: else attempts are known by heart by their looks
     weight_decay: float = 0.05
-    images: float = 1.0  # weights of the loss terms
+    images: float = 1.0  # weights of the loss terms: of imagined latents, ...
+    pixels: float = 1.0  # ... and of what they decode to; far from real ones latents may decode to anything
+    decoded: int = 8  # samples of a batch that are decoded for that: it costs as much as the rest
     things: float = 0.5
     outcome: float = 1.0
     cost: float = 1.0
@@ -142,7 +145,7 @@ class Trainer(Loop):
 
     def _loss(self, chosen: NDArray[np.int64]) -> dict[str, Tensor]:
         index, config, data = self.train[chosen], self.recipe, self.rollouts
-        words, eyes, latents, proprio = self.inputs(index)
+        words, eyes, now, proprio = self.inputs(index)
         bins, target, moved = self.futures(index)
         seen = torch.from_numpy(data.seen[index]).float()
         known = torch.ones_like(seen)
@@ -152,7 +155,7 @@ class Trainer(Loop):
         t = time[..., None, None]
         noisy = (1 - t) * target + t * torch.randn_like(target)
         with torch.autocast("cpu", torch.bfloat16):
-            *context, here = self.net.observe(words, *self._blurred(eyes, latents, proprio))
+            *context, here = self.net.observe(words, *self._blurred(eyes, now, proprio))
             if own.any():
                 noisy[own] = self._imagined([x[own] for x in context], bins[own], known[own], noisy[own])
             images, body, outcome, cost, there = self.net.imagine(context, bins, known, noisy, time)
@@ -166,8 +169,11 @@ class Trainer(Loop):
         keep, member = torch.from_numpy(data.labelled[index]).float(), self._members[:, index]
         costed, happened = torch.from_numpy(data.costed[index]).float(), torch.from_numpy(data.cost[index])
         branched = {} if self.tried is None else self._branch_loss(self.tried)
+        few = slice(config.decoded)
+        pixels = self._pixel_error(images[few, 0] + now[few], data.follower[index[few], 0])
         return branched | {
             "images": config.images * _mean(error, weight),
+            "pixels": config.pixels * _mean(pixels, (seen[:, 0] * ~own)[few]),
             "body": _mean(functional.smooth_l1_loss(body.float(), moved, reduction="none").mean(-1), seen),
             "outcome": config.outcome * _judged(outcome.float(), labels, keep, member).sum(),
             "cost": config.cost
@@ -175,6 +181,15 @@ class Trainer(Loop):
             "here": config.things * _mean(apart_here, placed),
             "there": config.things * _mean(apart, seen * placed[:, None]),
         }
+
+    def _pixel_error(self, latents: Tensor, after: NDArray[np.int64]) -> Tensor:
+        """Mean error (B,) of decoded latents (B, VIEWS, TOKENS, latent) against the pictures of looks ``after``."""
+        real = torch.from_numpy(np.stack([view[after] for view in self.rollouts.pictures], 1))
+        real = real.flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = self.perception.autoencoder.decode(latents.flatten(0, 1))
+        error = (decoded.float() - real).abs() * prominence(real, CONTRAST)
+        return error.mean((1, 2, 3)).unflatten(0, (len(after), -1)).mean(1)
 
     def _branch_loss(self, tried: Tried) -> dict[str, Tensor]:
         """Each candidate's time to go and cost, and which of a look's candidates is the better one."""
