@@ -42,11 +42,14 @@ EXTRAS = {
 }
 
 
+LEFT_OUT = Path("models/training")  # what training starts from; no robot needs it
+
+
 def tree(folder: str) -> list[tuple[str, list[str]]]:
     """Every file below ``folder``, for the same place below share/vla_mbpo."""
     by_folder: dict[Path, list[str]] = {}
     for file in sorted(Path(folder).rglob("*")):
-        if file.is_file() and "__pycache__" not in file.parts:
+        if file.is_file() and "__pycache__" not in file.parts and LEFT_OUT not in file.parents:
             by_folder.setdefault(file.parent, []).append(file.as_posix())
     return [(f"share/{NAME}/{parent.as_posix()}", files) for parent, files in by_folder.items()]
 
