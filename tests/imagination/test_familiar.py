@@ -24,7 +24,7 @@ def familiar():
 def test_looks_like_those_of_training_are_about_one(familiar):
     strange = familiar(looks(500, seed=1))
     assert strange.shape == (500, 2)
-    torch.testing.assert_close(strange.mean(0), torch.ones(2), atol=0.1, rtol=0)
+    torch.testing.assert_close(strange.mean(0), torch.ones(2), atol=0.25, rtol=0)
     assert strange.max() < 3.0
 
 

@@ -228,13 +228,13 @@ def test_without_a_place_for_its_state_the_gate_is_not_engaged(graph, spec, tmp_
 
 def test_a_stall_of_the_gate_does_not_make_a_beating_pendant_silent(graph, spec):
     """Incident: after a stall the timer came before the waiting beats, and the gate latched."""
-    bench = Bench(graph, spec, start_engaged=True, pendant_timeout=0.3)
+    bench = Bench(graph, spec, start_engaged=True, pendant_timeout=1.0)
     pendant = graph.talk(qos.PENDANT)
     timer = graph.probe.create_timer(0.05, lambda: pendant(Bool(data=True)))
     bench.until_mode(GateState.AUTONOMOUS)
     for _ in range(3):
         pendant(Bool(data=True))
-        time.sleep(0.5)  # nothing of this process runs
+        time.sleep(1.3)  # nothing of this process runs
         graph.spin(0.5)
         assert bench.state.mode != GateState.ESTOP, bench.state.reason
     graph.probe.destroy_timer(timer)
@@ -257,6 +257,8 @@ class Stick:
 
     def __init__(self, bench):
         self.bench = bench
+        if bench.node.parameters["start_engaged"]:  # engaging asks for the deadman to be let go after it
+            bench.until_mode(GateState.AUTONOMOUS)
         self.say = bench.graph.talk(qos.TELEOP_COMMAND)
         self.message = TeleopCommand()  # nothing is held
         self._tick()
