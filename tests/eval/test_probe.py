@@ -1,11 +1,8 @@
 """What the probe counts of the gate's decisions."""
 
-import pytest
+from vla_mbpo_msgs.msg import GateDecision, Reason
 
-pytest.importorskip("rclpy")
-from vla_mbpo_msgs.msg import GateDecision, Reason  # noqa: E402
-
-from vla_mbpo.eval.probe import Probe  # noqa: E402
+from vla_mbpo.eval.probe import Probe
 
 
 class Silent:
