@@ -23,7 +23,9 @@ from vla_mbpo.sim.scene import Scene
 TICK = 10_000_000  # ns; joint states and /clock
 SCENE_TICKS, STATUS_TICKS = 5, 10  # scene state at 20 Hz, task status at 10 Hz
 REST = 0.3  # s without an active trajectory before a reset: whoever drives the arm has fallen silent
-CATCH_UP = 20  # ticks that are made up for one by one; what is lost beyond that is simulated without messages
+# Ticks that are made up for one by one. If more are lost, all are simulated without messages: whoever lives on /clock
+# would take a burst of them for time that passes ten times too fast, and every command would come too late for it.
+CATCH_UP = 20
 
 
 class SimNode(ManagedNode):
@@ -120,8 +122,8 @@ class SimNode(ManagedNode):
             ahead = ticks * TICK / factor - (time.monotonic_ns() - begin)
             if ahead > 0:
                 time.sleep(ahead / 1e9)
-            lost = int(-ahead * factor / TICK) - CATCH_UP
-            if lost > 0:
+            lost = int(-ahead * factor / TICK)
+            if lost > CATCH_UP:
                 self._overruns += 1
                 ticks += lost
                 self._robot.advance(self._robot.time + lost * TICK)
