@@ -227,13 +227,16 @@ def test_oversized_message(survivor, graph_of, topic):
         huge_message.header.stamp = convert.to_time(time.time_ns())
         say(TeleopCommand(header=huge_message.header))
         graph_of.spin(0.05)
-    for _ in range(3):
+    told = len(survivor.of(qos.GATE_STATE))
+    for turn in range(12):  # a busy machine carries a large message for longer than a person's command is fresh
         if topic is qos.TELEOP_COMMAND:
             huge_message.header.stamp = convert.to_time(time.time_ns())
         say(huge_message)
         graph_of.spin(0.3)
-    if topic is qos.TELEOP_COMMAND:
-        assert any(GateState.TELEOP == state.mode for state in survivor.of(qos.GATE_STATE))
+        taken = any(GateState.TELEOP == state.mode for state in survivor.of(qos.GATE_STATE)[told:])
+        if turn >= 2 and (taken or topic is not qos.TELEOP_COMMAND):
+            break
+    assert taken or topic is not qos.TELEOP_COMMAND
     graph_of.spin(1.5)
     assert memory(pid) - before < 300, "MB"
     state = survivor.gate
