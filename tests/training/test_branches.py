@@ -10,7 +10,7 @@ from vla_mbpo.eval.lockstep import Settings  # noqa: E402
 from vla_mbpo.policy.runtime import PolicySession  # noqa: E402
 from vla_mbpo.sim.robot import SimRobot  # noqa: E402
 from vla_mbpo.sim.scene import Scene  # noqa: E402
-from vla_mbpo.training.branches import BRANCHES, BranchedAttempt, expert_rows, follow  # noqa: E402
+from vla_mbpo.training.branches import UNTRIED, BranchedAttempt, expert_rows, follow  # noqa: E402
 from vla_mbpo.training.rollouts import generate  # noqa: E402
 
 
@@ -57,14 +57,25 @@ def test_what_is_done_leaves_no_rows_to_go(robot):
     assert robot.referee.success and expert_rows(robot.branch(), 10, until_done=True).shape == (0, 8)
 
 
-def test_an_attempt_is_branched_at_its_chosen_looks(spec, tiny_bundle):
-    attempt = BranchedAttempt(spec, PolicySession.load(tiny_bundle), "button", 4, Settings(timeout=10.0, gate=False))
+def test_an_attempt_is_branched_at_every_look_and_finished_at_some(spec, tiny_bundle):
+    attempt = BranchedAttempt(spec, PolicySession.load(tiny_bundle), "button", 4, Settings(timeout=6.0, gate=False))
     attempt.drive()
     made = attempt.arrays()
-    m = len(attempt._chosen)
-    assert made["chunks"].shape == (m, BRANCHES + 1, 16, 8) and made["to_go"].shape == (m, BRANCHES + 1)
-    assert made["head"].shape[0] == made["joints"].shape[0] == m
-    assert (made["to_go"] >= -1).all() and (made["cost"] >= 0).all()
+    m, b = len(made["at"]), attempt.settings.k + 1
+    assert made["chunks"].shape == (m, b, 16, 8) and made["to_go"].shape == made["hits"].shape == (m, b)
+    tried = made["to_go"] != UNTRIED
+    assert (tried.all(1) | ~tried.any(1)).all() and 0 < tried.any(1).sum() < m
+    assert (made["to_go"][tried] >= -1).all() and (made["hits"] >= 0).all()
+    assert len(made["set_point"]) > 16 * (m - 2) // 2  # and it is a rollout
+
+
+def test_a_careful_attempt_executes_what_costs_nothing(spec, tiny_bundle):
+    attempt = BranchedAttempt(spec, PolicySession.load(tiny_bundle), "button", 4, Settings(timeout=6.0, gate=False))
+    attempt._look()
+    attempt.branches[-1]["hits"] = np.array([1, 2, 0, 1, 1, 1, 0, 1, 0])
+    for careful, order in ((True, [2, 6, 0, 3, 4, 5, 7, 1]), (False, list(range(8)))):
+        attempt._careful = careful
+        assert list(attempt._order(None, range(8))[0]) == order
 
 
 def test_only_policies_can_be_branched(tmp_path):

@@ -14,6 +14,7 @@ from vla_mbpo.imagination.perception import Perception  # noqa: E402
 from vla_mbpo.training import autoencoder, world_model  # noqa: E402
 from vla_mbpo.training.calibration import CALIBRATION  # noqa: E402
 from vla_mbpo.training.loop import slim  # noqa: E402
+from vla_mbpo.training.rollout_data import UNTRIED  # noqa: E402
 from vla_mbpo.training.world_model import Trainer, WorldModelRecipe, load_world_model  # noqa: E402
 
 SIZE = 32
@@ -137,14 +138,15 @@ def test_it_learns_from_branches_which_candidate_leaves_less_to_do(make, tmp_pat
             head=rng.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8),
             wrist=rng.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8),
             joints=np.zeros((2, 7), np.float32), velocities=np.zeros((2, 7), np.float32),
-            gripper=np.full(2, 0.04, np.float32), to_go=np.array([[60, 20, 20]] * 2), cost=np.array([[1, 0, 0]] * 2),
+            gripper=np.full(2, 0.04, np.float32), hits=np.array([[1, 0, 0]] * 2),
+            to_go=np.array([[60, 20, 20], [UNTRIED] * 3]),
         )  # fmt: skip
     np.savez(folder / "few_button_19.npz", source="few", task="button", seed=19)  # nothing was branched
-    trainer = make(60, branches=(str(folder),), branch_batch=8)
+    trainer = make(60, branches=(str(folder),), branched=1.0)
     assert len(trainer.tried.branches) == 32
     trainer.run()
     choice = json.loads((tmp_path / "run" / CALIBRATION).read_text())["choice"]
-    assert choice["looks"] == len(trainer.tried_validation) > 0
+    assert choice["looks"] == 2 * choice["finished"] == len(trainer.tried_validation) > 0
     assert choice["rows_saved"] == choice["rows_saved_at_best"] == 20.0
     assert choice["cost_safest_chosen"] == choice["cost_safest"] == 0.0 and choice["cost_random"] == 0.5
 

@@ -32,6 +32,7 @@ class AutoencoderRecipe:
     brightness: float = 0.15
     seed: int = 0
     threads: int = 2
+    device: str = "cpu"
 
 
 class Trainer(Loop):
@@ -49,7 +50,7 @@ class Trainer(Loop):
             net.load_state_dict(load_autoencoder(Path(config.init)).state_dict())
             net.mean, net.std = torch.zeros_like(net.mean), torch.ones_like(net.std)
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        super().__init__(config, net, out, len(self._pictures), self._loss, self._facts)
+        super().__init__(config, net, out, len(self._pictures), self._loss, self._facts, device=config.device)
         self.recipe = config
 
     def run(self, resume: bool = False) -> None:
@@ -61,10 +62,10 @@ class Trainer(Loop):
         self.save()
 
     def _loss(self, index: np.ndarray) -> dict[str, Tensor]:
-        x = torch.from_numpy(self._pictures[index]).permute(0, 3, 1, 2).float()
-        gain = 1 + self.recipe.brightness * (2 * torch.rand(len(x), 1, 1, 1) - 1)
+        x = torch.from_numpy(self._pictures[index]).to(self.device).permute(0, 3, 1, 2).float()
+        gain = 1 + self.recipe.brightness * (2 * torch.rand(len(x), 1, 1, 1, device=self.device) - 1)
         x = (x * gain).clamp(0, 255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             z = self.net.encode(x)
             y = self.net.decode(z + self.recipe.noise * z.detach().std() * torch.randn_like(z))
         x, y = x / 127.5 - 1.0, y.float()
@@ -87,11 +88,11 @@ def prominence(x: Tensor, contrast: float) -> Tensor:
 
 
 def encode(net: Autoencoder, pictures: np.ndarray, batch: int = 256) -> Tensor:
-    """Latents (N, TOKENS, latent) of pictures (N, s, s, 3) uint8."""
-    parts = []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    """Latents (N, TOKENS, latent) of pictures (N, s, s, 3) uint8, on the network's device."""
+    parts, device = [], net.mean.device
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         for begin in range(0, len(pictures), batch):
-            x = torch.from_numpy(pictures[begin : begin + batch]).permute(0, 3, 1, 2).float()
+            x = torch.from_numpy(pictures[begin : begin + batch]).to(device).permute(0, 3, 1, 2).float()
             parts.append(net.encode(x.contiguous(memory_format=torch.channels_last)).float())
     return torch.cat(parts)
 

@@ -39,19 +39,19 @@ def calibrate(trainer: "Trainer", net: WorldModel) -> None:
     for name, (outcome, cost) in (("", fast), ("slow_", slow)):
         found[f"{name}outcome"], found[f"{name}cost"] = _constants(trainer, outcome, cost)
     if trainer.tried is not None:
-        soon, hit = tried_predictions(net, trainer.tried, trainer.tried_validation)
+        soon, hit = tried_predictions(net, trainer.tried, trainer.tried_validation, trainer.device)
         branches = trainer.tried.branches
-        scale, shift = platt(
-            soon.reshape(len(soon), -1), branches.to_go[trainer.tried_validation].ravel().astype(float)
-        )
+        timed = branches.finished[trainer.tried_validation]
+        wanted = branches.to_go[trainer.tried_validation][timed].ravel().astype(float)
+        scale, shift = platt(soon[:, timed].reshape(len(soon), -1), wanted)
         found["outcome"][0][VALUE], found["outcome"][1][VALUE] = scale, shift
         found["choice"] = gain(soon, hit, branches, trainer.tried_validation)
     likely = 1 / (1 + np.exp(-fast[0][..., 2] * found["outcome"][0][2] - found["outcome"][1][2]))
     vetted = np.array([bool(fact["policy"]) for fact in trainer.rollouts.facts])[trainer.rollouts.episode[index]]
     usual = vetted if vetted.any() else ~vetted  # what is vetted are policies; random motion leads to other pictures
     found["uncertainty_limit"] = round(MARGIN * float(np.quantile(likely.mean(2).std(0)[usual], RARE)), 4)
-    familiar = Familiar.fit(torch.from_numpy(trainer.latents[trainer.train]))
-    strange = familiar(torch.from_numpy(trainer.latents[index[usual]]).float()).numpy()
+    familiar = Familiar.fit(trainer.latents[trainer.train].cpu())
+    strange = familiar(trainer.latents[index[usual]].float().cpu()).numpy()
     found["strange_limit"] = [round(MARGIN * float(x), 3) for x in np.quantile(strange, RARE, axis=0)]
     save_file({k: v.contiguous() for k, v in familiar.state_dict().items()}, trainer.out / FAMILIAR)
     (trainer.out / CALIBRATION).write_text(json.dumps(found, indent=1) + "\n")
@@ -74,19 +74,19 @@ def predictions(
     ``slow``: read again with what was imagined in the images' place.
     """
     outcomes, costs = [], []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), torch.autocast(trainer.device.type, torch.bfloat16):
         for begin in range(0, len(index), 256):
-            part = index[begin : begin + 256]
+            part = torch.from_numpy(index[begin : begin + 256]).to(trainer.device)
             context = net.observe(*trainer.inputs(part))[:3]
             bins = trainer.futures(part)[0]
-            known = torch.tensor([[1.0, 0.0]]).expand(len(part), -1)
-            noisy = torch.zeros(len(part), net.config.steps, 2, *trainer.latents.shape[2:])
-            level = torch.ones(noisy.shape[:3])
+            known = torch.tensor([[1.0, 0.0]], device=trainer.device).expand(len(part), -1)
+            noisy = torch.zeros(len(part), net.config.steps, 2, *trainer.latents.shape[2:], device=trainer.device)
+            level = torch.ones_like(noisy[..., 0, 0])
             found = net.imagine(context, bins, known, noisy, level)
             if slow:
                 found = net.imagine(context, bins, known, found[0].float(), torch.zeros_like(level))
-            outcomes.append(found[2].float().numpy())
-            costs.append(found[3].float().numpy())
+            outcomes.append(found[2].float().cpu().numpy())
+            costs.append(found[3].float().cpu().numpy())
     return np.concatenate(outcomes, 1).astype(np.float64), np.concatenate(costs, 1).astype(np.float64)
 
 
@@ -104,12 +104,14 @@ def _constants(trainer: "Trainer", outcome: Logits, cost: Logits) -> tuple[list[
     return np.array(pairs).T.tolist(), list(hit)
 
 
-def tried_predictions(net: WorldModel, tried: Tried, index: NDArray[np.int64]) -> tuple[Logits, Logits]:
+def tried_predictions(
+    net: WorldModel, tried: Tried, index: NDArray[np.int64], device: torch.device
+) -> tuple[Logits, Logits]:
     """Logits (E, N, B) of the value and of a cost event of the candidates that were tried at looks ``index``."""
     parts = []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         for begin in range(0, len(index), 64):
-            seen, bins, _, _ = tried.batch(index[begin : begin + 64])
-            parts.append([x.double().numpy() for x in compared(net, seen, bins)])
+            seen, bins, *_ = tried.batch(index[begin : begin + 64], device)
+            parts.append([x.double().cpu().numpy() for x in compared(net, seen, bins)])
     soon, hit = (np.concatenate(column, 1) for column in zip(*parts, strict=True))
     return soon, hit

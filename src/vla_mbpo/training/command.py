@@ -40,22 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rollouts.add_argument("--out", type=Path, default=Path("data/rollouts"))
     rollouts.add_argument("--episodes", default=MIX, help=f"SOURCE=N,… per task; default {MIX}")
     rollouts.add_argument("--seed", type=int, default=700_000, help="first scene seed, below 1,000,000")
-    rollouts.add_argument("--branches", action="store_true", help="try each candidate of some looks (policies only)")
+    rollouts.add_argument("--branches", action="store_true", help="try each candidate of every look (policies only)")
     rollouts.add_argument("--world-model", default="", help="bundle that vets what policies propose; none by default")
     rollouts.add_argument("--workers", type=int, default=2)
     rollouts.add_argument("--resume", action="store_true", help="accepted for symmetry: rollouts always resume")
     pictures = stages.add_parser("autoencoder", help="the world model's image autoencoder")
     world = stages.add_parser("world-model", help="the world model, on rollouts")
-    for one, samples in ((pictures, 400_000), (world, 300_000)):
+    for one, samples, batch, rate in ((pictures, 400_000, 48, 1.5e-3), (world, 300_000, 32, 5e-4)):
         one.add_argument("--data", nargs="+", default=["data/rollouts"], help="one or more folders")
         one.add_argument("--out", type=Path, required=True, help="run folder")
         one.add_argument("--samples", type=int, default=samples)
         one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--batch", type=int, default=batch)
+        one.add_argument("--learning-rate", type=float, default=rate)
         one.add_argument("--threads", type=int, default=2)
+        one.add_argument("--device", default="cpu", help="cpu or cuda")
         one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
     world.add_argument("--init", default="", help="run folder whose averaged network is the start")
     world.add_argument("--autoencoder", required=True, help="run folder")
-    world.add_argument("--branches", nargs="*", default=[], help="folders of `train rollouts --branches`")
+    world.add_argument("--branches", nargs="*", default=[], help="those folders of --data with branched rollouts")
     world.add_argument("--eyes", required=True, help="policy whose eyes it sees with: run folder or bundle folder")
     world.add_argument("--independent-views", action="store_true", help="the wrist view does not see the head view")
     export = stages.add_parser("export", help="ONNX, int8, parity check and manifest of a training run")
@@ -133,7 +136,8 @@ def _world(args: argparse.Namespace) -> int:
 
     if not args.resume and (args.out / "state.json").exists():
         raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
-    common = {"data": tuple(args.data), "samples": args.samples, "seed": args.seed, "threads": args.threads}
+    names = ("samples", "batch", "learning_rate", "seed", "threads", "device")
+    common = {"data": tuple(args.data), **{name: getattr(args, name) for name in names}}
     if args.stage == "autoencoder":
         seeing = autoencoder.Trainer(autoencoder.AutoencoderRecipe(**common), args.out)
         seeing.run(resume=args.resume)

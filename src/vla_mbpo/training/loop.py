@@ -13,9 +13,9 @@ from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vla_mbpo.core.errors import require
+from vla_mbpo.core.errors import ConfigError, require
 
-MAY_CHANGE = ("samples", "threads")  # between the parts of a resumed run
+MAY_CHANGE = ("samples", "threads", "device")  # between the parts of a resumed run
 REPORT, CHECKPOINT = 50, 500  # steps
 
 
@@ -36,11 +36,19 @@ class Recipe(Protocol):
     def seed(self) -> int: ...  # noqa: D102
 
 
+def device_of(name: str) -> torch.device:
+    """Where to train. ConfigError if torch has no such device here."""
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError("device", name, "cpu; or cuda, with a card and a torch that was built for it") from error
+
+
 class Loop:
     """A training run under ``out``. One thread.
 
     Attributes:
-        net, average: the network and the moving average of its state.
+        net, average: the network and the moving average of its state, on ``device``.
         step: optimiser steps so far.
         history: losses and speed every REPORT steps.
     """
@@ -54,6 +62,7 @@ class Loop:
         losses: Callable[[NDArray[np.int64]], dict[str, Tensor]],
         facts: Callable[[], dict[str, Any]],
         groups: list[dict[str, Any]] | None = None,
+        device: str = "cpu",
     ) -> None:
         """Prepare; nothing is read or written yet.
 
@@ -65,8 +74,10 @@ class Loop:
             losses: named loss terms for the samples of these indices; their sum is minimised.
             facts: what state.json holds beside the run itself; ``facts()["recipe"]`` is compared on resuming.
             groups: parameter groups of AdamW, each with ``multiple`` of the learning rate; None: one group.
+            device: of torch, where the network is trained.
         """
-        self.config, self.net, self.out = config, net, out
+        self.config, self.net, self.out, self.device = config, net, out, device_of(device)
+        net.to(self.device)
         self._population, self._losses, self._facts = population, losses, facts
         groups = groups or [{"params": list(net.parameters()), "multiple": 1.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
@@ -87,17 +98,17 @@ class Loop:
         order, batch = np.random.default_rng(self.config.seed), self.config.batch
         for _ in range(self.step):
             order.integers(self._population, size=batch)
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         since = time.time()
         with Progress() as bar:
             task = bar.add_task(self.out.name, total=self.steps, completed=self.step)
             while self.step < self.steps:
                 for name, value in self._update(order.integers(self._population, size=batch)).items():
-                    sums[name] = sums.get(name, 0.0) + value
+                    sums[name] = sums[name] + value if name in sums else value
                 self.step += 1
                 bar.update(task, advance=1)
                 if self.step % REPORT == 0:
-                    means = {name: value / REPORT for name, value in sums.items()}
+                    means = {name: float(value) / REPORT for name, value in sums.items()}
                     rate = REPORT * batch / (time.time() - since)
                     self.history.append({"step": self.step, **means, "samples_per_s": rate})
                     bar.console.print(self.history[-1])
@@ -106,7 +117,7 @@ class Loop:
                     self.save()
         self.save()
 
-    def _update(self, index: NDArray[np.int64]) -> dict[str, float]:
+    def _update(self, index: NDArray[np.int64]) -> dict[str, Tensor]:
         config = self.config
         rate = config.learning_rate * min(1.0, (self.step + 1) / config.warmup)
         rate *= 0.5 * (1 + np.cos(np.pi * self.step / self.steps)) * 0.98 + 0.02
@@ -121,7 +132,7 @@ class Loop:
         with torch.no_grad():
             for key, value in self.net.state_dict().items():
                 self.average[key].lerp_(value, 1 - keep) if value.is_floating_point() else None
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return {name: value.detach() for name, value in losses.items()}
 
     def save(self) -> None:
         """Checkpoint; the JSON is renamed into place last, so a killed run leaves the previous one whole."""
@@ -130,7 +141,7 @@ class Loop:
         for i, state in self.optimiser.state_dict()["state"].items():
             flat |= {f"optimiser.{i}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
         name = f"checkpoint_{self.step}.safetensors"
-        save_file({k: v.contiguous() for k, v in flat.items()}, self.out / "checkpoint.partial")
+        save_file({k: v.cpu().contiguous() for k, v in flat.items()}, self.out / "checkpoint.partial")
         (self.out / "checkpoint.partial").rename(self.out / name)
         state = {"step": self.step, "file": name, "history": self.history, **self._facts()}
         partial = self.out / "state.partial.json"
@@ -149,7 +160,7 @@ class Loop:
         tensors = load_file(self.out / state["file"])
         self.step, self.history = state["step"], state["history"]
         self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-        self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
+        self.average = {k[8:]: v.to(self.device) for k, v in tensors.items() if k.startswith("average.")}
         saved: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimiser."):

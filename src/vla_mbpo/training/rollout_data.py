@@ -15,6 +15,7 @@ from vla_mbpo.sim.tasks import TASKS
 
 STEPS = 2
 AMBIGUOUS = 8  # rows before success in which a picture may already show it: no label for "done"
+UNTRIED = -2  # of Branches' rows to go: nobody went on
 HALF_TIME = 40  # rows; what is that much farther away counts half in the discounted outcome
 PER_LOOK = ("head", "wrist", "joints", "velocities", "gripper", "points")
 
@@ -105,6 +106,7 @@ class Branches:
         pictures, proprio, words: as Rollouts.
         bins: (N, B, H, A) of the chunks that were tried.
         to_go: (N, B) 0.5 ** (rows to go / HALF_TIME), 0 where the task was not done any more.
+        finished: (N,) whether ``to_go`` is known.
         cost: (N, B) a cost event within the chunk.
         seed: (N,) of the scene.
     """
@@ -115,7 +117,7 @@ class Branches:
         parts: dict[str, list[Any]] = {}
         for file in files:
             with np.load(file) as episode:
-                if "to_go" not in episode:
+                if "hits" not in episode:
                     continue
                 chunks, joints = episode["chunks"].astype(np.float64), episode["joints"].astype(np.float64)
                 shape, n = chunks.shape[:3], joints.shape[1]
@@ -126,7 +128,8 @@ class Branches:
                 to_go = episode["to_go"].astype(np.float64)
                 made = {
                     "head": episode["head"], "wrist": episode["wrist"], "proprio": np.concatenate(body, 1),
-                    "bins": bins.bins(rows), "cost": episode["cost"] > 0,
+                    "bins": bins.bins(rows), "cost": episode["hits"] > 0,
+                    "finished": to_go[:, 0] != UNTRIED,
                     "to_go": np.where(to_go >= 0, 0.5 ** (np.maximum(to_go, 0) / HALF_TIME), 0.0),
                     "words": np.tile(vocabulary.encode(TASKS[str(episode["task"])].instruction), (len(joints), 1)),
                     "seed": np.full(len(joints), int(episode["seed"])),
@@ -139,6 +142,7 @@ class Branches:
         self.proprio, self.words = joined["proprio"].astype(np.float32), joined["words"]
         self.bins, self.to_go = joined["bins"], joined["to_go"].astype(np.float32)
         self.cost = joined["cost"].astype(np.float32)
+        self.finished: NDArray[np.bool_] = joined["finished"]
         self.seed: NDArray[np.int64] = joined["seed"]
 
     def __len__(self) -> int:

@@ -196,9 +196,6 @@ def _run(job: Job) -> dict[str, Any]:
         np.savez_compressed(partial, **arrays)
         partial.rename(job.file)
     with np.load(job.file) as found:
-        if job.branched:
-            to_go = found["to_go"] if "to_go" in found else np.zeros(0)
-            return {"source": job.source, "success": float((to_go >= 0).mean()) if to_go.size else 1.0, "events": 0}
         return {"source": job.source, "success": bool(found["success_row"] >= 0), "events": int(found["cost"].sum())}
 
 
@@ -214,7 +211,7 @@ def generate(
 ) -> dict[str, dict[str, float]]:
     """Make ``episodes[source]`` attempts per task and source; seeds count up from ``seed`` and are never shared.
 
-    With ``branched`` only their branches are kept (training/branches.py); the sources are policies then. With
+    With ``branched`` each look is branched (training/branches.py); the sources are policies then. With
     ``world_model``, a bundle, it vets what policies propose: the states that a vetted policy comes to.
 
     Sources take turns, so that an interrupted run holds some of each. Processes are spawned: fork after GL hangs.

@@ -25,14 +25,18 @@ class Tried:
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
 
-    def batch(self, index: NDArray[np.int64]) -> tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor]:
-        """Inputs of ``WorldModel.observe``, bins (N, B, H, A), to_go and cost (N, B)."""
+    def batch(
+        self, index: NDArray[np.int64], device: torch.device
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor, Tensor]:
+        """Inputs of ``WorldModel.observe``, bins (N, B, H, A), to_go and cost (N, B), whether to_go is known (N,)."""
         data = self.branches
         eyes, latents = (torch.from_numpy(array[index]).float() for array in (self.eyes, self.latents))
         body = torch.from_numpy((data.proprio[index] - self.mean) / self.std)
-        to_go, cost = (torch.from_numpy(array[index]) for array in (data.to_go, data.cost))
+        labels = (torch.from_numpy(array[index]).to(device) for array in (data.to_go, data.cost, data.finished))
+        to_go, cost, finished = labels
         bins = torch.from_numpy(data.bins[index].astype(np.int64))
-        return (torch.from_numpy(data.words[index]), eyes, latents, body), bins, to_go, cost
+        seen = (torch.from_numpy(data.words[index]), eyes, latents, body)
+        return tuple(x.to(device) for x in seen), bins.to(device), to_go, cost, finished.float()
 
 
 def compared(net: WorldModel, seen: tuple[Tensor, ...], bins: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,31 +44,34 @@ def compared(net: WorldModel, seen: tuple[Tensor, ...], bins: Tensor) -> tuple[T
     many = bins.shape[1]
     context = [x.repeat_interleave(many, 0) for x in net.observe(*seen)[:3]]
     first = bins.flatten(0, 1)[:, None]
-    nothing = torch.zeros(len(first), 1, 2, *seen[2].shape[2:])
-    _, _, outcome, hit, _ = net.imagine(
-        context, first, torch.ones(len(first), 1), nothing, torch.ones(nothing.shape[:3])
-    )
+    nothing = seen[2].new_zeros(len(first), 1, 2, *seen[2].shape[2:])
+    known, level = nothing.new_ones(len(first), 1), nothing.new_ones(nothing.shape[:3])
+    _, _, outcome, hit, _ = net.imagine(context, first, known, nothing, level)
     return tuple(x.float().unflatten(1, (-1, many)) for x in (outcome[:, :, 0, 3], hit[:, :, 0]))
 
 
-def losses(soon: Tensor, hit: Tensor, to_go: Tensor, cost: Tensor, member: Tensor) -> dict[str, Tensor]:
+def losses(
+    soon: Tensor, hit: Tensor, to_go: Tensor, cost: Tensor, finished: Tensor, member: Tensor
+) -> dict[str, Tensor]:
     """Of ``compared``: each candidate's own labels, and which one of a look is to be preferred.
 
-    ``member`` (E, N): whether a member of the ensemble learns from a look.
+    ``member`` (E, N): whether a member of the ensemble learns from a look; ``finished`` (N,): whether ``to_go`` is.
     """
+    timed = member * finished
 
-    def mean(loss: Tensor) -> Tensor:
-        return (loss * member[..., None]).sum() / (member.sum() * loss.shape[-1]).clamp(min=1.0)
+    def mean(loss: Tensor, weight: Tensor) -> Tensor:
+        return (loss * weight[..., None]).sum() / (weight.sum() * loss.shape[-1]).clamp(min=1.0)
 
-    def entropy(logits: Tensor, label: Tensor) -> Tensor:
-        return mean(functional.binary_cross_entropy_with_logits(logits, label.expand_as(logits), reduction="none"))
+    def entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+        loss = functional.binary_cross_entropy_with_logits(logits, label.expand_as(logits), reduction="none")
+        return mean(loss, weight)
 
     wanted = torch.softmax(SHARPNESS * torch.log(to_go.clamp(min=SHORTEST)), -1).expand_as(soon)
     chosen = torch.log_softmax(SHARPNESS * functional.logsigmoid(soon), -1)
     return {
-        "to_go": entropy(soon, to_go),
-        "rank": mean(-(wanted * chosen).sum(-1, keepdim=True)),
-        "tried_cost": entropy(hit, cost),
+        "to_go": entropy(soon, to_go, timed),
+        "rank": mean(-(wanted * chosen).sum(-1, keepdim=True), timed),
+        "tried_cost": entropy(hit, cost, member),
     }
 
 
@@ -72,16 +79,19 @@ def gain(soon: NDArray[np.float64], hit: NDArray[np.float64], tried: Branches, i
     """What choosing by the model would have brought at looks ``index``, by ``compared``; without the expert's chunk.
 
     Returns:
-        looks; rows [row periods] to go less than after a random candidate, by the model's choice and by the best; cost
-        events per chunk of a random candidate, of the one that the model takes for the safest, and of the safest.
+        looks; rows [row periods] to go less than after a random candidate, by the model's choice and by the best, at
+        the ``finished`` looks; cost events per chunk of a random candidate, of the one that the model takes for the
+        safest, and of the safest.
     """
     value, risk = (1 / (1 + np.exp(-x)) for x in (soon, hit))
-    pick, safe = value.mean(0)[:, :-1].argmax(1), risk.mean(0)[:, :-1].argmin(1)
-    to_go = np.maximum(tried.to_go[index][:, :-1], SHORTEST)
-    rows, cost, each = -HALF_TIME * np.log2(to_go), tried.cost[index][:, :-1], np.arange(len(index))
+    timed, each = tried.finished[index], np.arange(len(index))
+    pick, safe = value.mean(0)[timed, :-1].argmax(1), risk.mean(0)[:, :-1].argmin(1)
+    to_go = np.maximum(tried.to_go[index][timed, :-1], SHORTEST)
+    rows, cost = -HALF_TIME * np.log2(to_go), tried.cost[index][:, :-1]
     return {
         "looks": len(index),
-        "rows_saved": round(float((rows.mean(1) - rows[each, pick]).mean()), 3),
+        "finished": int(timed.sum()),
+        "rows_saved": round(float((rows.mean(1) - rows[each[: len(pick)], pick]).mean()), 3),
         "rows_saved_at_best": round(float((rows.mean(1) - rows.min(1)).mean()), 3),
         "cost_random": round(float(cost.mean()), 4),
         "cost_safest_chosen": round(float(cost[each, safe].mean()), 4),

@@ -24,7 +24,7 @@ from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.sim.tasks import TASKS
 from vla_mbpo.training.autoencoder import load_autoencoder, prominence
 from vla_mbpo.training.calibration import calibrate
-from vla_mbpo.training.loop import Loop, averaged
+from vla_mbpo.training.loop import Loop, averaged, device_of
 from vla_mbpo.training.rollout_data import Branches, Rollouts
 from vla_mbpo.training.sft import load_policy
 from vla_mbpo.training.tried import Tried, compared, losses
@@ -32,6 +32,7 @@ from vla_mbpo.training.tried import Tried, compared, losses
 HELD_OUT = 10  # one scene in so many, by its seed, is for validation: rollouts and branches alike
 CONTRAST = 2.0  # of pixels that differ from their surroundings
 MAX_WEIGHT = 4.0  # of the velocity's 1 / t^2
+LABELS = "words bins follower seen outcome labelled whole cost costed placed".split()  # of Rollouts, by look
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,15 @@ class WorldModelRecipe:
     weight_decay: float = 0.05
     images: float = 1.0  # weights of the loss terms: of imagined latents, ...
     pixels: float = 1.0  # ... and of what they decode to; far from real ones latents may decode to anything
-    decoded: int = 8  # samples of a batch that are decoded for that: it costs as much as the rest
+    decoded: float = 0.25  # share of a batch that is decoded for that: it costs as much as the rest
     things: float = 0.5
     outcome: float = 1.0
     cost: float = 1.0
-    branch_batch: int = 8  # branched looks per step, beside the batch
+    branched: float = 0.25  # branched looks per step beside the batch, as a share of it
     rank: float = 0.5  # weight of telling the candidates of a look apart
     seed: int = 0
     threads: int = 2
+    device: str = "cpu"
 
 
 class Trainer(Loop):
@@ -88,17 +90,20 @@ class Trainer(Loop):
         spec = RobotSpec.load(robot_dir(config.robot))
         before = _start(config)
         self.rollouts = Rollouts(_files(config.data), spec, self.vocabulary, before and _bins(before[1]))
-        self.perception = load_perception(config)
-        eyes, self.latents = _seen(self.perception, self.rollouts, out)
+        device = device_of(config.device)
+        self.perception = load_perception(config).to(device)
+        eyes, latents = _seen(self.perception, self.rollouts, out)
         data = self.rollouts
         self.mean, self.std = data.proprio.mean(0), np.maximum(data.proprio.std(0), 1e-3)
         if before:  # what its numbers mean to the network
             said = before[1]["normalisation"]
             self.mean, self.std = (np.array(said[f"proprio_{name}"], np.float32) for name in ("mean", "std"))
-        self.eyes = torch.from_numpy(eyes)
+        self.eyes, self.latents = (torch.from_numpy(seen).to(device) for seen in (eyes, latents))
         self._eye_spread = self.eyes.float().std(0)
-        self.proprio = torch.from_numpy((data.proprio - self.mean) / self.std)
-        self.things = torch.from_numpy(data.things())
+        self.proprio = torch.from_numpy((data.proprio - self.mean) / self.std).to(device)
+        self.things = torch.from_numpy(data.things()).to(device)
+        self._pictures = [torch.from_numpy(view).to(device) for view in data.pictures]
+        self._labels = {name: torch.from_numpy(getattr(data, name)).to(device) for name in LABELS}
         held = _held_out([fact["seed"] for fact in data.facts])[data.episode]
         self.train, self.validation = np.flatnonzero(~held), np.flatnonzero(held)
         self.tried: Tried | None = None
@@ -109,84 +114,79 @@ class Trainer(Loop):
             self.tried_train, self.tried_validation = np.flatnonzero(~held), np.flatnonzero(held)
         sizes = {"eye": eyes.shape[-1], "proprio": data.proprio.shape[1], "action": data.bins.shape[-1]}
         model = WorldModelConfig(
-            len(self.vocabulary.words), self.vocabulary.length, latent=self.latents.shape[-1], horizon=spec.horizon,
+            len(self.vocabulary.words), self.vocabulary.length, latent=latents.shape[-1], horizon=spec.horizon,
             interleaved=config.interleaved, **sizes,
         )  # fmt: skip
         net = WorldModel(model)
-        self._members = _members(model.ensemble, data.episode, config)
+        self._members = _members(model.ensemble, data.episode, config).to(device)
         if self.tried is not None:
-            self._tried_members = _members(model.ensemble, self.tried.branches.seed, config)
+            self._tried_members = _members(model.ensemble, self.tried.branches.seed, config).to(device)
         if before:
             net.load_state_dict(before[0])
         groups = [{"params": list(net.parameters()), "multiple": 1.0, "weight_decay": config.weight_decay}]
-        super().__init__(config, net, out, len(self.train), self._loss, self._facts, groups)
+        super().__init__(config, net, out, len(self.train), self._loss, self._facts, groups, config.device)
 
     def run(self, resume: bool = False) -> None:
         """Train to the end, then calibrate the averaged network."""
         super().run(resume)
-        net = WorldModel(self.net.config)
+        net = WorldModel(self.net.config).to(self.device)
         net.load_state_dict(self.average)
         calibrate(self, net.eval())
 
-    def inputs(self, index: NDArray[np.int64]) -> tuple[Tensor, ...]:
+    def inputs(self, index: Tensor) -> tuple[Tensor, ...]:
         """Words, eyes, latents and proprioception of these looks, as ``WorldModel.observe`` takes them."""
-        latents = torch.from_numpy(self.latents[index]).float()
-        return torch.from_numpy(self.rollouts.words[index]), self.eyes[index].float(), latents, self.proprio[index]
+        return self._labels["words"][index], self.eyes[index].float(), self.latents[index].float(), self.proprio[index]
 
-    def futures(self, index: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+    def futures(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bins (B, S, H, A), latents and proprioception at each step's end relative to the look's."""
-        data = self.rollouts
-        after = data.follower[index]
-        first = np.concatenate([index[:, None], after[:, :-1]], 1)
-        now = torch.from_numpy(self.latents[index]).float()
-        latents = torch.from_numpy(self.latents[after]).float() - now[:, None]
+        after = self._labels["follower"][index]
+        first = torch.cat([index[:, None], after[:, :-1]], 1)
+        latents = self.latents[after].float() - self.latents[index].float()[:, None]
         moved = self.proprio[after] - self.proprio[index][:, None]
-        return torch.from_numpy(data.bins[first].astype(np.int64)), latents, moved
+        return self._labels["bins"][first].long(), latents, moved
 
     def _loss(self, chosen: NDArray[np.int64]) -> dict[str, Tensor]:
-        index, config, data = self.train[chosen], self.recipe, self.rollouts
+        index, config = torch.from_numpy(self.train[chosen]).to(self.device), self.recipe
+        said = {name: values[index] for name, values in self._labels.items()}
         words, eyes, now, proprio = self.inputs(index)
         bins, target, moved = self.futures(index)
-        seen = torch.from_numpy(data.seen[index]).float()
+        seen = said["seen"].float()
         known = torch.ones_like(seen)
-        ended = torch.from_numpy(data.whole[index, 1]).float()
-        known[:, 1] = seen[:, 0] * ended * (torch.rand(len(index)) >= config.blind)
+        sighted = torch.rand(len(index), device=self.device) >= config.blind
+        known[:, 1] = seen[:, 0] * said["whole"][:, 1].float() * sighted
         time, own = self._levels(len(index))
         t = time[..., None, None]
         noisy = (1 - t) * target + t * torch.randn_like(target)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             *context, here = self.net.observe(words, *self._blurred(eyes, now, proprio))
             if own.any():
                 noisy[own] = self._imagined([x[own] for x in context], bins[own], known[own], noisy[own])
             images, body, outcome, cost, there = self.net.imagine(context, bins, known, noisy, time)
         weight = time.clamp(min=MAX_WEIGHT**-0.5) ** -2 * seen[..., None] * ~own[:, None, None]
         error = (images.float() - target).square().mean((-1, -2))
-        things, after = self.things[index], self.things[data.follower[index]]
-        placed = torch.from_numpy(data.placed[index]).float()
+        things, after = self.things[index], self.things[said["follower"]]
+        placed = said["placed"].float()
         apart_here = functional.smooth_l1_loss(here.float(), things, reduction="none").mean(-1)
         apart = functional.smooth_l1_loss(there.float(), after, reduction="none").mean(-1)
-        labels = torch.from_numpy(data.outcome[index])
-        keep, member = torch.from_numpy(data.labelled[index]).float(), self._members[:, index]
-        costed, happened = torch.from_numpy(data.costed[index]).float(), torch.from_numpy(data.cost[index])
+        keep, costed, member = said["labelled"].float(), said["costed"].float()[..., None], self._members[:, index]
         branched = {} if self.tried is None else self._branch_loss(self.tried)
-        few = slice(config.decoded)
-        pixels = self._pixel_error(images[few, 0] + now[few], data.follower[index[few], 0])
+        few = slice(max(1, round(config.decoded * config.batch)))
+        pixels = self._pixel_error(images[few, 0] + now[few], said["follower"][few, 0])
         return branched | {
             "images": config.images * _mean(error, weight),
             "pixels": config.pixels * _mean(pixels, (seen[:, 0] * ~own)[few]),
             "body": _mean(functional.smooth_l1_loss(body.float(), moved, reduction="none").mean(-1), seen),
-            "outcome": config.outcome * _judged(outcome.float(), labels, keep, member).sum(),
-            "cost": config.cost
-            * _judged(cost.float()[..., None], happened[..., None], costed[..., None], member).sum(),
+            "outcome": config.outcome * _judged(outcome.float(), said["outcome"], keep, member).sum(),
+            "cost": config.cost * _judged(cost.float()[..., None], said["cost"][..., None], costed, member).sum(),
             "here": config.things * _mean(apart_here, placed),
             "there": config.things * _mean(apart, seen * placed[:, None]),
         }
 
-    def _pixel_error(self, latents: Tensor, after: NDArray[np.int64]) -> Tensor:
+    def _pixel_error(self, latents: Tensor, after: Tensor) -> Tensor:
         """Mean error (B,) of decoded latents (B, VIEWS, TOKENS, latent) against the pictures of looks ``after``."""
-        real = torch.from_numpy(np.stack([view[after] for view in self.rollouts.pictures], 1))
+        real = torch.stack([view[after] for view in self._pictures], 1)
         real = real.flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             decoded = self.perception.autoencoder.decode(latents.flatten(0, 1))
         error = (decoded.float() - real).abs() * prominence(real, CONTRAST)
         return error.mean((1, 2, 3)).unflatten(0, (len(after), -1)).mean(1)
@@ -194,11 +194,13 @@ class Trainer(Loop):
     def _branch_loss(self, tried: Tried) -> dict[str, Tensor]:
         """Each candidate's time to go and cost, and which of a look's candidates is the better one."""
         config = self.recipe
-        index = self.tried_train[torch.randint(0, len(self.tried_train), (config.branch_batch,)).numpy()]
-        (words, eyes, latents, proprio), bins, to_go, cost = tried.batch(index)
-        with torch.autocast("cpu", torch.bfloat16):
+        count = max(1, round(config.branched * config.batch))
+        index = self.tried_train[torch.randint(0, len(self.tried_train), (count,)).numpy()]
+        (words, eyes, latents, proprio), bins, to_go, cost, finished = tried.batch(index, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
             soon, hit = compared(self.net, (words, *self._blurred(eyes, latents, proprio)), bins)
-        found = losses(soon, hit, to_go, cost, self._tried_members[:, index])
+        member = self._tried_members[:, torch.from_numpy(index).to(self.device)]
+        found = losses(soon, hit, to_go, cost, finished, member)
         weights = {"to_go": config.outcome, "rank": config.rank, "tried_cost": config.cost}
         return {name: weights[name] * value for name, value in found.items()}
 
@@ -214,8 +216,8 @@ class Trainer(Loop):
     def _levels(self, batch: int) -> tuple[Tensor, Tensor]:
         """Noise level of each view and step (B, S, VIEWS), and (B,) for which samples both views are imagined."""
         config = self.recipe
-        level = torch.sigmoid(torch.randn(batch, self.net.config.steps, 2))
-        kind = torch.rand(batch)
+        level = torch.sigmoid(torch.randn(batch, self.net.config.steps, 2, device=self.device))
+        kind = torch.rand(batch, device=self.device)
         fast, chained = kind < config.fast, (kind >= config.fast) & (kind < config.fast + config.chained)
         own = kind >= 1.0 - config.imagined
         level[chained, :, :1] = 0.0
@@ -225,7 +227,8 @@ class Trainer(Loop):
     def _imagined(self, context: list[Tensor], bins: Tensor, known: Tensor, like: Tensor) -> Tensor:
         """What the network imagines in the fast mode: dreams read success and cost off such images."""
         with torch.no_grad():
-            images = self.net.imagine(context, bins, known, torch.zeros_like(like), torch.ones(like.shape[:3]))[0]
+            nothing = torch.zeros_like(like)
+            images = self.net.imagine(context, bins, known, nothing, torch.ones_like(like[..., 0, 0]))[0]
         return images.to(like.dtype)
 
     def _facts(self) -> dict[str, Any]:
@@ -280,15 +283,15 @@ def load_world_model(run: Path) -> tuple[WorldModel, dict[str, Any]]:
 
 def perceive(perception: Perception, rollouts: Rollouts | Branches, batch: int = 128) -> tuple[NDArray, NDArray]:
     """Eyes (N, 2, E) and latents (N, 2, TOKENS, latent) of all looks, float16."""
-    eyes, latents = [], []
+    eyes, latents, device = [], [], perception.places.device
     head, wrist = rollouts.pictures
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         for begin in range(0, len(rollouts), batch):
             part = slice(begin, begin + batch)
-            views = (torch.from_numpy(v[part]).permute(0, 3, 1, 2).float() for v in (head, wrist))
-            seen = perception(*views, torch.from_numpy(rollouts.words[part]))
-            eyes.append(seen[0].to(torch.float16).numpy())
-            latents.append(seen[1].to(torch.float16).numpy())
+            views = (torch.from_numpy(v[part]).to(device).permute(0, 3, 1, 2).float() for v in (head, wrist))
+            seen = perception(*views, torch.from_numpy(rollouts.words[part]).to(device))
+            eyes.append(seen[0].to(torch.float16).cpu().numpy())
+            latents.append(seen[1].to(torch.float16).cpu().numpy())
     return np.concatenate(eyes), np.ascontiguousarray(np.concatenate(latents))
 
 
@@ -296,7 +299,7 @@ def _seen(perception: Perception, looks: Rollouts | Branches, out: Path) -> tupl
     """``perceive``, kept in ``out`` for the next start with the same perception and the same pictures."""
     digest = hashlib.sha256()
     for value in perception.state_dict().values():
-        digest.update(value.numpy().tobytes())
+        digest.update(value.cpu().numpy().tobytes())
     digest.update(looks.proprio.tobytes())
     file = out / f"perception_{digest.hexdigest()[:16]}.safetensors"
     if file.exists():
