@@ -13,6 +13,10 @@ class ConfigError(ValueError):
         self.value = value
         self.valid = valid
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[str, object, str]]:
+        """What carries it out of a worker process: by default only the message would."""
+        return type(self), (self.field, self.value, self.valid)
+
 
 def require(ok: bool, field: str, value: object, valid: str) -> None:
     """Raise ConfigError unless ``ok``."""

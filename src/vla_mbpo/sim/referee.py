@@ -89,11 +89,10 @@ class Referee:
         """Costly contacts of the robot; also fills ``touch``: body -> fingers that touch it."""
         active: set[str] = set()
         touch: dict[str, set[str]] = {}
-        for i in range(self._data.ncon):
-            pair = self._data.contact.geom[i]
-            robot = self._robot[pair]
-            if not robot.any():
-                continue
+        pairs = self._data.contact.geom
+        touching = self._robot[pairs]
+        for i in np.flatnonzero(touching[:, 0] | touching[:, 1]):  # most contacts are cubes on the table
+            pair, robot = pairs[i], touching[i]
             mujoco.mj_contactForce(self._scene.model, self._data, i, self._force)
             if self._force[0] > CONTACT_FORCE:
                 active.add("contact_force")
