@@ -71,6 +71,7 @@ class Graph:
         """Call a service."""
         client = self.probe.create_client(kind, name)
         self.until(client.service_is_ready)
+        self.spin(0.2)  # a server that does not know of the client yet answers nobody: an e-stop worked, unanswered
         future = client.call_async(request)
         self.until(future.done)
         return future.result()
