@@ -1,6 +1,8 @@
 """Every node as a process: how it starts wrong and how it ends."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 from helpers import finish, free_port, spawn
@@ -59,6 +61,14 @@ def test_a_wrong_configuration_is_one_line(tmp_path, node, arguments, words):
     assert line.startswith("vla-mbpo: error: ")
     for word in words:
         assert word.replace("FILE", str(file)) in line
+
+
+def test_a_middleware_that_does_not_let_go_is_not_waited_for():
+    """Incident: a node with a wrong parameter had said so, and its process was still there a minute later."""
+    stuck = "import rclpy, time; rclpy.try_shutdown = lambda: time.sleep(60)"
+    main = "from vla_mbpo.nodes.arm_driver import main; main(['--ros-args', '-p', 'max_lga:=0.2'])"
+    found = subprocess.run([sys.executable, "-c", f"{stuck}; {main}"], capture_output=True, text=True, timeout=30)
+    assert found.returncode == 64 and "arm_driver.max_lga" in found.stderr
 
 
 @pytest.mark.parametrize("domain", ["999", "-1", "x"])

@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -49,20 +49,17 @@ class Stop:
         os._exit(1)
 
 
-def run(make: Callable[[], Any], argv: Sequence[str] | None = None) -> int:
-    """Run one node until SIGINT or SIGTERM or until it sets ``ended``.
-
-    Returns the exit code of a configuration error; otherwise the process ends here.
-    """
+def run(make: Callable[[], Any], argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one node until SIGINT or SIGTERM or until it sets ``ended``. The process ends here."""
     faulthandler.enable()
-    stop = Stop()
+    stop, node = Stop(), None
     try:
         start_ros(argv)
         node = make()
     except ConfigError as error:
         print(f"vla-mbpo: error: {error}", file=sys.stderr, flush=True)
-        rclpy.try_shutdown()
-        return EXIT_USAGE
+    if node is None:
+        _leave(EXIT_USAGE)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     node.ended, node.alone, code = stop.future, True, 1
@@ -77,14 +74,17 @@ def run(make: Callable[[], Any], argv: Sequence[str] | None = None) -> int:
         executor.shutdown(timeout_sec=0.5)
         del node, executor
         _leave(code)
-    return code
 
 
-def _leave(code: int) -> None:
+def _leave(code: int) -> NoReturn:
     """Leave the middleware, so that no shared memory stays behind, and end without the interpreter's own teardown.
 
-    The teardown would have libraries complain about objects that are still alive.
+    The teardown would have libraries complain about objects that are still alive, and has waited for ever once. What
+    takes longer than _GRACE is not waited for.
     """
+    last = threading.Timer(_GRACE, os._exit, (code,))
+    last.daemon = True
+    last.start()
     context = get_default_context()
     rclpy.try_shutdown()
     gc.unfreeze()
