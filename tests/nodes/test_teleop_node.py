@@ -93,8 +93,12 @@ def test_start_engages_in_the_present_epoch(bench, graph):
     graph.probe.create_service(GateCommand, qos.ENGAGE, answer)
     graph.talk(qos.GATE_STATE)(GateState(mode=GateState.HOLD, epoch=7))
     graph.until(lambda: bench.node._engage.service_is_ready() and bench.node._gate is not None)
-    bench.hold(START)
-    bench.hold(START)
-    graph.until(lambda: bool(asked))
-    graph.spin(0.2)
-    assert asked == [7]  # once, though it is held
+    presses = 0
+    while not asked:  # again, as a person would: a request sent before the server knows of its client is lost
+        presses += 1
+        assert presses <= 10
+        bench.hold()
+        bench.hold(START)
+        bench.hold(START)
+        graph.spin(0.3)
+    assert set(asked) == {7} and len(asked) <= presses  # once a press, though it is held
