@@ -46,6 +46,7 @@ ARGUMENTS = (
         "page", default_value="true", choices=["true", "false"], description="Start the web page (monitor node)."
     ),
     DeclareLaunchArgument("world_model", default_value="", description="Bundle that vets chunks; empty: none."),
+    DeclareLaunchArgument("detector", default_value="", description="Bundle that watches for failure; empty: none."),
     DeclareLaunchArgument(
         "joy", default_value="true", choices=["true", "false"], description="Read gamepads with our own node."
     ),
@@ -83,6 +84,7 @@ def _nodes(context: LaunchContext) -> list:
         page=values["page"] == "true",
         joy=values["joy"] == "true",
         world_model=values["world_model"],
+        detector=values["detector"],
     )
     actions = []
     for spec in graph(values["robot"], options):

@@ -83,6 +83,33 @@ def world_model_for(spec):
     return lambda folder, policy: _write_world_model(folder, _tiny_policy(96), spec, policy)
 
 
+@pytest.fixture(scope="session")
+def tiny_detector(tiny_net, tiny_bundle, tmp_path_factory) -> Path:
+    """An untrained failure-detector bundle for ``tiny_bundle``'s policy; its bands are in ``bands.json`` beside it.
+
+    Read only: copy it before breaking it.
+    """
+    torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
+    from made_up import calm_attempt
+
+    from vla_mbpo.failure.attempts import curve
+    from vla_mbpo.failure.calibration import write
+    from vla_mbpo.failure.detector import Parts
+    from vla_mbpo.policy.bundle import Bundle
+    from vla_mbpo.training.detector import DetectorNet
+    from vla_mbpo.training.detector_export import export_detector
+
+    torch.manual_seed(2)
+    policy, size = Bundle.load(tiny_bundle), tiny_net.config.width
+    state = {"detector": {"features": size, "width": 8}, "recipe": {"seed": 0}, "step": 0, "attempts": 0, "failures": 0}
+    attempts = [calm_attempt(seed, size) for seed in range(80)]
+    folder = tmp_path_factory.mktemp("bundles") / "tiny_detector"
+    bundle = export_detector(DetectorNet(size, 8).eval(), state, attempts[:20], policy, folder)
+    scores = Parts(bundle).scores(bundle.manifest["members"])
+    write(folder.with_name("bands.json"), bundle, [curve(a, scores) for a in attempts[20:]], 0.1, {})
+    return folder
+
+
 def _write_world_model(folder: Path, policy_net, spec: RobotSpec, policy: Path) -> Path:
     """Export an untrained world model that sees with the eyes of ``policy_net`` and knows one policy bundle."""
     torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")

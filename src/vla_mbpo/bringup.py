@@ -36,6 +36,7 @@ class Options:
         use_sim_time: nodes follow /clock.
         page: with the monitor node and its web page.
         world_model: bundle that vets chunks by imagination; empty: none does.
+        detector: bundle that watches for failure; empty: none does.
         joy: with our own reader of gamepads; without it, where the ROS package joy runs or nobody takes over.
     """
 
@@ -47,6 +48,7 @@ class Options:
     use_sim_time: bool = False
     page: bool = True
     world_model: str = ""
+    detector: str = ""
     joy: bool = True
 
 
@@ -101,6 +103,8 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
     ]
     if options.world_model:
         rows.append(("imagination", "imagination", {"bundle": options.world_model}, {"nice": 3}))
+    if options.detector:
+        rows.append(("failure_detector", "failure_detector", {"bundle": options.detector}, {"nice": 3}))
     if options.joy:
         rows.append(("joy", "joy", {}, {}))
     if options.page:
@@ -130,11 +134,15 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
 
 
 def _vetting(options: Options) -> dict[str, Any]:
-    """Whom the gate asks: those that are started. Without a world model params.yaml decides, and says off."""
-    if not options.world_model:
-        return {}
-    bundle_dir(options.world_model)
-    return {"vetting.imagination": "on", "vetting.world_model": options.world_model}
+    """Whom the gate asks: those that are started. Of the others params.yaml decides, and says off."""
+    asked: dict[str, Any] = {}
+    if options.world_model:
+        bundle_dir(options.world_model)
+        asked |= {"vetting.imagination": "on", "vetting.world_model": options.world_model}
+    if options.detector:
+        bundle_dir(options.detector)
+        asked |= {"vetting.failure_detector": "on", "vetting.detector": options.detector}
+    return asked
 
 
 def parse_override(text: str) -> tuple[str, str, Any]:

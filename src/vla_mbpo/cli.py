@@ -14,6 +14,7 @@ COMMANDS = {
     "up": ("vla_mbpo.up", "start the robot, real or simulated, and optionally execute a task"),
     "eval": ("vla_mbpo.eval.command", "success rate of a model bundle in the simulator"),
     "train": ("vla_mbpo.training.command", "train models (needs the extra `train`)"),
+    "calibrate": ("vla_mbpo.failure.command", "conformal bands of a failure detector"),
     "dream": ("vla_mbpo.eval.dreams", "a recorded attempt beside what the world model imagines"),
     "doctor": ("vla_mbpo.doctor", "check this machine: versions, rendering, messages, transport, models"),
 }
@@ -29,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    overview = "\n".join(f"  {name:8} {what}" for name, (_, what) in COMMANDS.items())
+    overview = "\n".join(f"  {name:9} {what}" for name, (_, what) in COMMANDS.items())
     top = _Parser(
         prog="vla-mbpo",
         description=f"Vetted vision-language-action control.\n\ncommands:\n{overview}",

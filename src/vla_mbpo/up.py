@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=0.0, help="longest attempt, s (default: of the task node)")
     parser.add_argument("--headless", action="store_true", help="no page, no gamepad; end after the task")
     parser.add_argument("--world-model", default="", help="bundle that vets chunks by imagination; none by default")
+    parser.add_argument("--detector", default="", help="bundle that watches for failure; none by default")
     parser.add_argument("--no-joy", action="store_true", help="read no gamepad; the ROS package joy may do it")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NODE.PARAM=VALUE", dest="overrides", help="any node parameter"
@@ -109,6 +110,7 @@ def plan(args: argparse.Namespace) -> list[NodeSpec]:
             page=not args.headless,
             joy=joy,
             world_model=args.world_model,
+            detector=args.detector,
         ),
     )
 

@@ -49,7 +49,7 @@ def test_freeze_and_continue_imagination(vetted, graph):
     vetted.time_to_rest(ROWS + BRAKE + SLACK)
     graph.spin(WAIT)
     refused = [d.reasons[0] for d in vetted.of(qos.GATE_DECISION) if not d.accepted and d.reasons]
-    assert any(r.check == "imagination" and "no verdict" in r.text for r in refused)
+    assert any(r.check == "vetting" and "no verdict" in r.text for r in refused)
     vetted.signal("imagination", signal.SIGCONT)
     vetted.until_moving()
     assert vetted.late == 0

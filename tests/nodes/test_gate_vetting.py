@@ -121,7 +121,7 @@ def test_when_all_are_unsafe_the_policy_is_asked_once_and_then_the_arm_holds(ben
 def test_a_verdict_that_does_not_fit_is_unknown_and_holds(bench, changes, text):
     (decision,) = bench.ask((0.1, 0.2), (SAFE, UNSAFE), (0,), **changes)
     assert not decision.accepted and not bench.approved
-    assert decision.reasons[0].check == "imagination" and "UNKNOWN" in decision.reasons[0].text
+    assert decision.reasons[0].check == "vetting" and "UNKNOWN" in decision.reasons[0].text
     assert text in decision.reasons[0].text
 
 
@@ -156,7 +156,7 @@ def test_a_verdict_that_comes_before_its_lateness_was_noticed_is_late_all_the_sa
     """A gate that was held up for a while finds set, verdict and timer waiting in any order."""
     stamp = time.time_ns()
     bench.node._join.add_set(_set_of(bench, stamp), time.monotonic() - 0.6)
-    vetted = bench.node._join.add_verdict(bench.verdict(stamp, (SAFE,), [0]), time.monotonic())
+    vetted = bench.node._join.add(bench.verdict(stamp, (SAFE,), [0]), time.monotonic())
     assert not vetted.order and "no verdict within" in vetted.unknown
 
 
@@ -201,7 +201,7 @@ def test_slow_lets_slow_chunks_pass_when_nothing_is_known(graph, spec, tiny_worl
     assert not bench.ask((1.5 * limit,))[0].accepted
     decision = bench.ask((0.5 * limit,))[-1]
     assert decision.accepted
-    assert "imagination UNKNOWN: no verdict within" in bench.approved[-1].reason
+    assert "vetting UNKNOWN: no verdict within" in bench.approved[-1].reason
 
 
 def test_slow_does_not_execute_what_is_unsafe(graph, spec, tiny_world_model):

@@ -20,12 +20,14 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.eval.lockstep import Attempt, Outcome, Settings, attempt_expert
 from vla_mbpo.eval.realtime import run_realtime
 from vla_mbpo.eval.report import machine, now, percentiles, summarise
+from vla_mbpo.failure.detector import FailureDetector
 from vla_mbpo.imagination.session import WorldModelSession
 from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import PolicySession
 from vla_mbpo.processes import end_with_parent
+from vla_mbpo.sim.disturbances import KINDS
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TASKS, TEST_SEED_BASE, find_task
 
 EXPERT = "expert"
@@ -46,7 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--clock", choices=("lockstep", "realtime"), default="lockstep")
     add("--imagination", choices=("off", "on", "random"), default="off", help="random: choice without a world model")
     add("--world-model", default="world_model", help="bundle name or folder, for --imagination on")
-    add("--detector", choices=("off",), default="off", help="failure detector: not in this version")
+    add("--detector", choices=("off", "on"), default="off", help="failure detector (lockstep)")
+    add("--detector-bundle", default="detector_full", help="bundle name or folder, for --detector on")
+    add("--alpha", type=float, default=0.1, help="false-alarm rate of the detector")
+    add(
+        "--on-alarm", choices=("human", "hold"), default="human", help="an expert has the arm from then on, or it rests"
+    )
+    add("--disturbance", default="", metavar="KIND", help=f"what goes wrong (lockstep): any, {', '.join(KINDS)}")
     add("--ablate", default="", metavar="PART,…", help="with and without: imagination, k; scenes are the same")
     add("--scenes", choices=SCENES, default="test", help="calibration: to choose parameters without the test scenes")
     add("--robot", default="sim_panda")
@@ -79,6 +87,9 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     policy = simulated and args.bundle != EXPERT
     require(policy or args.imagination != "random", "--imagination", "random", "with a policy and --clock lockstep")
     require(args.bundle != EXPERT or args.imagination == "off", "--imagination", args.imagination, "with a policy")
+    require(policy or args.detector == "off", "--detector", args.detector, "with a policy and --clock lockstep")
+    require(args.disturbance in ("", "any", *KINDS), "--disturbance", args.disturbance, f"any, {', '.join(KINDS)}")
+    require(policy or not args.disturbance, "--disturbance", args.disturbance, "with a policy and --clock lockstep")
     require(policy or not args.corrupt, "--corrupt", args.corrupt, "0 but for a policy with --clock lockstep")
     args.json.parent.mkdir(parents=True, exist_ok=True)
     head = _head(args)
@@ -107,13 +118,25 @@ def _head(args: argparse.Namespace) -> dict[str, Any]:
         "settings": {
             **({} if expert else asdict(_settings(args))),
             **{name: getattr(args, name) for name in ("clock", "imagination", "detector", "scenes")},
+            **(
+                {"failure_detector": Bundle.load(bundle_dir(args.detector_bundle)).digest, "alpha": args.alpha}
+                if args.detector == "on"
+                else {}
+            ),
             **({"world_model": Bundle.load(bundle_dir(args.world_model)).digest} if args.imagination == "on" else {}),
         },
     }
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    return Settings(k=args.k, gate=args.gate == "on", corrupt=args.corrupt, imagination=args.imagination)
+    return Settings(
+        k=args.k,
+        gate=args.gate == "on",
+        corrupt=args.corrupt,
+        imagination=args.imagination,
+        disturbance=args.disturbance,
+        on_alarm=args.on_alarm,
+    )
 
 
 def partial_of(args: argparse.Namespace) -> Path:
@@ -185,23 +208,26 @@ def _start_worker(*common: Any) -> None:
     _prepare(*common)
 
 
-def _common(args: argparse.Namespace) -> tuple[str, str, Settings, str]:
-    return args.robot, args.bundle, _settings(args), args.world_model if args.imagination == "on" else ""
+def _common(args: argparse.Namespace) -> tuple[str, str, Settings, str, str, float]:
+    world_model = args.world_model if args.imagination == "on" else ""
+    detector = args.detector_bundle if args.detector == "on" else ""
+    return args.robot, args.bundle, _settings(args), world_model, detector, args.alpha
 
 
-def _prepare(robot: str, bundle: str, settings: Settings, world_model: str) -> None:
+def _prepare(robot: str, bundle: str, settings: Settings, world_model: str, detector: str, alpha: float) -> None:
     spec = RobotSpec.load(robot_dir(robot))
     _WORKER["spec"], _WORKER["settings"], _WORKER["vetting"] = spec, settings, None
     _WORKER["session"] = None if bundle == EXPERT else PolicySession.load(bundle_dir(bundle))
     if world_model:
         _WORKER["vetting"] = Vetting(WorldModelSession.load(bundle_dir(world_model), spec))
+    _WORKER["watch"] = FailureDetector.load(detector, _WORKER["session"].version, alpha) if detector else None
 
 
 def _job(job: tuple[str, int]) -> Outcome:
     session = _WORKER["session"]
     if session is None:
         return attempt_expert(_WORKER["spec"], *job)
-    return Attempt(_WORKER["spec"], session, *job, _WORKER["settings"], _WORKER["vetting"]).run()
+    return Attempt(_WORKER["spec"], session, *job, _WORKER["settings"], _WORKER["vetting"], _WORKER["watch"]).run()
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,16 +21,28 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import Trajectory
 from vla_mbpo.core.verdict import Verdict
 from vla_mbpo.eval.corruption import Corruption
+from vla_mbpo.failure.scores import Look
 from vla_mbpo.gate.config import GateConfig
 from vla_mbpo.gate.gate import Gate
 from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates, PolicySession
 from vla_mbpo.sim.cameras import SceneCamera
+from vla_mbpo.sim.disturbances import Disturbance
 from vla_mbpo.sim.experts import Expert
 from vla_mbpo.sim.robot import SimRobot
 from vla_mbpo.sim.scene import Scene
 
 TICK = round(DriverConfig().tick * 1e9)  # driver period [ns]
+
+
+class Watch(Protocol):
+    """Looks on and may raise the alarm, once per attempt: the failure detector, or what it is compared with."""
+
+    def reset(self) -> None:
+        """A new attempt begins."""
+
+    def alarm(self, look: Look) -> bool:
+        """Take one inference of the policy; whether the alarm is on."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,8 @@ class Settings:
     imagination: str = "off"  # on, off, or random: a random order of the candidates in the world model's place
     wider: float = 1.5  # noise of the new samples that are asked for when the world model accepts none
     corrupt: float = 0.0  # share of chunk sets that are corrupted on purpose (eval/corruption.py)
+    disturbance: str = ""  # a kind of sim/disturbances.py, or "any" of those that the task may meet; empty: none
+    on_alarm: str = "human"  # human: an expert has the arm from then on; hold: the arm rests
 
 
 @dataclass
@@ -61,7 +75,8 @@ class Outcome:
     ``vetoes``: candidates the gate rejected; ``stops``: sets without an accepted one; ``resampled``: sets in place of
     which the world model asked for another; ``unsafe``: candidates it refused, ``unknown``: sets of which it knew
     nothing. None: not measured.
-    ``cost_times`` [s]: of the cost events; ``corruptions``: see Corruption.log.
+    ``cost_times`` [s]: of the cost events; ``corruptions``: see Corruption.log. ``alarm`` [s]: when the failure
+    detector raised it; ``disturbance``: what was done to the attempt.
     """
 
     task: str
@@ -82,6 +97,8 @@ class Outcome:
     rows_late: int = 0
     stage_ms: dict[str, list[float]] = field(default_factory=dict)
     corruptions: list[dict[str, Any]] = field(default_factory=list)
+    alarm: float | None = None
+    disturbance: str = ""
 
 
 class Attempt:
@@ -95,8 +112,9 @@ class Attempt:
         seed: int,
         settings: Settings,
         vetting: Vetting | None = None,
+        watch: Watch | None = None,
     ) -> None:
-        """``vetting``: by imagination; needed for ``settings.imagination`` on."""
+        """``vetting``: by imagination; needed for ``settings.imagination`` on. ``watch``: whose alarm counts."""
         self.spec, self.session, self.settings, self._vetting = spec, session, settings, vetting
         require(vetting is not None or settings.imagination != "on", "vetting", None, "needed for imagination on")
         if vetting is not None:
@@ -110,7 +128,17 @@ class Attempt:
         self._corruption = Corruption(spec, seed, settings.corrupt)
         self._pending: tuple[int, Observation, Candidates, int] | None = None
         self._stages: dict[str, list[float]] = defaultdict(list)
-        self.outcome = Outcome(task, seed)
+        self._watch = watch
+        self._person: Expert | None = None
+        if watch is not None:
+            watch.reset()
+        self.disturbance = Disturbance.draw(settings.disturbance, self.robot, seed) if settings.disturbance else None
+        self.outcome = Outcome(task, seed, disturbance=self.disturbance.kind if self.disturbance else "")
+
+    @property
+    def instruction(self) -> str:
+        """What the policy is told."""
+        return self.disturbance.instruction if self.disturbance else self.robot.scene.instruction
 
     def run(self) -> Outcome:
         """Attempt until success, hopelessness or timeout."""
@@ -122,7 +150,11 @@ class Attempt:
         period = self.settings.replan_rows * self.spec.row_period
         try:
             while not self._over():
-                if self.robot.time % period == 0:
+                if self._person is not None:
+                    expert_row(self.robot, self._person)
+                    self._note_costs()
+                    continue
+                if self.robot.time % period == 0 and not self._resting:
                     self._look()
                 if self._pending and self.robot.time >= self._pending[0]:
                     self._decide()
@@ -143,7 +175,7 @@ class Attempt:
         prefix, openings = self._driver.commitment(now).prefix(now, self.spec.commit_rows)
         begin = time.perf_counter()
         found = self.session.infer(
-            observation, self.robot.scene.instruction, prefix, openings, self.settings.k, self._rng,
+            observation, self.instruction, prefix, openings, self.settings.k, self._rng,
             noise * self.settings.noise, self.settings.spread,
         )  # fmt: skip
         self._stages["policy"].append(1e3 * (time.perf_counter() - begin))
@@ -155,6 +187,8 @@ class Attempt:
         assert self._pending is not None
         (_, observation, found, d), self._pending = self._pending, None
         self.outcome.chunks += 1
+        if self._alarmed(observation, found):
+            return
         chunks = [self._chunk(observation, found, candidate, d) for candidate in range(len(found.positions))]
         chunks = self._corruption.apply(chunks, self.robot.time)
         order, unknown = self._order(observation, chunks)
@@ -169,6 +203,23 @@ class Attempt:
         if not accepted:
             self._none_accepted(unknown)
 
+    @property
+    def _resting(self) -> bool:
+        return self.outcome.alarm is not None and self._person is None
+
+    def _alarmed(self, observation: Observation, found: Candidates) -> bool:
+        """Ask the watch; on an alarm nothing of this set is executed, and somebody else has the arm."""
+        if self._watch is None:
+            return False
+        chunks = np.concatenate([found.positions, found.gripper[..., None]], 2)
+        row = observation.stamp // self.spec.row_period
+        if not self._watch.alarm(Look(found.features, chunks, observation.joints, row)):
+            return False
+        self.outcome.alarm = self.robot.time / 1e9
+        if self.settings.on_alarm == "human":
+            self._person = Expert(self.robot)
+        return True
+
     def _order(self, observation: Observation, chunks: Sequence[ActionChunk]) -> tuple[Sequence[int], bool]:
         """Candidates that may be executed, in the order in which the gate is to look at them; whether UNKNOWN."""
         if self.settings.imagination == "random":
@@ -177,7 +228,7 @@ class Attempt:
             return range(len(chunks)), False
         begin = time.perf_counter()
         choice = self._vetting.judge(
-            observation, self.robot.scene.instruction, np.stack([chunk.positions for chunk in chunks]),
+            observation, self.instruction, np.stack([chunk.positions for chunk in chunks]),
             np.stack([chunk.gripper for chunk in chunks]), chunks[0].committed_rows, self.spec.row_period,
         ).choice  # fmt: skip
         self._stages["imagination"].append(1e3 * (time.perf_counter() - begin))
@@ -243,7 +294,13 @@ class Attempt:
         if opening is not None:
             robot.command_gripper(opening)
         robot.advance(robot.time + TICK)
-        self.outcome.cost_times += [robot.time / 1e9] * (len(robot.referee.events) - len(self.outcome.cost_times))
+        if self.disturbance is not None:
+            self.disturbance.update()
+        self._note_costs()
+
+    def _note_costs(self) -> None:
+        new = len(self.robot.referee.events) - len(self.outcome.cost_times)
+        self.outcome.cost_times += [self.robot.time / 1e9] * new
 
     def _result(self) -> Outcome:
         status, counters = self.robot.status(), self._driver.commitment(self.robot.time)
@@ -255,14 +312,20 @@ class Attempt:
         return self.outcome
 
 
+def expert_row(robot: SimRobot, expert: Expert) -> None:
+    """Let the expert command one row, and the robot execute it."""
+    target, opening = expert.row()
+    period = robot.spec.row_period
+    robot.accept(Trajectory(0, robot.spec.joints, (period,), target[None], np.zeros((0, len(target)))))
+    robot.command_gripper(opening)
+    robot.advance(robot.time + period)
+
+
 def attempt_expert(spec: RobotSpec, task: str, seed: int, timeout: float = 15.0) -> Outcome:
     """The scripted expert's attempt at (task, seed): the ceiling for a policy trained on it."""
     robot = SimRobot(spec, Scene.build(spec, task, seed))
     expert = Expert(robot)
     while robot.time < timeout * 1e9 and not robot.referee.success:
-        target, opening = expert.row()
-        robot.accept(Trajectory(0, spec.joints, (spec.row_period,), target[None], np.zeros((0, len(target)))))
-        robot.command_gripper(opening)
-        robot.advance(robot.time + spec.row_period)
+        expert_row(robot, expert)
     status = robot.status()
     return Outcome(task, seed, status.success, status.elapsed, list(status.cost_events))

@@ -66,7 +66,7 @@ def _task(group: list[Outcome]) -> dict[str, Any]:
         "unknown": sum(o.unknown for o in group),
         "resampled": sum(o.resampled for o in group),
         "false_stops": sum(o.stops for o in group if not o.cost_events),
-        "takeovers": 0,
+        "takeovers": sum(o.alarm is not None for o in group),
         "mean_seconds": round(float(np.mean([o.seconds for o in group])), 3),
         "veto_reasons": dict(sum((Counter(o.reasons) for o in group), Counter())),
     }

@@ -30,7 +30,7 @@ class StateMachine:
     Attributes:
         mode, epoch, reason: as in GateState.msg.
         causes: e-stop causes that are still present.
-        intervention: a person has taken over and autonomy has not been engaged again.
+        intervention: a person has taken over, or was asked to, and autonomy has not been engaged again.
         save_error: why the state could not be saved last time, empty if it was.
     """
 
@@ -72,9 +72,13 @@ class StateMachine:
         self._change(Mode.AUTONOMOUS, "engaged")
         return None
 
-    def hold(self, reason: str) -> None:
-        """AUTONOMOUS or TELEOP to HOLD; no effect in HOLD and ESTOP. Never refused: stopping needs no epoch."""
+    def hold(self, reason: str, intervention: bool = False) -> None:
+        """AUTONOMOUS or TELEOP to HOLD; no effect in HOLD and ESTOP. Never refused: stopping needs no epoch.
+
+        ``intervention``: a person is asked to take over, and what was begun waits for them.
+        """
         if self.mode in (Mode.AUTONOMOUS, Mode.TELEOP):
+            self.intervention |= intervention
             self._change(Mode.HOLD, reason)
 
     def takeover(self, now: int) -> str | None:

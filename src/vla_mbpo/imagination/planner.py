@@ -43,7 +43,7 @@ class PlannerConfig:
     unsafe_cost: float = 0.4
     risky_success: float = 0.1
     max_uncertainty: float = 0.35
-    margin: float = 0.001
+    margin: float = 0.05
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():

@@ -16,6 +16,7 @@ from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState, Trajectory
 from vla_mbpo.core.verdict import Reason
+from vla_mbpo.failure.detector import Risk
 from vla_mbpo.imagination.vetting import Judgement
 from vla_mbpo.teleop.command import Jog, Reading
 
@@ -110,6 +111,26 @@ def to_verdict(
         candidates=candidates,
         order=list(choice.order),
         latency=to_duration(round(seconds * 1e9)),
+    )
+    message.header.stamp = to_time(now)
+    return message
+
+
+def to_risk(
+    risk: Risk, of: ours.ActionChunkSet, members: Sequence[str], calibration: str, now: int
+) -> ours.FailureRisk:
+    """The failure detector's judgement of the attempt, at a chunk set."""
+    message = ours.FailureRisk(
+        chunk_set_id=of.chunk_set_id,
+        observation_stamp=of.observation_stamp,
+        known=risk.known,
+        score=float(risk.score),
+        band=float(risk.band),
+        alarm=risk.alarm,
+        detectors=list(members),
+        votes=list(risk.votes),
+        calibration_id=calibration,
+        reason=risk.reason,
     )
     message.header.stamp = to_time(now)
     return message

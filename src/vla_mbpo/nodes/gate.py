@@ -10,7 +10,15 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String, UInt64
 from std_srvs.srv import Trigger
-from vla_mbpo_msgs.msg import ActionChunkSet, CandidateVerdict, Commitment, GateState, ImaginationVerdict, TeleopCommand
+from vla_mbpo_msgs.msg import (
+    ActionChunkSet,
+    CandidateVerdict,
+    Commitment,
+    FailureRisk,
+    GateState,
+    ImaginationVerdict,
+    TeleopCommand,
+)
 from vla_mbpo_msgs.srv import GateCommand
 
 from vla_mbpo.core.chunk import ActionChunk, JointRows
@@ -24,15 +32,13 @@ from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.counts import Counts
 from vla_mbpo.nodes.exclusive import ExclusiveTopic
-from vla_mbpo.nodes.join import VerdictJoin, Vetted, inconsistent
+from vla_mbpo.nodes.join import Vetted, inconsistent
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.prefix import set_point
 from vla_mbpo.nodes.process import run
-from vla_mbpo.paths import bundle_dir
-from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.nodes.vetting import PARAMETERS, VETTING, join_of, switched_off
 from vla_mbpo.teleop.jog import Jogger
 
-VETTING = ("imagination", "failure_detector")
 MAX_CANDIDATES = 64  # as policy.k
 MISSING = Reason("measured_state", -1, "joint_states", 0.0, 1.0, "missing or incomplete")
 _DEFAULTS = GateConfig()
@@ -43,12 +49,7 @@ class GateNode(ManagedNode):
     """Vets chunk sets, publishes every decision, and the rows of the first candidate that passes."""
 
     PARAMETERS = (
-        Param("vetting.imagination", "", "whether to ask it; must be stated", choices=("off", "on")),
-        Param("vetting.failure_detector", "", "whether to ask it; must be stated", choices=("off",)),
-        Param("vetting.world_model", "world_model", "bundle whose verdicts count"),
-        Param("vetting.deadline", 0.15, "longest time from a set to its verdict, then it is UNKNOWN, s", 0.01, 1.0),
-        Param("vetting.on_unknown", "hold", "what UNKNOWN does: hold, or go on slowly", choices=("hold", "slow")),
-        Param("vetting.slow", 0.3, "share of the speed limits that chunks may use under slow", 0.05, 1.0),
+        *PARAMETERS,
         Param("start_engaged", False, "go to AUTONOMOUS once all inputs are there (simulation only)"),
         Param("input_timeout", 0.3, "longest silence of joint states or arm driver before HOLD, s", 0.05, 2.0),
         Param("pendant_timeout", 0.0, "longest silence of a hardware pendant before ESTOP, s; 0: none", 0.0, 2.0),
@@ -61,12 +62,9 @@ class GateNode(ManagedNode):
         self._spec = self.spec()
         config = GateConfig(**{name: self.parameters[f"checks.{name}"] for name in RANGES})
         self._gate = Gate(self._spec, config)
-        self._off = [name for name in VETTING if self.parameters[f"vetting.{name}"] == "off"]
+        self._off = switched_off(self.parameters)
         self._off_text = f"{', '.join(self._off)} off" if self._off else ""
-        self._join: VerdictJoin | None = None
-        if "imagination" not in self._off:
-            version = Bundle.load(bundle_dir(self.parameters["vetting.world_model"])).version
-            self._join = VerdictJoin(self.parameters["vetting.deadline"], version)
+        self._join = join_of(self.parameters)
         self._slow: Gate | None = None  # for what imagination does not know
         if self._join is not None and self.parameters["vetting.on_unknown"] == "slow":
             self._slow = Gate(self._spec, slowed(config, self.parameters["vetting.slow"]))
@@ -101,7 +99,9 @@ class GateNode(ManagedNode):
         self.subscribe(qos.ESTOP, self._on_estop)
         self.subscribe(qos.ACTION_CHUNKS, self._on_chunks)
         if self._join is not None:
-            self.subscribe(qos.VERDICT, self._on_verdict)
+            for name, topic in zip(VETTING, (qos.VERDICT, qos.RISK), strict=True):
+                if name not in self._off:
+                    self.subscribe(topic, self._on_answer)
             self.every(0.01, self._expire)
         self.subscribe(qos.TELEOP_COMMAND, self._on_teleop, on_deadline=lambda: self._machine.release("teleop silent"))
         self._approved.listen()
@@ -261,9 +261,9 @@ class GateNode(ManagedNode):
             return
         self._approve_first(message.chunk_set_id, message.observation_stamp, message.chunks, state, "gate")
 
-    def _on_verdict(self, message: ImaginationVerdict) -> None:
+    def _on_answer(self, message: ImaginationVerdict | FailureRisk) -> None:
         assert self._join is not None
-        self._decide_vetted(self._join.add_verdict(message, time.monotonic()))
+        self._decide_vetted(self._join.add(message, time.monotonic()))
 
     def _expire(self) -> None:
         assert self._join is not None
@@ -279,6 +279,10 @@ class GateNode(ManagedNode):
         if refusal is not None or state is None:
             self._decide(set_id, stamp, 0, (refusal,) if refusal else (MISSING,))
             return
+        if vetted.alarm and self.parameters["vetting.on_alarm"] != "note":
+            self._decide(set_id, stamp, 0, (Reason("failure_detector", -1, "risk", 1.0, 0.0, vetted.alarm),))
+            self._machine.hold(vetted.alarm, intervention=self.parameters["vetting.on_alarm"] == "human")
+            return
         if vetted.unknown:
             self._asked = False
             if self._slow is not None:
@@ -286,7 +290,7 @@ class GateNode(ManagedNode):
                 self._approve_first(set_id, stamp, rest, state, "gate", vetted, self._slow)
                 return
             text = f"UNKNOWN: {vetted.unknown}"
-            self._decide(set_id, stamp, 0, (Reason("imagination", -1, "verdict", 0.0, 0.0, text),))
+            self._decide(set_id, stamp, 0, (Reason("vetting", -1, "answers", 0.0, 0.0, text),))
             self._counts.sets_in_a_row += 1
             return
         if self._approve_first(set_id, stamp, self._fit(vetted, vetted.order), state, "gate", vetted):
@@ -339,7 +343,7 @@ class GateNode(ManagedNode):
             imagined = vetted.verdicts[chunk.candidate] if vetted and vetted.verdicts else None
             if isinstance(verdict, JointRows):
                 self._decide(set_id, stamp, chunk.candidate, (), took, imagined)
-                slowly = f"slowly; imagination UNKNOWN: {vetted.unknown}" if vetted and vetted.unknown else ""
+                slowly = f"slowly; vetting UNKNOWN: {vetted.unknown}" if vetted and vetted.unknown else ""
                 reason = "; ".join(filter(None, ("passed all checks", slowly, self._off_text)))
                 self._approved.publish(convert.to_approved(verdict, self.now(), self._spec.base_frame, by, reason))
                 self._counts.sets_in_a_row, self._last_observation = 0, convert.to_ns(stamp)

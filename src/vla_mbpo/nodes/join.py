@@ -1,9 +1,11 @@
-"""Brings together what belongs to one chunk set: the set and the world model's verdict on it."""
+"""Brings together what belongs to one chunk set: the set, the world model's verdict and the failure detector's risk."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from vla_mbpo_msgs.msg import ActionChunkSet, CandidateVerdict, ImaginationVerdict
+from vla_mbpo_msgs.msg import ActionChunkSet, CandidateVerdict, FailureRisk, ImaginationVerdict
 
 from vla_mbpo.core.verdict import Reason, Verdict
 
@@ -19,12 +21,14 @@ class Vetted:
         order: candidates that may be executed, the preferred one first.
         verdicts: of all candidates; empty when nothing is known.
         unknown: why nothing is known, or an empty string.
+        alarm: what the failure detector says, or an empty string.
     """
 
     message: ActionChunkSet
     order: Sequence[int]
     verdicts: Sequence[CandidateVerdict]
     unknown: str
+    alarm: str = ""
 
     @property
     def not_judged(self) -> list[int]:
@@ -43,58 +47,89 @@ def inconsistent(message: ActionChunkSet) -> Reason | None:
     return None
 
 
-class VerdictJoin:
-    """Waits for the verdict on the newest chunk set. Times are monotonic [s]; one thread.
+class VettingJoin:
+    """Waits for what was asked about the newest chunk set. Times are monotonic [s]; one thread.
 
-    A verdict counts only if it is of this set, this observation and this model version, speaks of every candidate and
-    comes within the deadline. Whatever else comes is UNKNOWN (DESIGN invariant 1).
+    A verdict or risk counts only if it is of this set, this observation and this model version or calibration, speaks
+    of every candidate and comes within the deadline. Whatever else comes is UNKNOWN (DESIGN invariant 1).
     """
 
-    def __init__(self, deadline: float, version: str) -> None:
-        self._deadline, self._version = deadline, version
-        self._waiting: tuple[ActionChunkSet, float] | None = None
-        self._early: ImaginationVerdict | None = None
+    def __init__(self, deadline: float, version: str = "", calibration: str = "") -> None:
+        """``version``: of the world model whose verdicts are waited for; ``calibration``: of the risks. Empty: none."""
+        self._deadline, self._version, self._calibration = deadline, version, calibration
+        self._wanted = {kind for kind, of in ((ImaginationVerdict, version), (FailureRisk, calibration)) if of}
+        self.drop()
 
     def drop(self) -> None:
         """Forget what is waited for: motion has been stopped."""
-        self._waiting = self._early = None
+        self._waiting: tuple[ActionChunkSet, float] | None = None
+        self._heard: dict[type, Any] = {}
 
     def add_set(self, message: ActionChunkSet, now: float) -> tuple[Vetted | None, Vetted | None]:
-        """Take a chunk set. Returns the one whose place it takes, as UNKNOWN, and itself if its verdict was first."""
+        """Take a chunk set. Returns the one whose place it takes, as UNKNOWN, and itself if all that was asked came."""
         before = None
         if self._waiting is not None:
-            before = Vetted(self._waiting[0], (), (), "no verdict before the next chunk set came")
+            before = unknown(self._waiting[0], f"no {self._missing()} before the next chunk set came")
         self._waiting = message, now
-        early, self._early = self._early, None
-        fits = early is not None and early.chunk_set_id == message.chunk_set_id
-        return before, self._join(early) if early is not None and fits else None
+        self._heard = {k: said for k, said in self._heard.items() if said.chunk_set_id == message.chunk_set_id}
+        return before, self._join()
 
-    def add_verdict(self, verdict: ImaginationVerdict, now: float) -> Vetted | None:
-        """Take a verdict; one of another set than that waited for is kept in case it came first."""
+    def add(self, said: ImaginationVerdict | FailureRisk, now: float) -> Vetted | None:
+        """Take an answer; one of another set than that waited for is kept in case it came first."""
         if (late := self.expire(now)) is not None:  # nobody had the time to ask
             return late
-        if self._waiting is None or verdict.chunk_set_id != self._waiting[0].chunk_set_id:
-            self._early = verdict
+        self._heard[type(said)] = said
+        if self._waiting is None or said.chunk_set_id != self._waiting[0].chunk_set_id:
             return None
-        return self._join(verdict)
+        return self._join()
 
     def expire(self, now: float) -> Vetted | None:
         """The set that has waited too long, as UNKNOWN."""
         if self._waiting is None or now - self._waiting[1] <= self._deadline:
             return None
+        missing = self._missing()
         (message, since), self._waiting = self._waiting, None
-        return Vetted(message, (), (), f"no verdict within {self._deadline:g} s ({now - since:.3f} s)")
+        return unknown(message, f"no {missing} within {self._deadline:g} s ({now - since:.3f} s)")
 
-    def _join(self, verdict: ImaginationVerdict) -> Vetted:
+    def _missing(self) -> str:
         assert self._waiting is not None
+        names = {ImaginationVerdict: "verdict", FailureRisk: "risk"}
+        mine = {k for k, said in self._heard.items() if said.chunk_set_id == self._waiting[0].chunk_set_id}
+        return " and no ".join(sorted(names[kind] for kind in self._wanted - mine))
+
+    def _join(self) -> Vetted | None:
+        """The set waited for, if everything about it is there."""
+        assert self._waiting is not None
+        if self._missing():
+            return None
         (message, _), self._waiting = self._waiting, None
+        heard, self._heard = self._heard, {}
+        risk = heard.get(FailureRisk)
+        if risk is not None and (fault := self._risk_fault(message, risk)):
+            return unknown(message, fault)
+        alarm = alarm_text(risk) if risk is not None and risk.alarm else ""
+        if not self._version:
+            return Vetted(message, range(len(message.chunks)), (), "", alarm)
+        return replace(self._by_verdict(message, heard[ImaginationVerdict]), alarm=alarm)
+
+    def _risk_fault(self, message: ActionChunkSet, risk: FailureRisk) -> str:
+        """Why nothing is known of the risk, or an empty string."""
+        if risk.calibration_id != self._calibration:
+            return f"risk by {risk.calibration_id!r}, expected {self._calibration!r}"
+        if risk.observation_stamp != message.observation_stamp:
+            return "risk of another observation"
+        if not risk.known:
+            return f"failure detector: {risk.reason or 'unknown'}"
+        return "" if math.isfinite(risk.score) and math.isfinite(risk.band) else "risk is not finite"
+
+    def _by_verdict(self, message: ActionChunkSet, verdict: ImaginationVerdict) -> Vetted:
         candidates, k = verdict.candidates, len(message.chunks)
         if verdict.model_version != self._version:
-            return Vetted(message, (), (), f"verdict of {verdict.model_version!r}, expected {self._version!r}")
+            return unknown(message, f"verdict of {verdict.model_version!r}, expected {self._version!r}")
         if verdict.observation_stamp != message.observation_stamp:
-            return Vetted(message, (), (), "verdict on another observation")
+            return unknown(message, "verdict on another observation")
         if [one.candidate for one in candidates] != list(range(k)):
-            return Vetted(message, (), (), f"verdicts on {len(candidates)} candidates of {k}")
+            return unknown(message, f"verdicts on {len(candidates)} candidates of {k}")
         order = list(verdict.order)
         if len(set(order)) != len(order) or not all(c < k and candidates[c].verdict in FIT for c in order):
             return Vetted(message, (), candidates, f"order {order} names candidates that are not fit")
@@ -102,3 +137,14 @@ class VerdictJoin:
         if not order and lost:
             return Vetted(message, (), candidates, "; ".join(lost[0].reasons) or "unknown")
         return Vetted(message, order, candidates, "")
+
+
+def unknown(message: ActionChunkSet, reason: str) -> Vetted:
+    """A set of which nothing is known."""
+    return Vetted(message, (), (), reason)
+
+
+def alarm_text(risk: FailureRisk) -> str:
+    """An alarm in one line."""
+    who = ", ".join(name for name, vote in zip(risk.detectors, risk.votes, strict=False) if vote)
+    return f"failure detector: risk {risk.score:.2f} above {risk.band:.2f} ({who})"

@@ -18,6 +18,7 @@ from vla_mbpo_msgs.msg import (
     ActionChunkSet,
     ApprovedChunk,
     Commitment,
+    FailureRisk,
     GateDecision,
     GateState,
     ImaginationVerdict,
@@ -83,6 +84,7 @@ INSTRUCTION = Topic("/instruction", String, LATCHED)
 ACTION_CHUNKS = Topic("/policy/action_chunks", ActionChunkSet, _qos("RELIABLE", 4))
 RESAMPLE = Topic("/gate/resample", UInt64, LATEST)  # id of a chunk set of which nothing was accepted
 VERDICT = Topic("/imagination/verdict", ImaginationVerdict, _qos("RELIABLE", 4))
+RISK = Topic("/failure_detector/risk", FailureRisk, _qos("RELIABLE", 4))
 DREAM = Topic("/imagination/dream", Image, LATEST)  # above imagined head | wrist, below what was seen then
 DREAM_MARKERS = Topic("/imagination/markers", MarkerArray, LATEST)
 APPROVED_CHUNK = Topic("/gate/approved_chunk", ApprovedChunk, LATEST)

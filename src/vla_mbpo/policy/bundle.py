@@ -9,12 +9,13 @@ from typing import Any
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.policy.vocabulary import Vocabulary
 
-KEYS = ("name", "kind", "files", "vocabulary", "normalisation")  # of every manifest
+KEYS = ("name", "kind", "files")  # of every manifest
+SEEING = ("vocabulary", "normalisation")  # of what reads observations
 KIND_KEYS = {
-    "policy": ("policy", "gripper", "row_period"),
-    "world_model": ("world_model", "joints", "action_bins", "calibration", "policies", "image_size"),
+    "policy": (*SEEING, "policy", "gripper", "row_period"),
+    "world_model": (*SEEING, "world_model", "joints", "action_bins", "calibration", "policies", "image_size"),
+    "failure_detector": ("policies", "features", "width", "action_scale", "members", "votes"),
 }
-WHAT = "policy or world model"
 
 
 def sha256(path: Path) -> str:
@@ -57,9 +58,14 @@ class Bundle:
             raise ConfigError("bundle", str(path), f"manifest.json cannot be read: {error}") from error
         manifest = manifest if isinstance(manifest, dict) else {}
         kind = str(manifest.get("kind"))
-        for key in (*KEYS, *KIND_KEYS.get(kind, ())):
+        for key in KEYS:
             if key not in manifest:
-                raise ConfigError(f"{path}/manifest.json", f"without {key!r}", f"expected the manifest of a {WHAT}")
+                raise ConfigError(
+                    f"{path}/manifest.json", f"without {key!r}", f"expected one of {', '.join(KIND_KEYS)}"
+                )
+        for key in KIND_KEYS.get(kind, ()):
+            if key not in manifest:
+                raise ConfigError(f"{path}/manifest.json", f"without {key!r}", f"expected the manifest of a {kind}")
         for name, digest in manifest["files"].items():
             file = path / name
             found = sha256(file) if file.is_file() else "missing"

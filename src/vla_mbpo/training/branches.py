@@ -30,7 +30,7 @@ from vla_mbpo.sim.robot import SimRobot
 from vla_mbpo.training.rollout_data import UNTRIED
 from vla_mbpo.training.rollouts import TapedAttempt
 
-FINISHED = 0.12  # share of the looks from which the expert goes on after each branch: that takes most of the time
+FINISHED = 0.3  # share of the looks from which the expert goes on after each branch: that takes most of the time
 LONGEST = 140  # rows
 CAREFUL = 0.6  # share of the attempts that execute a candidate without cost events, where there is one
 

@@ -9,10 +9,12 @@ from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
-from vla_mbpo.sim.tasks import TRAIN_SEEDS, TRAINING_TASKS, find_task
+from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TRAIN_SEEDS, TRAINING_TASKS, find_task
 
 # Rollouts per task and source: a third and more fail.
 MIX = "expert=25,clumsy=65,full=75,full_warm=25,full_wide=15,few=180,few_warm=45,few_wide=15,unguarded=25,random=25"
+
+SCENES = {"training": TRAIN_SEEDS, "calibration": CALIBRATION_SEEDS}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rollouts.add_argument("--out", type=Path, default=Path("data/rollouts"))
     rollouts.add_argument("--episodes", default=MIX, help=f"SOURCE=N,… per task; default {MIX}")
     rollouts.add_argument("--seed", type=int, default=700_000, help="first scene seed, below 1,000,000")
+    rollouts.add_argument("--scenes", choices=SCENES, default="training", help="calibration: --seed counts from there")
     rollouts.add_argument("--branches", action="store_true", help="try each candidate of every look (policies only)")
+    rollouts.add_argument(
+        "--disturbed", type=float, default=0.0, help="share of attempts in which something goes wrong"
+    )
     rollouts.add_argument("--world-model", default="", help="bundle that vets what policies propose; none by default")
     rollouts.add_argument("--workers", type=int, default=2)
     rollouts.add_argument("--resume", action="store_true", help="accepted for symmetry: rollouts always resume")
@@ -61,6 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     world.add_argument("--branches", nargs="*", default=[], help="those folders of --data with branched rollouts")
     world.add_argument("--eyes", required=True, help="policy whose eyes it sees with: run folder or bundle folder")
     world.add_argument("--independent-views", action="store_true", help="the wrist view does not see the head view")
+    detector = stages.add_parser("detector", help="the failure detector of one policy, on rollouts; writes its bundle")
+    detector.add_argument("--data", nargs="+", default=["data/rollouts_disturbed"], help="one or more folders")
+    detector.add_argument("--policy", default="sft_full", help="bundle whose rollouts and features count")
+    detector.add_argument("--run", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
+    detector.add_argument("--out", type=Path, required=True, help="bundle folder")
+    detector.add_argument("--samples", type=int, default=48_000, help="attempts to train on")
+    detector.add_argument("--seed", type=int, default=0)
+    detector.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --run")
     export = stages.add_parser("export", help="ONNX, int8, parity check and manifest of a training run")
     export.add_argument("--run", type=Path, required=True, help="run folder of sft or world-model")
     export.add_argument("--policies", default="sft_full,sft_few", help="bundles that a world model may vet")
@@ -117,13 +131,12 @@ def _rollouts(args: argparse.Namespace) -> int:
         episodes = {name.strip(): int(count) for name, count in (part.split("=") for part in args.episodes.split(","))}
     except ValueError:
         raise ConfigError("--episodes", args.episodes, "SOURCE=N, separated by commas") from None
-    last = args.seed + sum(episodes.values()) * len(TRAINING_TASKS) - 1
-    require(
-        args.seed in TRAIN_SEEDS and last in TRAIN_SEEDS, "--seed", args.seed, f"0 to 999999, also the last, {last}"
-    )
+    first, scenes = args.seed + SCENES[args.scenes].start, SCENES[args.scenes]
+    last = first + sum(episodes.values()) * len(TRAINING_TASKS) - 1
+    require(first in scenes and last in scenes, "--seed", args.seed, f"0 to 999999, also the last, {last - scenes[0]}")
     made = generate(
-        args.out, TRAINING_TASKS, episodes, args.seed, workers=args.workers, branched=args.branches,
-        world_model=args.world_model,
+        args.out, TRAINING_TASKS, episodes, first, workers=args.workers, branched=args.branches,
+        world_model=args.world_model, disturbed=args.disturbed,
     )  # fmt: skip
     for source, row in made.items():
         print(f"{source:10} n {row['n']:5}  success {row['successes']:.2f}  cost events {row['cost_events']:.2f}")
@@ -154,6 +167,25 @@ def _world(args: argparse.Namespace) -> int:
     trainer = world_model.Trainer(recipe, args.out)
     trainer.run(resume=args.resume)
     plot(trainer.history, args.out / "curves.png", f"{len(trainer.train)} observations")
+    return 0
+
+
+def _detector(args: argparse.Namespace) -> int:
+    from vla_mbpo.failure.attempts import read_all
+    from vla_mbpo.training.curves import plot
+    from vla_mbpo.training.detector import DetectorRecipe, Trainer
+    from vla_mbpo.training.detector_export import export_detector, load_detector
+
+    if not args.resume and (args.run / "state.json").exists():
+        raise ConfigError("--run", str(args.run), "holds a run already: add --resume or choose another folder")
+    policy = Bundle.load(bundle_dir(args.policy))
+    attempts = [a for a in read_all([Path(folder) for folder in args.data]) if a.policy == policy.version]
+    recipe = DetectorRecipe(tuple(args.data), policy.version, TRAINING_TASKS, samples=args.samples, seed=args.seed)
+    trainer = Trainer(recipe, attempts, args.run)
+    trainer.run(resume=args.resume)
+    plot(trainer.history, args.run / "curves.png", f"{len(trainer.attempts)} attempts")
+    bundle = export_detector(*load_detector(args.run), trainer.attempts, policy, args.out)
+    print(f"{bundle.version}: parity {bundle.manifest['parity']}; next: vla-mbpo calibrate detector")
     return 0
 
 
@@ -201,5 +233,6 @@ STAGES = {
     "rollouts": _rollouts,
     "autoencoder": _world,
     "world-model": _world,
+    "detector": _detector,
     "export": _export,
 }

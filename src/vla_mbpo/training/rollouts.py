@@ -60,6 +60,7 @@ class Job:
     robot: str
     branched: bool
     world_model: str
+    disturbed: float
 
 
 class TapedAttempt(Attempt):
@@ -140,18 +141,26 @@ def roll_expert(spec: RobotSpec, task: str, seed: int, clumsy: bool) -> dict[str
 
 
 def roll(
-    spec: RobotSpec, source: str, task: str, seed: int, world_model: str = "", branched: bool = False
+    spec: RobotSpec,
+    source: str,
+    task: str,
+    seed: int,
+    world_model: str = "",
+    branched: bool = False,
+    disturbed: float = 0.0,
 ) -> dict[str, Any]:
     """One attempt of ``source`` at (task, seed), as in training/tape.py; ``branched``: as in training/branches.py.
 
-    ``world_model``: bundle that vets the chunks of a policy; empty: none does.
+    ``world_model``: bundle that vets the chunks of a policy; empty: none does. ``disturbed``: probability that
+    something goes wrong on the table (sim/disturbances.py), if a policy drives.
     """
     if source in ("expert", "clumsy"):
         return roll_expert(spec, task, seed, source == "clumsy")
     bundle, settings = POLICIES[source]
     session = _session(bundle) if bundle else RandomSession(spec, seed)
     vetting = _vetting(world_model, spec) if world_model and bundle else None
-    settings = replace(settings, imagination="on" if vetting else "off")
+    kind = "any" if np.random.default_rng([seed, 19]).random() < disturbed else ""
+    settings = replace(settings, imagination="on" if vetting else "off", disturbance=kind)
     attempt: Any
     if branched:
         from vla_mbpo.training.branches import BranchedAttempt
@@ -161,7 +170,11 @@ def roll(
         return attempt.arrays()
     attempt = TapedAttempt(spec, session, task, seed, settings, vetting)
     attempt.drive()
-    return attempt.tape.arrays()
+    if not disturbed:
+        return attempt.tape.arrays()
+    happened = attempt.disturbance.happened if attempt.disturbance else None
+    said = {"disturbance": attempt.outcome.disturbance, "disturbed_at": -1.0 if happened is None else happened}
+    return attempt.tape.arrays() | said
 
 
 _sessions: dict[str, PolicySession] = {}  # of this worker process
@@ -190,7 +203,7 @@ def _run(job: Job) -> dict[str, Any]:
     """Make one file; an existing one is kept, so an interrupted run resumes."""
     if not job.file.exists():
         spec = RobotSpec.load(robot_dir(job.robot))
-        arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched)
+        arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched, job.disturbed)
         partial = job.file.with_suffix(".partial.npz")
         arrays |= {"source": job.source, "task": job.task, "seed": job.seed, "policy": version_of(job.source)}
         np.savez_compressed(partial, **arrays)
@@ -208,11 +221,13 @@ def generate(
     workers: int = 2,
     branched: bool = False,
     world_model: str = "",
+    disturbed: float = 0.0,
 ) -> dict[str, dict[str, float]]:
     """Make ``episodes[source]`` attempts per task and source; seeds count up from ``seed`` and are never shared.
 
     With ``branched`` each look is branched (training/branches.py); the sources are policies then. With
-    ``world_model``, a bundle, it vets what policies propose: the states that a vetted policy comes to.
+    ``world_model``, a bundle, it vets what policies propose: the states that a vetted policy comes to. ``disturbed``:
+    share of the policies' attempts in which something goes wrong on the table.
 
     Sources take turns, so that an interrupted run holds some of each. Processes are spawned: fork after GL hangs.
 
@@ -225,11 +240,13 @@ def generate(
     known = [name for name, (bundle, _) in POLICIES.items() if bundle] if branched else SOURCES
     unknown = set(episodes) - set(known)
     require(not unknown, "sources", sorted(unknown), f"choose from {', '.join(known)}")
+    require(0.0 <= disturbed <= 1.0, "disturbed", disturbed, "0 to 1")
+    require(not (branched and disturbed), "disturbed", disturbed, "0 with branches, which share the scene")
     out.mkdir(parents=True, exist_ok=True)
     turns = sorted(((i + 0.5) / count, source) for source, count in episodes.items() for i in range(count))
     each = [(source, task) for _, source in turns for task in tasks]
     jobs = [
-        Job(out / f"{source}_{task}_{number:07d}.npz", source, task, number, robot, branched, world_model)
+        Job(out / f"{source}_{task}_{number:07d}.npz", source, task, number, robot, branched, world_model, disturbed)
         for number, (source, task) in enumerate(each, seed)
     ]
     with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as pool:

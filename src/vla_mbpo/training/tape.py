@@ -7,7 +7,8 @@ One npz per attempt, over T row periods (20 Hz) and M looks at the scene (the fi
     success_row: first row after which the task was done, -1: never; failed: it cannot be done any more;
     cubes (M, 3, 3), points (M, 9): ground truth where a simulator knows it, as in training/demonstrations.py;
     candidates (M, K, H, n + 1), features (M, F): a policy's chunks [rad, m] and features at each look, K may be 0;
-    source: who drove; task, seed; policy: version of the bundle that drove, empty if none did.
+    source: who drove; task, seed; policy: version of the bundle that drove, empty if none did;
+    disturbance, disturbed_at: kind (sim/disturbances.py) and time [s] of what went wrong, where that was asked for.
 """
 
 from typing import Any

@@ -65,12 +65,12 @@ class WorldModelRecipe:
     weight_decay: float = 0.05
     images: float = 1.0  # weights of the loss terms: of imagined latents, ...
     pixels: float = 1.0  # ... and of what they decode to; far from real ones latents may decode to anything
-    decoded: float = 0.25  # share of a batch that is decoded for that: it costs as much as the rest
+    decoded: float = 0.1  # share of a batch that is decoded for that: it costs as much as the rest
     things: float = 0.5
     outcome: float = 1.0
     cost: float = 1.0
-    branched: float = 0.25  # branched looks per step beside the batch, as a share of it
-    rank: float = 0.5  # weight of telling the candidates of a look apart
+    branched: float = 0.5  # branched looks per step beside the batch, as a share of it
+    rank: float = 1.0  # weight of telling the candidates of a look apart
     seed: int = 0
     threads: int = 2
     device: str = "cpu"

@@ -1,0 +1,103 @@
+"""Conformal bands on disk: calibration/<detector>.json, for one detector and one version of its policy."""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.failure.bands import Band, Shape
+from vla_mbpo.failure.scores import FloatArray
+from vla_mbpo.paths import share_dir
+from vla_mbpo.policy.bundle import Bundle
+
+KIND = "failure_detector_bands"
+DIGITS = 6  # of the numbers on disk
+
+
+def calibration_file(detector: str) -> Path:
+    """Where the bands of a detector are, by its bundle's name."""
+    return share_dir() / "calibration" / f"{Path(detector).name}.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Bands that were read.
+
+    Attributes:
+        id: policy version and the first digits of the file's SHA-256; every risk carries it.
+        policy: version that it holds for.
+        alpha: false-alarm rate that it is meant for.
+        band: see Band.
+    """
+
+    id: str
+    policy: str
+    alpha: float
+    band: Band
+
+    @classmethod
+    def load(cls, path: Path, detector: Bundle) -> "Calibration":
+        """Read. ConfigError: unreadable, or of another detector."""
+        try:
+            raw = path.read_bytes()
+            found = json.loads(raw)
+            shape = Shape(np.array(found["mean"], float), np.array(found["modulation"], float))
+            band = Band(shape, np.array(found["statistics"], float), int(found["votes"]))
+            said, alpha = str(found["detector"]), float(found["alpha"])
+            policy, members, kind = str(found["policy"]), list(found["members"]), found["kind"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            hint = "run `vla-mbpo calibrate detector`"
+            raise ConfigError("calibration", str(path), f"{type(error).__name__}: {error}; {hint}") from error
+        require(kind == KIND, "calibration", kind, KIND)
+        require(said == detector.version, "calibration", f"bands of {said}", f"of {detector.version}: calibrate anew")
+        require(members == detector.manifest["members"], "calibration", members, detector.manifest["members"])
+        finite = np.isfinite(shape.mean).all() and np.isfinite(band.statistics).all() and (shape.modulation > 0).all()
+        fits = shape.mean.shape == shape.modulation.shape and len(shape.mean) == len(members)
+        require(bool(finite and fits), "calibration", str(path), "finite means and modulations of every member")
+        return cls(f"{policy}/{hashlib.sha256(raw).hexdigest()[:12]}", policy, alpha, band)
+
+    def width(self, policy: str, alpha: float) -> float:
+        """The band for attempts of ``policy``. ConfigError: another policy version, or too few successes for alpha."""
+        hint = f"bands are of {self.policy}: run `vla-mbpo calibrate detector` for this policy"
+        require(policy == self.policy, "policy", policy, hint)
+        return self.band.width(alpha)
+
+
+def write(path: Path, detector: Bundle, curves: Sequence[FloatArray], alpha: float, facts: dict[str, Any]) -> Band:
+    """Fit the bands on curves (members, looks) of attempts that went well, and write them.
+
+    ``facts`` stand in the file too: where the attempts are from. ConfigError if they are too few for ``alpha``; then
+    nothing is written.
+    """
+    votes = int(detector.manifest["votes"])
+    band = Band.fit(curves, votes)
+    band.width(alpha)
+
+    def rounded(values: FloatArray) -> list:
+        return np.round(values, DIGITS).tolist()
+
+    content = {
+        "kind": KIND,
+        "detector": detector.version,
+        "policy": detector.manifest["policies"][0],
+        "members": detector.manifest["members"],
+        "votes": votes,
+        "alpha": alpha,
+        "n": len(curves),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        **facts,
+        "mean": rounded(band.shape.mean),
+        "modulation": rounded(np.maximum(band.shape.modulation, 10.0**-DIGITS)),
+        "statistics": rounded(band.statistics),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content) + "\n")
+    partial.rename(path)
+    return band

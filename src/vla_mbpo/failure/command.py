@@ -1,0 +1,69 @@
+"""``vla-mbpo calibrate detector``: conformal bands for a failure detector, or a proposal for newer ones."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.eval.statistics import wilson
+from vla_mbpo.failure.attempts import curve, read_all
+from vla_mbpo.failure.bands import Band, needed, vote
+from vla_mbpo.failure.calibration import Calibration, calibration_file, write
+from vla_mbpo.failure.detector import Parts
+from vla_mbpo.failure.scores import FloatArray
+from vla_mbpo.paths import bundle_dir
+from vla_mbpo.policy.bundle import Bundle
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("what", choices=("detector",))
+    add("--detector", default="detector_full", help="failure-detector bundle: a name in models/ or a folder")
+    add("--data", nargs="+", required=True, help="folders of rollouts of its policy; those that went well count")
+    add("--alpha", type=float, default=0.1, help="share of attempts that go well in which an alarm may be raised")
+    add("--out", type=Path, help="file of the bands; calibration/<detector>.json by default")
+    add("--propose", action="store_true", help="leave the file as it is: write the new bands beside it and compare")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Calibrate, and say with what result."""
+    detector = Bundle.load(bundle_dir(args.detector))
+    parts, policy = Parts(detector), detector.manifest["policies"][0]
+    require(0.0 < args.alpha < 1.0, "--alpha", args.alpha, "above 0 and below 1")
+    attempts = [a for a in read_all([Path(folder) for folder in args.data]) if a.policy == policy and a.success]
+    least = needed(args.alpha)
+    found = f"{len(attempts)} successes of {policy} in {', '.join(args.data)}"
+    require(len(attempts) >= least, "--data", found, f"at least {least} for alpha {args.alpha:g}")
+    scores = parts.scores(detector.manifest["members"])
+    curves = [curve(attempt, scores) for attempt in attempts]
+    file = args.out or calibration_file(args.detector)
+    seeds = [attempt.seed for attempt in attempts]
+    facts = {"data": args.data, "seeds": [min(seeds), max(seeds)], "tasks": sorted({a.task for a in attempts})}
+    if args.propose:
+        require(file.exists(), "--propose", str(file), "a file of bands to compare with; leave --propose out")
+        before = Calibration.load(file, detector)
+        _compare(before, curves, args.alpha)
+        file = file.with_suffix(".proposed.json")
+    band = write(file, detector, curves, args.alpha, facts)
+    print(f"{file}: {len(curves)} successes, band {band.width(args.alpha):.2f} for alpha {args.alpha:g}")
+    return 0
+
+
+def _compare(before: Calibration, curves: list[FloatArray], alpha: float) -> None:
+    """Say how the bands in use do on these attempts."""
+    try:
+        width = before.width(before.policy, alpha)
+    except ConfigError as error:
+        print(f"bands in use: {error}")
+        return
+    alarms = sum(reached(before.band, one) > width for one in curves)
+    low, high = wilson(alarms, len(curves))
+    print(f"bands in use: {alarms} false alarms in {len(curves)} attempts [{low:.3f}, {high:.3f}], alpha {alpha:g}")
+
+
+def reached(band: Band, curve: FloatArray) -> float:
+    """What the vote reaches over a whole attempt (members, looks)."""
+    standard = [band.shape.standardised(curve[:, t], t) for t in range(curve.shape[1])]
+    return float(vote(np.max(standard, axis=0), band.votes))

@@ -1,0 +1,144 @@
+"""The failure detector of one policy: members that score the attempt, their vote, its band. No torch, no rclpy."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla_mbpo.core.errors import require
+from vla_mbpo.failure.bands import Band, Curve
+from vla_mbpo.failure.calibration import Calibration, calibration_file
+from vla_mbpo.failure.learned import Bank, Distilled, Mahalanobis, Neighbours, Safe, SafeLstm
+from vla_mbpo.failure.scores import (
+    FloatArray,
+    Imagined,
+    Look,
+    Mean,
+    Overlap,
+    Reversals,
+    Score,
+    SetOverlap,
+    Spread,
+    Sum,
+)
+from vla_mbpo.paths import bundle_dir
+from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.policy.runtime import REPLAN_ROWS, open_graph
+
+BANK_FILE = "bank.npz"
+MEMBERS = ("safe_lstm", "knn_euclidean", "overlap")  # of the vote
+VOTES = 2  # of them that must agree
+
+
+class Parts:
+    """What a detector's bundle holds, loaded: makes scores by name."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """ConfigError if the bundle is not a failure detector's."""
+        kind = str(bundle.manifest.get("kind"))
+        require(kind == "failure_detector", "detector", f"{bundle.path.name}, a {kind}", "a failure detector's bundle")
+        self.bundle = bundle
+        self._graphs = {name: open_graph(bundle.path / f"{name}.onnx", 1) for name in ("safe_mlp", "safe_lstm", "rnd")}
+        with np.load(bundle.path / BANK_FILE, allow_pickle=False) as kept:
+            self._bank = Bank(kept["looks"], kept["mean"], kept["std"])
+            self._centre, self._precision = kept["centre"], kept["precision"]
+
+    def scores(self, names: Sequence[str]) -> list[Score]:
+        """Fresh scores of these names, each for one attempt after another."""
+        manifest = self.bundle.manifest
+        scale = np.array(manifest["action_scale"])
+        known: dict[str, Callable[[], Any]] = {
+            "safe_mlp": lambda: Mean(Safe(self._graphs["safe_mlp"])),
+            "safe_mlp_sum": lambda: Sum(Safe(self._graphs["safe_mlp"])),
+            "safe_lstm": lambda: SafeLstm(self._graphs["safe_lstm"], manifest["width"]),
+            "knn_euclidean": lambda: Mean(Neighbours(self._bank, cosine=False)),
+            "knn_cosine": lambda: Mean(Neighbours(self._bank, cosine=True)),
+            "mahalanobis": lambda: Mean(Mahalanobis(self._centre, self._precision)),
+            "rnd": lambda: Mean(Distilled(self._graphs["rnd"])),
+            "overlap": lambda: Mean(Overlap(scale)),
+            "overlap_of_sets": lambda: Mean(SetOverlap(scale)),
+            "reversals": lambda: Mean(Reversals()),
+            "spread": lambda: Mean(Spread(scale)),
+            "imagined": lambda: Mean(Imagined()),
+        }
+        for name in names:
+            require(name in known, "score", name, f"one of {', '.join(known)}")
+        return [known[name]() for name in names]
+
+
+@dataclass(frozen=True)
+class Risk:
+    """What the detector makes of the attempt so far.
+
+    Attributes:
+        known: False: nothing can be said, and ``reason`` says why; the other fields mean nothing.
+        score: what the vote has reached, in modulations above the mean of attempts that go well.
+        band: what it must exceed for an alarm.
+        alarm: it has, in this attempt.
+        votes: of each member.
+    """
+
+    known: bool
+    score: float = float("nan")
+    band: float = float("nan")
+    alarm: bool = False
+    votes: tuple[bool, ...] = ()
+    reason: str = ""
+
+
+class FailureDetector:
+    """Watches one attempt after another. One thread."""
+
+    def __init__(self, parts: Parts, band: Band, width: float) -> None:
+        """``width``: ``band.width(alpha)``."""
+        self.members: tuple[str, ...] = tuple(parts.bundle.manifest["members"])
+        self._size: int = parts.bundle.manifest["features"]
+        self._scores, self._curve, self._width = parts.scores(self.members), Curve(band), width
+        self.calibration: Calibration | None = None
+        self.reset()
+
+    @classmethod
+    def load(cls, bundle: str, policy: str, alpha: float, calibration: str = "") -> "FailureDetector":
+        """By name or folder, with its bands, for this version of a policy. ConfigError where they do not fit."""
+        parts = Parts(Bundle.load(bundle_dir(bundle)))
+        file = Path(calibration).expanduser() if calibration else calibration_file(bundle)
+        found = Calibration.load(file, parts.bundle)
+        made = cls(parts, found.band, found.width(policy, alpha))
+        made.calibration = found
+        return made
+
+    def reset(self) -> None:
+        """A new attempt begins: curves, band and alarm start anew."""
+        for score in self._scores:
+            score.reset()
+        self._curve.reset()
+        self._first: int | None = None
+        self._unknown = ""
+
+    def add(self, look: Look) -> Risk:
+        """Take a look. What is not a number stays UNKNOWN until the next attempt: its curves cannot be trusted."""
+        self._unknown = self._unknown or self._fault(look)
+        if self._unknown:
+            return Risk(False, reason=self._unknown)
+        self._first = look.row if self._first is None else self._first
+        found: FloatArray = np.array([score.add(look) for score in self._scores])
+        if not np.isfinite(found).all():
+            self._unknown = f"{self.members[int(np.argmin(np.isfinite(found)))]} is not a number"
+            return Risk(False, reason=self._unknown)
+        reached, highest = self._curve.add(found, (look.row - self._first) // REPLAN_ROWS)
+        votes = tuple(bool(one > self._width) for one in highest)
+        return Risk(True, reached, self._width, reached > self._width, votes)
+
+    def alarm(self, look: Look) -> bool:
+        """Take a look; whether somebody has to see to the attempt: on an alarm, and where nothing is known."""
+        risk = self.add(look)
+        return risk.alarm or not risk.known
+
+    def _fault(self, look: Look) -> str:
+        if look.features.shape != (self._size,):
+            return f"features of shape {look.features.shape}; the detector reads ({self._size},)"
+        if not (np.isfinite(look.features).all() and np.isfinite(look.chunks).all()):
+            return "features or chunks are not finite"
+        return ""

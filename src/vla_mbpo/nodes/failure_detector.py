@@ -1,0 +1,136 @@
+"""Node `failure_detector`: whether the attempt under way is going wrong, with a false-alarm rate that is chosen."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from std_msgs.msg import String
+from vla_mbpo_msgs.msg import ActionChunkSet, GateState, ImaginationVerdict
+
+from vla_mbpo.failure.calibration import Calibration, calibration_file
+from vla_mbpo.failure.detector import FailureDetector, Parts, Risk
+from vla_mbpo.failure.scores import Look
+from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.base import ManagedNode
+from vla_mbpo.nodes.parameters import Param
+from vla_mbpo.nodes.process import run
+from vla_mbpo.paths import bundle_dir
+from vla_mbpo.policy.bundle import Bundle
+
+
+class FailureDetectorNode(ManagedNode):
+    """One risk for each chunk set, in the executor's thread: it takes a millisecond.
+
+    An attempt begins with an instruction, and anew whenever somebody engages autonomy. The alarm stays on until then.
+    """
+
+    PARAMETERS = (
+        Param("bundle", "detector_full", "failure-detector bundle: a name in models/ or a folder"),
+        Param("calibration", "", "file of conformal bands; empty: the bundle's in calibration/"),
+        Param("alpha", 0.1, "share of the attempts that go well in which an alarm may be raised", 0.001, 0.5),
+    )
+
+    def configure(self) -> None:
+        """Load bundle and bands; ConfigError if they do not belong together or are too few for alpha."""
+        self._spec = self.spec()
+        parts = Parts(Bundle.load(bundle_dir(self.parameters["bundle"])))
+        file = self.parameters["calibration"] or calibration_file(self.parameters["bundle"])
+        self._calibration = Calibration.load(Path(file).expanduser(), parts.bundle)
+        width = self._calibration.width(parts.bundle.manifest["policies"][0], self.parameters["alpha"])
+        self._detector = FailureDetector(parts, self._calibration.band, width)
+        self._out = self.publisher(qos.RISK)
+        self._sets = self._unknown = self._alarms = 0
+        self._latency: deque[float] = deque(maxlen=200)
+
+    def activate(self) -> None:
+        """Listen."""
+        self._mode, self._epoch, self._failure, self._risk = GateState.HOLD, 0, float("nan"), Risk(False)
+        self._newest = 0
+        self._begin()
+        self.subscribe(qos.INSTRUCTION, self._on_instruction)
+        self.subscribe(qos.GATE_STATE, self._on_gate)
+        self.subscribe(qos.VERDICT, self._on_verdict)
+        self.subscribe(qos.ACTION_CHUNKS, self._on_chunks)
+
+    def report(self) -> dict[str, object]:
+        """Values for /diagnostics."""
+        p50, p99 = np.percentile(self._latency, [50, 99]) if self._latency else (0.0, 0.0)
+        return {
+            "calibration": self._calibration.id,
+            "members": ", ".join(self._detector.members),
+            "sets": self._sets,
+            "unknown": self._unknown,
+            "alarms": self._alarms,
+            "score": f"{self._risk.score:.2f}",
+            "band": f"{self._risk.band:.2f}",
+            "latency_p50_ms": f"{p50:.2f}",
+            "latency_p99_ms": f"{p99:.2f}",
+        }
+
+    def warning(self) -> str:
+        """What is wrong at the moment."""
+        if self._risk.alarm:
+            return f"alarm: {self._text()}"
+        return self._risk.reason
+
+    def _text(self) -> str:
+        risk = self._risk
+        who = ", ".join(name for name, vote in zip(self._detector.members, risk.votes, strict=True) if vote)
+        return f"risk {risk.score:.2f} above {risk.band:.2f} ({who})"
+
+    def _begin(self) -> None:
+        self._detector.reset()
+        self._failure, self._risk = float("nan"), Risk(False)
+
+    def _on_instruction(self, _: String) -> None:
+        self._begin()
+
+    def _on_gate(self, message: GateState) -> None:
+        if message.epoch != self._epoch and message.mode == GateState.AUTONOMOUS:
+            self._begin()
+        self._epoch = message.epoch
+
+    def _on_verdict(self, message: ImaginationVerdict) -> None:
+        known = [one.success_probability for one in message.candidates]
+        self._failure = 1.0 - float(np.mean(known)) if known else float("nan")
+
+    def _on_chunks(self, message: ActionChunkSet) -> None:
+        began, before = time.monotonic(), self._risk.alarm
+        try:
+            self._risk = self._judge(message)
+        except Exception as error:  # malformed chunks: nothing is known, and the node goes on
+            self._risk = Risk(False, reason=f"{type(error).__name__}: {error}")
+        if self._risk.alarm and not before:
+            self._alarms += 1
+            self.get_logger().warning(f"alarm: {self._text()}")
+        answer = convert.to_risk(self._risk, message, self._detector.members, self._calibration.id, self.now())
+        self._out.publish(answer)
+        self._sets, self._unknown = self._sets + 1, self._unknown + (not self._risk.known)
+        self._latency.append(1e3 * (time.monotonic() - began))
+
+    def _judge(self, message: ActionChunkSet) -> Risk:
+        if message.policy_version != self._calibration.policy:
+            return Risk(False, reason=f"policy {message.policy_version!r}; bands are of {self._calibration.policy!r}")
+        stamp, period = convert.to_ns(message.observation_stamp), self._spec.row_period
+        if stamp < self._newest:
+            return Risk(False, reason="an observation older than the one before")
+        self._newest = stamp
+        chunks = [convert.from_chunk(chunk) for chunk in message.chunks]
+        if not chunks or any(chunk.joint_names != self._spec.joints for chunk in chunks):
+            return Risk(False, reason="no candidates of this arm")
+        rows = np.stack([np.concatenate([chunk.positions, chunk.gripper[:, None]], 1) for chunk in chunks])
+        features = np.array(message.features, np.float32)
+        look = Look(features, rows, chunks[0].reference, round(stamp / period), self._failure)
+        return self._detector.add(look)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run(lambda: FailureDetectorNode("failure_detector"), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""From a trained failure detector to its bundle: ONNX graphs, the bank of looks, manifest (torch; not on the robot)."""
+
+import datetime
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vla_mbpo.failure.attempts import Attempt
+from vla_mbpo.failure.detector import BANK_FILE, MEMBERS, VOTES
+from vla_mbpo.policy.bundle import Bundle, write_manifest
+from vla_mbpo.policy.export import PARITY, difference, export_graph
+from vla_mbpo.training.detector import DetectorNet, covariance, neighbours
+from vla_mbpo.training.loop import averaged
+
+
+class _Mlp(nn.Module):
+    def __init__(self, net: DetectorNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.sigmoid(self.net.one(self.net.standardised(features)))
+
+
+class _Lstm(nn.Module):
+    def __init__(self, net: DetectorNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, features: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logit, hidden, cell = self.net.step(self.net.standardised(features), hidden, cell)
+        return torch.sigmoid(logit), hidden, cell
+
+
+class _Rnd(nn.Module):
+    def __init__(self, net: DetectorNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.net.surprise(self.net.standardised(features))
+
+
+def load_detector(run: Path) -> tuple[DetectorNet, dict[str, Any]]:
+    """The averaged networks of a training run, in evaluation mode, and the run's state."""
+    tensors, state = averaged(run)
+    net = DetectorNet(state["detector"]["features"], state["detector"]["width"])
+    net.load_state_dict(tensors)
+    return net.eval(), state
+
+
+def export_detector(
+    net: DetectorNet, state: dict[str, Any], attempts: Sequence[Attempt], policy: Bundle, out: Path
+) -> Bundle:
+    """Write the bundle.
+
+    Args:
+        net: in evaluation mode.
+        state: of its training run.
+        attempts: that it was trained on; those that went well are the bank.
+        policy: bundle whose features it reads.
+        out: folder, made or emptied; its name is the bundle's.
+
+    Raises:
+        RuntimeError: a graph does not reproduce the network.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.iterdir():
+        old.unlink()
+    make, size, width = torch.Generator().manual_seed(0), state["detector"]["features"], state["detector"]["width"]
+    features = net.mean + net.std * torch.randn(1, size, generator=make)
+    memory = [torch.randn(1, width, generator=make) for _ in "hc"]
+    graphs: dict[str, tuple[nn.Module, tuple, list[str], list[str]]] = {
+        "safe_mlp": (_Mlp(net), (features,), ["features"], ["failure"]),
+        "safe_lstm": (
+            _Lstm(net), (features, *memory), ["features", "hidden", "cell"], ["failure", "hidden_after", "cell_after"]
+        ),
+        "rnd": (_Rnd(net), (features,), ["features"], ["error"]),
+    }  # fmt: skip
+    parity = {}
+    for name, (module, args, inputs, outputs) in graphs.items():
+        file = out / f"{name}.onnx"
+        export_graph(module, args, inputs, outputs, file, None)
+        with torch.no_grad():
+            expected = module(*args)
+        parity[name] = difference(file, args, expected if isinstance(expected, tuple) else (expected,))
+        if parity[name] > PARITY:
+            raise RuntimeError(f"the graph {name} differs from the network by {parity[name]:.2e}")
+    looks, mean, std = neighbours(attempts, state["recipe"]["seed"])
+    centre, precision = covariance(attempts)
+    np.savez(out / BANK_FILE, looks=looks, mean=mean, std=std, centre=centre, precision=precision)
+    scale = np.array(policy.manifest["normalisation"]["action_std"]).max(0)
+    return write_manifest(out, {
+        "name": out.name,
+        "kind": "failure_detector",
+        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "policies": [policy.version],
+        "features": size,
+        "width": width,
+        "action_scale": scale.tolist(),
+        "members": list(MEMBERS),
+        "votes": VOTES,
+        "training": {key: state[key] for key in ("recipe", "step", "attempts", "failures")},
+        "parity": parity,
+    })  # fmt: skip

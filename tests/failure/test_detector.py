@@ -1,0 +1,136 @@
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_up import calm_attempt
+
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.failure.detector import FailureDetector, Parts
+from vla_mbpo.policy.bundle import Bundle, write_manifest
+
+FEATURES = 32
+
+
+def load(folder, bands=None, alpha=0.1, policy=None):
+    bundle = Bundle.load(folder)
+    bands = str(bands or folder.with_name("bands.json"))
+    return FailureDetector.load(str(folder), policy or bundle.manifest["policies"][0], alpha, bands)
+
+
+@pytest.fixture
+def detector(tiny_detector):
+    return load(tiny_detector)
+
+
+def watch(detector, attempt):
+    detector.reset()
+    return [detector.add(look) for look in attempt.looks]
+
+
+def test_calm_attempts_seldom_alarm_and_wild_ones_do(detector):
+    calm = [watch(detector, calm_attempt(seed, FEATURES))[-1].alarm for seed in range(1000, 1050)]
+    wild = [watch(detector, calm_attempt(seed, FEATURES, wild=4.0))[-1].alarm for seed in range(50)]
+    assert np.mean(calm) < 0.25 and np.mean(wild) > 0.9
+
+
+def test_the_alarm_stays_on_for_the_rest_of_the_attempt_and_not_for_the_next(detector):
+    wild, calm = calm_attempt(1, FEATURES, wild=5.0), calm_attempt(2, FEATURES)
+    later = [replace(look, row=look.row + 96) for look in calm.looks]
+    detector.reset()
+    assert [detector.add(look).alarm for look in (*wild.looks, *later)][-1]
+    assert not watch(detector, calm)[0].alarm
+
+
+def test_the_alarm_is_the_vote_of_two(detector):
+    for seed in range(30):
+        for risk in watch(detector, calm_attempt(seed, FEATURES, wild=2.0)):
+            assert risk.alarm == (sum(risk.votes) >= 2) == (risk.score > risk.band)
+
+
+def test_the_same_attempt_later_on_the_clock_gives_the_same_risk(detector):
+    attempt = calm_attempt(3, FEATURES)
+    before = [risk.score for risk in watch(detector, attempt)]
+    moved = replace(attempt, looks=tuple(replace(look, row=look.row + 10**9) for look in attempt.looks))
+    assert [risk.score for risk in watch(detector, moved)] == before
+
+
+@pytest.mark.parametrize("spoil, reason", [
+    (lambda look: replace(look, features=look.features[:-1]), "shape"),
+    (lambda look: replace(look, features=np.zeros(0, np.float32)), "shape"),
+    (lambda look: replace(look, features=look.features * np.nan), "finite"),
+    (lambda look: replace(look, chunks=look.chunks + np.inf), "finite"),
+])  # fmt: skip
+def test_what_cannot_be_scored_is_unknown_until_the_next_attempt(detector, spoil, reason):
+    looks = calm_attempt(4, FEATURES).looks
+    detector.reset()
+    assert detector.add(looks[0]).known
+    assert not detector.add(spoil(looks[1])).known
+    after = detector.add(looks[2])
+    assert not after.known and reason in after.reason and not after.alarm
+    detector.reset()
+    assert detector.add(looks[0]).known
+
+
+def test_unknown_calls_for_somebody(detector):
+    detector.reset()
+    assert detector.alarm(replace(calm_attempt(4, FEATURES).looks[0], features=np.zeros(3, np.float32)))
+
+
+def test_bands_of_another_policy_version_are_refused(tiny_detector):
+    with pytest.raises(ConfigError, match="policy.*other@123.*calibrate"):
+        load(tiny_detector, policy="other@123")
+
+
+def test_too_few_successes_for_alpha_are_refused_with_the_number_needed(tiny_detector):
+    with pytest.raises(ConfigError, match=r"at least \d+ successes.*alpha 0.01"):
+        load(tiny_detector, alpha=0.01)
+
+
+@pytest.mark.parametrize("change", [
+    {"detector": "another@1"}, {"members": ["overlap"]}, {"kind": "x"}, {"mean": [[1.0]]}, {"statistics": ["x"]},
+])  # fmt: skip
+def test_bands_that_do_not_belong_to_the_detector_are_refused(tiny_detector, tmp_path, change):
+    raw = json.loads(tiny_detector.with_name("bands.json").read_text())
+    (tmp_path / "bands.json").write_text(json.dumps(raw | change))
+    with pytest.raises(ConfigError, match="calibration"):
+        load(tiny_detector, bands=tmp_path / "bands.json")
+
+
+def test_missing_bands_name_the_command(tiny_detector, tmp_path):
+    with pytest.raises(ConfigError, match="calibrate detector"):
+        load(tiny_detector, bands=tmp_path / "none.json")
+
+
+def test_a_policys_bundle_is_not_a_detectors(tiny_bundle):
+    with pytest.raises(ConfigError, match="failure detector"):
+        Parts(Bundle.load(tiny_bundle))
+
+
+def test_a_changed_file_is_refused(tiny_detector, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_detector, copy)
+    (copy / "bank.npz").write_bytes((copy / "bank.npz").read_bytes()[:-1] + b"x")
+    with pytest.raises(ConfigError, match="bank.npz"):
+        Bundle.load(copy)
+
+
+def test_a_bank_with_pickled_objects_is_not_read(tiny_detector, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_detector, copy)
+    np.savez(copy / "bank.npz", looks=np.array([{}], dtype=object), mean=0, std=0, centre=0, precision=0)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    bundle = write_manifest(copy, {k: v for k, v in manifest.items() if k != "files"})
+    with pytest.raises(ValueError, match="pickle"):
+        Parts(bundle)
+
+
+def test_the_detector_needs_neither_torch_nor_ros():
+    code = (
+        "import sys, vla_mbpo.failure.detector, vla_mbpo.failure.command; print({'torch', 'rclpy'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
