@@ -38,6 +38,7 @@ EXTRAS = {
         "hypothesis>=6.100,<7",
         "mypy>=1.15,<3",
         "pytest>=8,<10",
+        "pytest-rerunfailures>=15,<17",
         "ruff>=0.17,<0.18",
         "types-PyYAML>=6,<7",
     ],

@@ -16,6 +16,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 settings.register_profile("pure", max_examples=150, deadline=None, derandomize=True)
 settings.load_profile("pure")
 
+REAL_TIME = ("nodes", "faults", "system")  # folders
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for processes and the middleware gets a second try, and the summary says so.
+
+    On a machine that others use, one of some 500 such tests missed a time limit in three of four full runs, each time
+    another one. A fault that shows every other time still shows.
+    """
+    for item in items:
+        if item.path.parent.name in REAL_TIME:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
 
 @pytest.fixture(scope="session")
 def spec() -> RobotSpec:
@@ -89,6 +102,17 @@ def tiny_detector(tiny_net, tiny_bundle, tmp_path_factory) -> Path:
 
     Read only: copy it before breaking it.
     """
+    return _write_detector(tmp_path_factory.mktemp("bundles") / "tiny_detector", tiny_bundle, tiny_net.config.width)
+
+
+@pytest.fixture(scope="session")
+def detector_for():
+    """Makes an untrained failure detector for a policy bundle with so many features."""
+    return _write_detector
+
+
+def _write_detector(folder: Path, policy: Path, size: int) -> Path:
+    """Export an untrained failure detector, and bands from attempts that are made up."""
     torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
     from made_up import calm_attempt
 
@@ -100,11 +124,9 @@ def tiny_detector(tiny_net, tiny_bundle, tmp_path_factory) -> Path:
     from vla_mbpo.training.detector_export import export_detector
 
     torch.manual_seed(2)
-    policy, size = Bundle.load(tiny_bundle), tiny_net.config.width
     state = {"detector": {"features": size, "width": 8}, "recipe": {"seed": 0}, "step": 0, "attempts": 0, "failures": 0}
     attempts = [calm_attempt(seed, size) for seed in range(80)]
-    folder = tmp_path_factory.mktemp("bundles") / "tiny_detector"
-    bundle = export_detector(DetectorNet(size, 8).eval(), state, attempts[:20], policy, folder)
+    bundle = export_detector(DetectorNet(size, 8).eval(), state, attempts[:20], Bundle.load(policy), folder)
     scores = Parts(bundle).scores(bundle.manifest["members"])
     write(folder.with_name("bands.json"), bundle, [curve(a, scores) for a in attempts[20:]], 0.1, {})
     return folder

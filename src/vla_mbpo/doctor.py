@@ -203,6 +203,8 @@ def _robots() -> str:
 
 def _models() -> str:
     from vla_mbpo.core.robot import RobotSpec
+    from vla_mbpo.failure.calibration import Calibration, calibration_file
+    from vla_mbpo.failure.detector import Parts
     from vla_mbpo.imagination.session import WorldModelSession
     from vla_mbpo.policy.bundle import Bundle
     from vla_mbpo.policy.runtime import PolicySession
@@ -213,6 +215,8 @@ def _models() -> str:
     for bundle in found:
         if bundle.manifest["kind"] == "world_model":
             WorldModelSession(bundle, RobotSpec.load(robot_dir(bundle.manifest["robot"])))
+        elif bundle.manifest["kind"] == "failure_detector":
+            Calibration.load(calibration_file(bundle.path.name), Parts(bundle).bundle)
         else:
             PolicySession(bundle)
     return ", ".join(bundle.version for bundle in found)

@@ -117,3 +117,50 @@ def test_a_random_choice_is_of_all_candidates_and_the_same_for_a_seed(spec, sess
     assert sorted(tried._order(None, [None] * 4)[0]) == [0, 1, 2, 3]
     assert attempt(spec, session, settings) == attempt(spec, session, settings)
     tried._camera.close()
+
+
+class AlarmAfter:
+    """In a failure detector's place: raises the alarm at a look."""
+
+    def __init__(self, looks):
+        self.wanted, self.looks, self.resets = looks, [], 0
+
+    def reset(self):
+        self.resets += 1
+
+    def alarm(self, look):
+        self.looks.append(look)
+        return len(self.looks) > self.wanted
+
+
+def watched(spec, session, watch, **changes):
+    settings = replace(SHORT, **{"timeout": 12.0, **changes})
+    return Attempt(spec, session, "button", 2_000_000, settings, watch=watch).run()
+
+
+def test_an_alarm_hands_the_arm_to_a_person_for_the_rest_of_the_attempt(spec, session):
+    watch = AlarmAfter(2)
+    outcome = watched(spec, session, watch)
+    assert outcome.success and outcome.chunks == len(watch.looks) == 3 and watch.resets == 1
+    assert outcome.alarm == pytest.approx(2 * 8 * 0.05 + SHORT.latency, abs=0.03)
+
+
+def test_an_alarm_may_leave_the_arm_at_rest(spec, session):
+    watch = AlarmAfter(2)
+    outcome = watched(spec, session, watch, on_alarm="hold", timeout=3.0)
+    assert not outcome.success and outcome.chunks == 3 and outcome.seconds == pytest.approx(3.0)
+
+
+def test_a_detector_sees_each_inference_once_with_its_row(spec, session):
+    watch = AlarmAfter(99)
+    outcome = Attempt(spec, session, "button", 2_000_000, SHORT, watch=watch).run()
+    assert [look.row for look in watch.looks] == [0, 8, 16, 24] and outcome.alarm is None
+    assert watch.looks[0].chunks.shape == (2, 16, 8) and watch.looks[0].features.shape == (32,)
+
+
+def test_a_disturbance_is_named_in_the_outcome_and_the_policy_is_told_its_instruction(spec, session, monkeypatch):
+    told, infer = set(), session.infer
+    monkeypatch.setattr(session, "infer", lambda seen, words, *rest: (told.add(words), infer(seen, words, *rest))[1])
+    outcome = attempt(spec, session, replace(SHORT, disturbance="wrong_instruction"))
+    assert outcome["disturbance"] == "wrong_instruction"
+    assert told and "press the button" not in told

@@ -156,3 +156,21 @@ def test_a_cost_counts_in_the_step_in_which_it_begins(spec, tmp_path):
 def test_no_rollouts_is_an_error_that_says_what_to_do(spec):
     with pytest.raises(ConfigError, match="vla-mbpo train rollouts"):
         Rollouts([], spec, WORDS)
+
+
+def test_disturbed_rollouts_say_what_went_wrong_and_when(tmp_path, spec, tiny_bundle, monkeypatch):
+    from vla_mbpo.eval.lockstep import Settings
+
+    monkeypatch.setitem(POLICIES, "few", (str(tiny_bundle), Settings(timeout=4.0, gate=False, k=2)))
+    monkeypatch.setattr(rollouts, "IMAGE", 32)
+    taped = [roll(spec, "few", "red_bin", seed, disturbed=0.5) for seed in range(6)]
+    kinds = [str(tape["disturbance"]) for tape in taped]
+    assert "" in kinds and len(set(kinds)) > 1
+    for tape, kind in zip(taped, kinds, strict=True):
+        assert (tape["disturbed_at"] >= 0) == (kind not in ("", "slipped_grasp"))
+    assert "disturbance" not in roll(spec, "few", "red_bin", 0)
+
+
+def test_branches_share_the_scene_and_are_not_disturbed(tmp_path):
+    with pytest.raises(ConfigError, match="disturbed"):
+        generate(tmp_path, ("button",), {"few": 1}, 5, branched=True, disturbed=0.5)

@@ -18,6 +18,7 @@ class Attempt:
         task, source, policy, seed: as on the tape.
         disturbance: what went wrong on the table; empty: nothing did.
         disturbed_at: when [s]; below 0: not.
+        file: the tape.
     """
 
     looks: tuple[Look, ...]
@@ -28,6 +29,7 @@ class Attempt:
     seed: int
     disturbance: str
     disturbed_at: float
+    file: Path
 
 
 def read(file: Path) -> Attempt | None:
@@ -45,7 +47,7 @@ def read(file: Path) -> Attempt | None:
         kind = str(episode["disturbance"]) if "disturbance" in episode else ""
         when = float(episode["disturbed_at"]) if "disturbance" in episode else -1.0
         task, source, policy = (str(episode[name]) for name in ("task", "source", "policy"))
-        return Attempt(looks, done >= 0, task, source, policy, int(episode["seed"]), kind, when)
+        return Attempt(looks, done >= 0, task, source, policy, int(episode["seed"]), kind, when, file)
 
 
 def read_all(folders: list[Path]) -> list[Attempt]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.eval.statistics import wilson
-from vla_mbpo.failure.attempts import curve, read_all
+from vla_mbpo.failure.attempts import Attempt, curve, read_all
 from vla_mbpo.failure.bands import Band, needed, vote
 from vla_mbpo.failure.calibration import Calibration, calibration_file, write
 from vla_mbpo.failure.detector import Parts
@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", nargs="+", required=True, help="folders of rollouts of its policy; those that went well count")
     add("--alpha", type=float, default=0.1, help="share of attempts that go well in which an alarm may be raised")
     add("--out", type=Path, help="file of the bands; calibration/<detector>.json by default")
+    add("--report", type=Path, help="PNG of how the new bands do on --test (needs the extra `train`)")
+    add("--test", nargs="+", default=[], help="folders of other rollouts, for --report")
     add("--propose", action="store_true", help="leave the file as it is: write the new bands beside it and compare")
 
 
@@ -47,8 +49,21 @@ def run(args: argparse.Namespace) -> int:
         _compare(before, curves, args.alpha)
         file = file.with_suffix(".proposed.json")
     band = write(file, detector, curves, args.alpha, facts)
+    if args.report:
+        _report(args, band, [a for a in read_all([Path(f) for f in args.test]) if a.policy == policy], parts)
     print(f"{file}: {len(curves)} successes, band {band.width(args.alpha):.2f} for alpha {args.alpha:g}")
     return 0
+
+
+def _report(args: argparse.Namespace, band: Band, attempts: list[Attempt], parts: Parts) -> None:
+    from vla_mbpo.training.detector_report import report
+
+    fails = np.array([not attempt.success for attempt in attempts])
+    both = f"{int(fails.sum())} failures, {int((~fails).sum())} successes"
+    require(len(set(fails.tolist())) == 2, "--test", both, "some of each, for --report")
+    members = parts.bundle.manifest["members"]
+    scores = parts.scores(members)
+    report(band, members, [curve(a, scores) for a in attempts], fails, args.alpha, args.report)
 
 
 def _compare(before: Calibration, curves: list[FloatArray], alpha: float) -> None:

@@ -47,8 +47,7 @@ class FailureDetectorNode(ManagedNode):
 
     def activate(self) -> None:
         """Listen."""
-        self._mode, self._epoch, self._failure, self._risk = GateState.HOLD, 0, float("nan"), Risk(False)
-        self._newest = 0
+        self._instruction, self._epoch, self._newest = "", 0, 0
         self._begin()
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
         self.subscribe(qos.GATE_STATE, self._on_gate)
@@ -85,8 +84,10 @@ class FailureDetectorNode(ManagedNode):
         self._detector.reset()
         self._failure, self._risk = float("nan"), Risk(False)
 
-    def _on_instruction(self, _: String) -> None:
-        self._begin()
+    def _on_instruction(self, message: String) -> None:
+        if message.data != self._instruction:
+            self._instruction = message.data
+            self._begin()
 
     def _on_gate(self, message: GateState) -> None:
         if message.epoch != self._epoch and message.mode == GateState.AUTONOMOUS:

@@ -173,8 +173,11 @@ def roll(
     if not disturbed:
         return attempt.tape.arrays()
     happened = attempt.disturbance.happened if attempt.disturbance else None
-    said = {"disturbance": attempt.outcome.disturbance, "disturbed_at": -1.0 if happened is None else happened}
-    return attempt.tape.arrays() | said
+    return attempt.tape.arrays() | {
+        "disturbance": attempt.outcome.disturbance,
+        "disturbed_at": -1.0 if happened is None else happened,
+        "told": attempt.instruction,
+    }
 
 
 _sessions: dict[str, PolicySession] = {}  # of this worker process

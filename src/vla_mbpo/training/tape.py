@@ -8,7 +8,8 @@ One npz per attempt, over T row periods (20 Hz) and M looks at the scene (the fi
     cubes (M, 3, 3), points (M, 9): ground truth where a simulator knows it, as in training/demonstrations.py;
     candidates (M, K, H, n + 1), features (M, F): a policy's chunks [rad, m] and features at each look, K may be 0;
     source: who drove; task, seed; policy: version of the bundle that drove, empty if none did;
-    disturbance, disturbed_at: kind (sim/disturbances.py) and time [s] of what went wrong, where that was asked for.
+    disturbance, disturbed_at, told: kind (sim/disturbances.py) and time [s] of what went wrong, and what the policy was
+    told to do, where disturbances were asked for.
 """
 
 from typing import Any

@@ -1,0 +1,225 @@
+"""The failure detector beside every baseline, on rollouts of both policies with and without disturbances.
+
+Rollouts are made first (``--data``, kept): for training on training seeds, for the bands on calibration seeds, for the
+test on test seeds of all ten tasks. A split leaves tasks out of training and bands; ``shipped`` leaves out those no
+policy was trained on. A score counts as what it reached by the end of an attempt, or by a moment early in it.
+"""
+
+import multiprocessing
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import betabinom
+
+from benchmarks.common import parser, write
+from vla_mbpo.core.observation import Observation
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.eval.report import percentiles
+from vla_mbpo.eval.statistics import wilson
+from vla_mbpo.failure.attempts import Attempt, curve, read_all
+from vla_mbpo.failure.bands import Band, rank, vote
+from vla_mbpo.failure.detector import MEMBERS, VOTES, FailureDetector, Parts
+from vla_mbpo.failure.scores import Elapsed, FloatArray
+from vla_mbpo.imagination.session import WorldModelSession
+from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.processes import end_with_parent
+from vla_mbpo.sim.disturbances import KINDS
+from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, HELD_OUT_TASKS, TASKS, TEST_SEED_BASE, TRAINING_TASKS
+from vla_mbpo.training.judge import interval_by_group, roc_auc
+from vla_mbpo.training.rollouts import generate
+
+# What is made of each policy and task: folder, first seed, tasks, attempts, share that is disturbed.
+DATA = {
+    "train": (950_000, TRAINING_TASKS, 40, 0.6),
+    "calibration": (CALIBRATION_SEEDS.start + 300_000, TRAINING_TASKS, 40, 0.5),
+    "test": (TEST_SEED_BASE + 600_000, tuple(TASKS), 35, 0.5),
+}
+POLICIES = {"full": "sft_full", "few": "sft_few"}
+SPLITS = {"shipped": (), "second": ("red_bin", "drawer"), "third": ("green_plate", "button")}
+SCORES = (
+    "safe_mlp", "safe_mlp_sum", "safe_lstm", "knn_euclidean", "knn_cosine", "mahalanobis", "rnd", "overlap",
+    "overlap_of_sets", "reversals", "spread", "imagined",
+)  # fmt: skip
+EARLY = 8  # looks, 3.2 s
+ALPHAS = (0.05, 0.1, 0.2)
+
+
+def scored(job: tuple[str, list[Attempt]]) -> list[FloatArray]:
+    """(scores, looks) of each attempt, the time that it has lasted last."""
+    bundle, attempts = job
+    scores = [*Parts(Bundle.load(Path(bundle))).scores(SCORES), Elapsed()]
+    return [curve(attempt, scores) for attempt in attempts]
+
+
+_SESSION: list[WorldModelSession] = []
+
+
+def foreseen(job: tuple[Path, str]) -> list[float]:
+    """Failure at each look of a rollout as the world model expects it of the candidates; NaN: UNKNOWN."""
+    file, bundle = job
+    if not _SESSION:
+        _SESSION.append(WorldModelSession.load(bundle_dir(bundle), RobotSpec.load(robot_dir("sim_panda"))))
+    session, found = _SESSION[0], []
+    with np.load(file) as episode:
+        body = [episode[name].astype(float) for name in ("joints", "velocities", "gripper")]
+        views = episode["head"], episode["wrist"]
+        for i, chunks in enumerate(episode["candidates"].astype(float)):
+            seen = Observation(0, views[0][i], views[1][i], body[0][i], body[1][i], float(body[2][i]))
+            positions, gripper = chunks[..., :-1], chunks[..., -1]
+            said = session.vet(seen, str(episode["told"]), positions, gripper, session.tool_ways(positions))
+            found.append(float("nan") if isinstance(said, str) else 1.0 - float(said.success.mean()))
+    return found
+
+
+def with_foresight(pool: Any, bundle: str, attempts: list[Attempt]) -> list[Attempt]:
+    """The attempts with what the world model said at each look; where it knew nothing, what it said before."""
+    made = []
+    for attempt, said in zip(attempts, pool.map(foreseen, [(a.file, bundle) for a in attempts]), strict=True):
+        last, looks = 0.5, []
+        for look, one in zip(attempt.looks, said, strict=False):
+            last = last if np.isnan(one) else one
+            looks.append(replace(look, failure=last))
+        made.append(replace(attempt, looks=tuple(looks)))
+    return made
+
+
+def all_scored(pool: Any, bundle: Path, attempts: list[Attempt]) -> list[FloatArray]:
+    """``scored``, by several processes."""
+    parts = [(str(bundle), attempts[i : i + 25]) for i in range(0, len(attempts), 25)]
+    return [one for part in pool.map(scored, parts) for one in part]
+
+
+def auc(values: FloatArray, fails: NDArray[np.bool_]) -> list[float]:
+    """ROC-AUC of failure and its interval by bootstrap over attempts."""
+    interval = interval_by_group(lambda i: roc_auc(values[i], fails[i]), np.arange(len(fails)))
+    return [round(roc_auc(values, fails), 4), *interval]
+
+
+def heights(curves: list[FloatArray], until: int | None = None) -> FloatArray:
+    """(N, scores) what each score has reached, by the end or by a look."""
+    return np.array([one[:, :until].max(1) for one in curves])
+
+
+def voted(band: Band, curves: list[FloatArray], rows: list[int], until: int | None = None) -> FloatArray:
+    """(N,) what the vote of these rows of the curves has reached."""
+    found = []
+    for one in curves:
+        picked = one[rows][:, :until]
+        standard = [band.shape.standardised(picked[:, t], t) for t in range(picked.shape[1])]
+        found.append(vote(np.max(standard, axis=0), band.votes))
+    return np.array(found)
+
+
+def table(band: Band, curves: list[FloatArray], fails: NDArray[np.bool_], rows: list[int]) -> dict[str, Any]:
+    """AUC of every score and of the vote, by the end and early."""
+    names = [*SCORES, "elapsed"]
+    found: dict[str, Any] = {"n": len(fails), "failures": int(fails.sum())}
+    for label, until in (("end", None), ("early", EARLY)):
+        reached = heights(curves, until)
+        found[label] = {name: auc(reached[:, i], fails) for i, name in enumerate(names)}
+        found[label]["vote"] = auc(voted(band, curves, rows, until), fails)
+    return found
+
+
+def alarms(
+    band: Band, curves: list[FloatArray], attempts: list[Attempt], fails: NDArray[np.bool_], rows: list[int]
+) -> dict[str, Any]:
+    """False alarms, alarms in time and when, at each alpha."""
+    found: dict[str, Any] = {}
+    for alpha in ALPHAS:
+        width, moments = band.width(alpha), []
+        for one in curves:
+            over = [voted(band, [one], rows, t + 1)[0] > width for t in range(one.shape[1])]
+            moments.append(over.index(True) / len(over) if any(over) else np.nan)
+        raised = np.isfinite(moments)
+        n, well = len(band.statistics), ~fails
+        k = rank(n, alpha)
+        slack = betabinom(int(well.sum()), n + 1 - k, k).ppf(0.975) / max(1, well.sum())
+        late = np.where(raised, moments, 1.0)[fails]
+        found[f"alpha {alpha:g}"] = {
+            "false_alarm_rate": round(float(raised[well].mean()), 4),
+            "interval": wilson(int(raised[well].sum()), int(well.sum())),
+            "successes": int(well.sum()),
+            "at_most_with_slack": round(float(slack), 4),
+            "true_positive_rate": round(float(raised[fails].mean()), 4),
+            "true_positive_interval": wilson(int(raised[fails].sum()), int(fails.sum())),
+            "median_detection_time": round(float(np.median(late)), 3),
+            "by_disturbance": {
+                kind or "none": [int(raised[m].sum()), int(m.sum())]
+                for kind in ("", *KINDS)
+                if (m := fails & np.array([a.disturbance == kind for a in attempts])).any()
+            },
+        }
+    return found
+
+
+def split(pool: Any, policy: str, out: Path, name: str, data: dict[str, list[Attempt]], steps: int) -> dict[str, Any]:
+    """Train without the tasks that are left out, calibrate, test."""
+    from vla_mbpo.training.detector import DetectorRecipe, Trainer
+    from vla_mbpo.training.detector_export import export_detector, load_detector
+
+    bundle = Bundle.load(bundle_dir(POLICIES[policy]))
+    tasks = tuple(task for task in TRAINING_TASKS if task not in SPLITS[name])
+    run, made = out / f"run_{policy}_{name}", out / f"detector_{policy}_{name}"
+    if not (made / "manifest.json").exists():
+        trainer = Trainer(DetectorRecipe((), bundle.version, tasks, samples=steps), data["train"], run)
+        trainer.run(resume=True)
+        export_detector(*load_detector(run), trainer.attempts, bundle, made)
+    calm = [a for a in data["calibration"] if a.success and a.task in tasks]
+    rows = [SCORES.index(member) for member in MEMBERS]
+    band = Band.fit([one[rows] for one in all_scored(pool, made, calm)], VOTES)
+    found: dict[str, Any] = {"calibrated_on": len(calm)}
+    for group, mine in (("seen", tasks), ("unseen", (*HELD_OUT_TASKS, *SPLITS[name]))):
+        attempts = [a for a in data["test"] if a.task in mine]
+        curves, fails = all_scored(pool, made, attempts), np.array([not a.success for a in attempts])
+        found[group] = table(band, curves, fails, rows)
+        found[group]["alarms"] = alarms(band, curves, attempts, fails, rows)
+    return found
+
+
+def run_time(bundle: Path, attempts: list[Attempt], band_of: list[FloatArray]) -> dict[str, float]:
+    """Of the shipped vote per chunk set [ms], one core."""
+    parts = Parts(Bundle.load(bundle))
+    detector, took = FailureDetector(parts, Band.fit(band_of, VOTES), 1e9), []
+    for attempt in attempts:
+        detector.reset()
+        for look in attempt.looks:
+            begin = time.perf_counter()
+            detector.add(look)
+            took.append(1e3 * (time.perf_counter() - begin))
+    return percentiles(took[20:])
+
+
+def main() -> None:
+    """Make the rollouts, train, calibrate, test."""
+    cli = parser(__doc__ or "")
+    cli.add_argument("--data", type=Path, default=Path("data/detector"))
+    cli.add_argument("--out", type=Path, default=Path("runs/detector"))
+    cli.add_argument("--world-model", default="world_model", help="whose expectation of failure is a score too")
+    cli.add_argument("--splits", default=",".join(SPLITS))
+    cli.add_argument("--samples", type=int, default=48_000, help="attempts seen in each training")
+    args = cli.parse_args()
+    for name, (seed, tasks, count, disturbed) in DATA.items():
+        generate(args.data / name, tasks, dict.fromkeys(POLICIES, count), seed, disturbed=disturbed)
+    metrics: dict[str, Any] = {}
+    with multiprocessing.get_context("spawn").Pool(2, end_with_parent) as pool:
+        for policy in POLICIES:
+            data = {name: [a for a in read_all([args.data / name]) if a.source == policy] for name in DATA}
+            data["test"] = with_foresight(pool, args.world_model, data["test"])
+            for name in args.splits.split(","):
+                metrics[f"{policy}, {name}"] = split(pool, policy, args.out, name, data, args.samples)
+            made = args.out / f"detector_{policy}_shipped"
+            rows = [SCORES.index(member) for member in MEMBERS]
+            calm = [a for a in data["calibration"] if a.success][:40]
+            curves = [one[rows] for one in all_scored(pool, made, calm)]
+            metrics[f"{policy}, run time ms"] = run_time(made, data["test"][:50], curves)
+    write("detector", metrics, args.json)
+
+
+if __name__ == "__main__":
+    main()

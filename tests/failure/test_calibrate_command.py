@@ -1,0 +1,84 @@
+"""`vla-mbpo calibrate detector`: from rollouts to bands, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from made_up import calm_attempt
+
+from vla_mbpo.cli import main
+from vla_mbpo.policy.bundle import Bundle
+
+FEATURES = 32
+
+
+def tapes(folder, policy, seeds, wild=1.0, success=True):
+    """Rollouts as `vla-mbpo train rollouts` writes them."""
+    folder.mkdir(exist_ok=True)
+    for seed in seeds:
+        looks = calm_attempt(seed, FEATURES, wild=wild).looks
+        np.savez(
+            folder / f"few_button_{seed:07d}.npz", policy=policy, task="button", source="few", seed=seed,
+            at=np.array([look.row for look in looks]), success_row=looks[-1].row if success else -1,
+            features=np.stack([look.features for look in looks]), candidates=np.stack([look.chunks for look in looks]),
+            joints=np.stack([look.joints for look in looks]),
+        )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def policy(tiny_detector):
+    return Bundle.load(tiny_detector).manifest["policies"][0]
+
+
+def calibrate(detector, out, *more):
+    return main(["calibrate", "detector", "--detector", str(detector), "--out", str(out), *map(str, more)])
+
+
+def test_bands_are_made_from_the_attempts_of_the_policy_that_went_well(tiny_detector, policy, tmp_path):
+    data = tapes(tmp_path / "data", policy, range(200, 240))
+    tapes(data, policy, range(300, 310), success=False)
+    tapes(data, "another@1", range(400, 410))
+    assert calibrate(tiny_detector, tmp_path / "bands.json", "--data", data, "--alpha", 0.1) == 0
+    made = json.loads((tmp_path / "bands.json").read_text())
+    assert made["n"] == 40 and made["policy"] == policy and made["seeds"] == [200, 239] and made["alpha"] == 0.1
+
+
+def test_too_few_successes_are_refused_with_the_number_needed_and_nothing_is_written(
+    tiny_detector, policy, tmp_path, capsys
+):
+    data = tapes(tmp_path / "data", policy, range(200, 220))
+    assert calibrate(tiny_detector, tmp_path / "bands.json", "--data", data, "--alpha", 0.05) == 64
+    assert "20 successes" in (said := capsys.readouterr().err) and "at least 27" in said
+    assert not (tmp_path / "bands.json").exists()
+
+
+def test_a_proposal_leaves_the_bands_in_use_and_says_how_they_do(tiny_detector, policy, tmp_path, capsys):
+    out = tmp_path / "bands.json"
+    assert calibrate(tiny_detector, out, "--data", tapes(tmp_path / "data", policy, range(200, 240))) == 0
+    before = out.read_bytes()
+    newer = tapes(tmp_path / "newer", policy, range(500, 540), wild=3.0)
+    assert calibrate(tiny_detector, out, "--data", newer, "--propose") == 0
+    assert out.read_bytes() == before and (tmp_path / "bands.proposed.json").exists()
+    assert "false alarms in 40 attempts" in capsys.readouterr().out
+
+
+def test_the_report_is_a_picture(tiny_detector, policy, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib: `make setup-dev`")
+    from PIL import Image
+
+    data = tapes(tmp_path / "data", policy, range(200, 240))
+    test = tapes(tmp_path / "test", policy, range(600, 610))
+    tapes(test, policy, range(700, 710), wild=4.0, success=False)
+    picture = tmp_path / "report.png"
+    more = ("--data", data, "--report", picture, "--test", test)
+    assert calibrate(tiny_detector, tmp_path / "bands.json", *more) == 0
+    with Image.open(picture) as image:
+        assert image.size[0] > 1000
+
+
+def test_a_report_needs_both_outcomes(tiny_detector, policy, tmp_path, capsys):
+    data = tapes(tmp_path / "data", policy, range(200, 240))
+    more = ("--data", data, "--report", tmp_path / "report.png", "--test", data)
+    assert calibrate(tiny_detector, tmp_path / "bands.json", *more) == 64
+    assert "0 failures" in capsys.readouterr().err
