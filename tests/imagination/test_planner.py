@@ -62,7 +62,7 @@ def test_a_likely_cost_is_unsafe_and_says_so():
     found = choice(imagined(cost=[0.0, CONFIG.unsafe_cost]))
     assert found.verdicts == (Verdict.SAFE, Verdict.UNSAFE)
     assert found.order == (0,)
-    assert "cost probability 0.40 (limit 0.40)" in found.reasons[1]
+    assert f"cost probability {CONFIG.unsafe_cost:.2f} (limit {CONFIG.unsafe_cost:.2f})" in found.reasons[1]
 
 
 def test_some_cost_or_little_hope_is_risky_but_may_be_executed():

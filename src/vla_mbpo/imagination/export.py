@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.imagination.autoencoder import Autoencoder
 from vla_mbpo.imagination.familiar import Familiar
@@ -68,6 +69,7 @@ def export_world_model(
     spec: RobotSpec,
     out: Path,
     extra: dict[str, Any],
+    kept: Bundle | None = None,
 ) -> Bundle:
     """Write the bundle of a trained world model to ``out``.
 
@@ -78,10 +80,15 @@ def export_world_model(
         out: folder, made or emptied; its name is the bundle's.
         extra: ``policies`` (versions that the model was calibrated with) and ``calibration``, as
             training/calibration.py writes it.
+        kept: bundle of the same perception, whose ``familiar`` is kept: one that was fitted to more looks.
 
     Raises:
         RuntimeError: a graph does not reproduce the network.
+        ConfigError: ``kept`` saw otherwise.
     """
+    if kept is not None:
+        extra = extra | {"calibration": extra["calibration"] | _familiar_of(kept, state)}
+        stays = (kept.path / "familiar.onnx").read_bytes()
     out.mkdir(parents=True, exist_ok=True)
     for old in out.iterdir():
         old.unlink()
@@ -125,7 +132,17 @@ def export_world_model(
         if f"{graph}.onnx" not in PLAIN:
             quantize(file, out / f"{graph}.int8.onnx")
             file.unlink()
+    if kept is not None:
+        (out / "familiar.onnx").write_bytes(stays)
     return write_manifest(out, _manifest(net, size, state, spec, out.name, parity) | extra)
+
+
+def _familiar_of(kept: Bundle, state: dict[str, Any]) -> dict[str, Any]:
+    """What ``kept`` calls a strange view."""
+    for name in ("autoencoder", "eyes"):
+        saw = kept.manifest["training"]["recipe"][name]
+        require(saw == state["recipe"][name], "familiar", f"{kept.version}, {name} {saw}", state["recipe"][name])
+    return {"strange_limit": kept.manifest["calibration"]["strange_limit"]}
 
 
 def _manifest(

@@ -37,13 +37,13 @@ class PlannerConfig:
             under way wins, so that the choice does not flip.
     """
 
-    cost_weight: float = 0.3
+    cost_weight: float = 1.5
     uncertainty_weight: float = 0.2
-    risky_cost: float = 0.2
-    unsafe_cost: float = 0.4
+    risky_cost: float = 0.1
+    unsafe_cost: float = 0.15
     risky_success: float = 0.1
     max_uncertainty: float = 0.35
-    margin: float = 0.05
+    margin: float = 0.02
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -60,7 +60,7 @@ class Imagined:
         success: (K,) probability that the task is done in the end.
         value: (K,) discounted by the time that who can do the task would take after the chunk: what candidates are
             ranked by.
-        cost: (K,) probability of a cost event within the imagined steps.
+        cost: (K,) probability of a cost event within the chunk.
         uncertainty: (K,) standard deviation of ``success`` among the ensemble.
     """
 

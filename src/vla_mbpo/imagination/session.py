@@ -190,12 +190,11 @@ class WorldModelSession:
         return likely, _sigmoid(scale * cost + shift)
 
     def _read(self, outcome: NDArray[np.float64], cost: NDArray[np.float64]) -> Imagined:
-        """Both steps' logits (E, K, S, 3) and (E, K, S) in one number each."""
+        """Both steps' logits (E, K, S, 4) and (E, K, S) in one number each."""
         likely, hit = self._calibrated(outcome, cost)
         success = likely[..., 2].mean(2)
-        none = np.prod(1.0 - hit.mean(0), axis=1)
-        # What is left to do after this chunk for who can do the task: what follows it is not this chunk's doing.
-        return Imagined(success.mean(0), likely[:, :, 0, 3].mean(0), 1.0 - none, success.std(0))
+        # Cost, and what is left to do for who can do the task, at the end of this chunk: what follows is not its doing.
+        return Imagined(success.mean(0), likely[:, :, 0, 3].mean(0), hit.mean(0)[:, 0], success.std(0))
 
     def _tool(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
         self._kinematics.place(joints)
