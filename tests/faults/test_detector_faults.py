@@ -14,7 +14,9 @@ WAIT = 0.5  # s; the gate's patience, with rows on their way
 
 @pytest.fixture(scope="module")
 def detector(detector_for, bundle, tmp_path_factory):
-    return detector_for(tmp_path_factory.mktemp("models") / "untrained", bundle, 15)  # as many features as proprioception has numbers
+    return detector_for(
+        tmp_path_factory.mktemp("models") / "untrained", bundle, 15
+    )  # as many features as proprioception has numbers
 
 
 def bands(detector, reached):

@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--run", type=Path, required=True, help="run folder of sft or world-model")
     export.add_argument("--policies", default="sft_full,sft_few", help="bundles that a world model may vet")
     export.add_argument("--out", type=Path, required=True, help="bundle folder")
-    export.add_argument("--familiar", default="", help="world model that saw with the same eyes, whose idea of a familiar view stays")
+    export.add_argument("--familiar", default="", help="world model whose idea of a familiar view stays")
     export.add_argument("--slim", type=Path, help="also keep the run itself here: averaged network, half precision")
     export.add_argument("--robot", default="sim_panda")
 
