@@ -20,7 +20,6 @@ from vla_mbpo.training.judge import Reliability, average_precision, interval_by_
 from vla_mbpo.training.rollouts import generate
 
 FIRST = TEST_SEED_BASE + 500_000  # test scenes that no other benchmark uses
-STEPS = 2
 
 
 def look_by_look(job: tuple[Path, str]) -> dict[str, Any]:
@@ -32,6 +31,7 @@ def look_by_look(job: tuple[Path, str]) -> dict[str, Any]:
         at, n = episode["at"], len(episode["set_point"])
         task, source = str(episode["task"]), str(episode["source"])
         done, cost = int(episode["success_row"]), episode["cost"]
+        unknown = 0
         found: dict[str, list] = {"success": [], "cost": [], "uncertainty": [], "hit": [], "complete": [], "share": []}
         for i, row in enumerate(at):
             if 0 <= done <= row:  # nothing left to predict
@@ -44,11 +44,15 @@ def look_by_look(job: tuple[Path, str]) -> dict[str, Any]:
             positions, gripper = episode["set_point"][index][None].astype(float), episode["opening"][index][None]
             ways = session.tool_ways(positions)
             said = session.vet(look, TASKS[task].instruction, positions, gripper.astype(float), ways)
-            end = row + STEPS * spec.horizon
+            if isinstance(said, str):  # UNKNOWN
+                unknown += 1
+                continue
+            end = row + spec.horizon
             values = (said.success[0], said.cost[0], said.uncertainty[0], cost[row:end].any(), end <= n, row / n)
             for key, value in zip(found, values, strict=True):
                 found[key].append(value)
-    return {"task": task, "source": source, "ends_well": done >= 0, **{k: np.array(v) for k, v in found.items()}}
+    arrays = {k: np.array(v) for k, v in found.items()}
+    return {"task": task, "source": source, "ends_well": done >= 0, "unknown": unknown, **arrays}
 
 
 _sessions: dict[str, WorldModelSession] = {}
@@ -72,6 +76,7 @@ def judge(episodes: list[dict[str, Any]]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "rollouts": len(episodes),
         "looks": len(label),
+        "unknown_looks": sum(e["unknown"] for e in episodes),
         "success_prevalence": round(float(label.mean()), 4),
         "success_auc": round(roc_auc(success, label), 4),
         "success_auc_interval": interval_by_group(lambda i: roc_auc(success[i], label[i]), group),
