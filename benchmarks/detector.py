@@ -21,7 +21,7 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.eval.report import percentiles
 from vla_mbpo.eval.statistics import wilson
 from vla_mbpo.failure.attempts import Attempt, curve, read_all
-from vla_mbpo.failure.bands import Band, rank, vote
+from vla_mbpo.failure.bands import Band, rank
 from vla_mbpo.failure.detector import MEMBERS, VOTES, FailureDetector, Parts
 from vla_mbpo.failure.scores import Elapsed, FloatArray
 from vla_mbpo.imagination.session import WorldModelSession
@@ -106,13 +106,8 @@ def heights(curves: list[FloatArray], until: int | None = None) -> FloatArray:
 
 
 def voted(band: Band, curves: list[FloatArray], rows: list[int], until: int | None = None) -> FloatArray:
-    """(N,) what the vote of these rows of the curves has reached."""
-    found = []
-    for one in curves:
-        picked = one[rows][:, :until]
-        standard = [band.shape.standardised(picked[:, t], t) for t in range(picked.shape[1])]
-        found.append(vote(np.max(standard, axis=0), band.votes))
-    return np.array(found)
+    """(N,) what the vote of these rows of the curves has reached, by the end or by a look."""
+    return np.array([band.reached(one[rows][:, :until])[-1] for one in curves])
 
 
 def table(band: Band, curves: list[FloatArray], fails: NDArray[np.bool_], rows: list[int]) -> dict[str, Any]:
@@ -134,8 +129,8 @@ def alarms(
     for alpha in ALPHAS:
         width, moments = band.width(alpha), []
         for one in curves:
-            over = [voted(band, [one], rows, t + 1)[0] > width for t in range(one.shape[1])]
-            moments.append(over.index(True) / len(over) if any(over) else np.nan)
+            over = band.reached(one[rows]) > width
+            moments.append(int(over.argmax()) / len(over) if over.any() else np.nan)
         raised = np.isfinite(moments)
         n, well = len(band.statistics), ~fails
         k = rank(n, alpha)

@@ -86,6 +86,14 @@ def test_a_member_that_is_alike_at_first_does_not_alarm_by_a_trifle():
     assert Curve(band).add(np.array([1e-3]), 0)[0] < band.width(0.1)
 
 
+def test_a_whole_attempt_reaches_what_it_does_look_by_look():
+    rng = np.random.default_rng(3)
+    band, curve = Band.fit(walks(rng, 40), 2), walks(rng, 1)[0]
+    watched = Curve(band)
+    found = [watched.add(curve[:, t], t)[0] for t in range(curve.shape[1])]
+    np.testing.assert_array_equal(band.reached(curve), found)
+
+
 def test_nan_scores_are_not_taken_for_calm():
     band = Band(Shape(np.zeros((1, 3)), np.ones((1, 3))), np.array([1.0]), 1)
     reached, _ = Curve(band).add(np.array([np.nan]), 0)

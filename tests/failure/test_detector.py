@@ -15,10 +15,9 @@ from vla_mbpo.policy.bundle import Bundle, write_manifest
 FEATURES = 32
 
 
-def load(folder, bands=None, alpha=0.1, policy=None):
-    bundle = Bundle.load(folder)
+def load(folder, bands=None, alpha=0.1, policy=""):
     bands = str(bands or folder.with_name("bands.json"))
-    return FailureDetector.load(str(folder), policy or bundle.manifest["policies"][0], alpha, bands)
+    return FailureDetector.load(str(folder), alpha, policy, bands)
 
 
 @pytest.fixture

@@ -70,3 +70,12 @@ def test_an_attempt_without_time_fails(spec):
     outcome = attempt_expert(spec, "red_bin", 0, timeout=0.5)
     assert not outcome.success
     assert outcome.seconds == pytest.approx(0.5)
+
+
+def test_an_expert_that_takes_over_commands_no_opening_beyond_the_grippers_range(spec):
+    """Incident: fingers that had just been opened stood 6 mm beyond their end, and the takeover was refused."""
+    robot = SimRobot(spec, Scene.build(spec, "red_bin", 1))
+    for joint in spec.gripper_joints:
+        robot.data.joint(joint).qpos[0] = spec.gripper_range[1] / len(spec.gripper_joints) + 0.003
+    assert robot.state().gripper > spec.gripper_range[1]
+    assert Expert(robot).row()[1] <= spec.gripper_range[1]

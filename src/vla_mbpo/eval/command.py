@@ -220,7 +220,7 @@ def _prepare(robot: str, bundle: str, settings: Settings, world_model: str, dete
     _WORKER["session"] = None if bundle == EXPERT else PolicySession.load(bundle_dir(bundle))
     if world_model:
         _WORKER["vetting"] = Vetting(WorldModelSession.load(bundle_dir(world_model), spec))
-    _WORKER["watch"] = FailureDetector.load(detector, _WORKER["session"].version, alpha) if detector else None
+    _WORKER["watch"] = FailureDetector.load(detector, alpha, _WORKER["session"].version) if detector else None
 
 
 def _job(job: tuple[str, int]) -> Outcome:

@@ -101,6 +101,15 @@ class Band:
         highest = ((padded[order[count:]] - shape.mean) / shape.modulation).max(2)
         return cls(shape, np.sort(vote(highest, votes)), votes)
 
+    def highest(self, curve: FloatArray) -> FloatArray:
+        """What each member has reached by each look of an attempt (members, looks)."""
+        standard = [self.shape.standardised(curve[:, t], t) for t in range(curve.shape[1])]
+        return np.maximum.accumulate(np.stack(standard, 1), axis=1)
+
+    def reached(self, curve: FloatArray) -> FloatArray:
+        """(looks,) what the vote has."""
+        return vote(self.highest(curve).T, self.votes)
+
     def width(self, alpha: float) -> float:
         """What the vote must exceed for an alarm. ConfigError if there are too few curves for ``alpha``."""
         require(0.0 < alpha < 1.0, "alpha", alpha, "above 0 and below 1")

@@ -8,7 +8,7 @@ import numpy as np
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.eval.statistics import wilson
 from vla_mbpo.failure.attempts import Attempt, curve, read_all
-from vla_mbpo.failure.bands import Band, needed, vote
+from vla_mbpo.failure.bands import Band, needed
 from vla_mbpo.failure.calibration import Calibration, calibration_file, write
 from vla_mbpo.failure.detector import Parts
 from vla_mbpo.failure.scores import FloatArray
@@ -73,12 +73,6 @@ def _compare(before: Calibration, curves: list[FloatArray], alpha: float) -> Non
     except ConfigError as error:
         print(f"bands in use: {error}")
         return
-    alarms = sum(reached(before.band, one) > width for one in curves)
+    alarms = sum(before.band.reached(one)[-1] > width for one in curves)
     low, high = wilson(alarms, len(curves))
     print(f"bands in use: {alarms} false alarms in {len(curves)} attempts [{low:.3f}, {high:.3f}], alpha {alpha:g}")
-
-
-def reached(band: Band, curve: FloatArray) -> float:
-    """What the vote reaches over a whole attempt (members, looks)."""
-    standard = [band.shape.standardised(curve[:, t], t) for t in range(curve.shape[1])]
-    return float(vote(np.max(standard, axis=0), band.votes))

@@ -91,20 +91,25 @@ class Risk:
 class FailureDetector:
     """Watches one attempt after another. One thread."""
 
+    calibration: Calibration  # of a detector that was loaded
+
     def __init__(self, parts: Parts, band: Band, width: float) -> None:
         """``width``: ``band.width(alpha)``."""
         self.members: tuple[str, ...] = tuple(parts.bundle.manifest["members"])
         self._size: int = parts.bundle.manifest["features"]
         self._scores, self._curve, self._width = parts.scores(self.members), Curve(band), width
-        self.calibration: Calibration | None = None
         self.reset()
 
     @classmethod
-    def load(cls, bundle: str, policy: str, alpha: float, calibration: str = "") -> "FailureDetector":
-        """By name or folder, with its bands, for this version of a policy. ConfigError where they do not fit."""
+    def load(cls, bundle: str, alpha: float, policy: str = "", calibration: str = "") -> "FailureDetector":
+        """By name or folder, with its bands, for a version of a policy. ConfigError where they do not fit.
+
+        ``policy``: empty: the one that it was trained for. ``calibration``: file; empty: the bundle's in calibration/.
+        """
         parts = Parts(Bundle.load(bundle_dir(bundle)))
         file = Path(calibration).expanduser() if calibration else calibration_file(bundle)
         found = Calibration.load(file, parts.bundle)
+        policy = policy or parts.bundle.manifest["policies"][0]
         made = cls(parts, found.band, found.width(policy, alpha))
         made.calibration = found
         return made

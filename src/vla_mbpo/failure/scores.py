@@ -1,7 +1,7 @@
 """Scores of one attempt, look by look: high means that it may be going wrong.
 
 A score sees what a policy gives with each chunk set: its features and its candidate chunks. Where what it reads was
-learned (failure/networks.py, failure/neighbours.py), it was learned on rollouts of the same policy.
+learned (failure/learned.py), it was learned on rollouts of the same policy.
 """
 
 from dataclasses import dataclass

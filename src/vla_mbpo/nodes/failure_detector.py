@@ -4,21 +4,17 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from std_msgs.msg import String
 from vla_mbpo_msgs.msg import ActionChunkSet, GateState, ImaginationVerdict
 
-from vla_mbpo.failure.calibration import Calibration, calibration_file
-from vla_mbpo.failure.detector import FailureDetector, Parts, Risk
+from vla_mbpo.failure.detector import FailureDetector, Risk
 from vla_mbpo.failure.scores import Look
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
-from vla_mbpo.paths import bundle_dir
-from vla_mbpo.policy.bundle import Bundle
 
 
 class FailureDetectorNode(ManagedNode):
@@ -36,11 +32,9 @@ class FailureDetectorNode(ManagedNode):
     def configure(self) -> None:
         """Load bundle and bands; ConfigError if they do not belong together or are too few for alpha."""
         self._spec = self.spec()
-        parts = Parts(Bundle.load(bundle_dir(self.parameters["bundle"])))
-        file = self.parameters["calibration"] or calibration_file(self.parameters["bundle"])
-        self._calibration = Calibration.load(Path(file).expanduser(), parts.bundle)
-        width = self._calibration.width(parts.bundle.manifest["policies"][0], self.parameters["alpha"])
-        self._detector = FailureDetector(parts, self._calibration.band, width)
+        bundle, alpha, file = (self.parameters[name] for name in ("bundle", "alpha", "calibration"))
+        self._detector = FailureDetector.load(bundle, alpha, calibration=file)
+        self._calibration = self._detector.calibration
         self._out = self.publisher(qos.RISK)
         self._sets = self._unknown = self._alarms = 0
         self._latency: deque[float] = deque(maxlen=200)

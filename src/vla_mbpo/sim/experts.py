@@ -29,7 +29,6 @@ class Expert:
         self._dt = robot.spec.row_period / 1e9
         self._command = self._ik.tool()
         self._velocity = np.zeros(3)
-        self._opening = robot.state().gripper
         self._residual = np.zeros(len(robot.spec.joints))
         self._seen, self._drift = self._command.copy(), np.zeros(3)
         self.resync()
@@ -39,7 +38,7 @@ class Expert:
         state = self._robot.state()
         self._command = self._robot.data.body(self._robot.spec.tool_link).xpos.copy()
         self._velocity = self._drift * min(1.0, SPEED / max(float(np.linalg.norm(self._drift)), 1e-9))
-        self._opening = state.gripper
+        self._opening = float(np.clip(state.gripper, *self._robot.spec.gripper_range))  # fingers overshoot their end
         self._ik.reset(state.positions)
         self._residual = state.positions - self._ik.solve(self._command, 8)
 

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first)
 from matplotlib.axes import Axes  # noqa: E402
 
-from vla_mbpo.failure.bands import Band, vote  # noqa: E402
+from vla_mbpo.failure.bands import Band  # noqa: E402
 from vla_mbpo.failure.scores import FloatArray  # noqa: E402
 from vla_mbpo.policy.runtime import REPLAN_ROWS  # noqa: E402
 from vla_mbpo.training.judge import roc_auc  # noqa: E402
@@ -26,9 +26,7 @@ def report(
 ) -> None:
     """Write the picture for curves (members, looks) of attempts that were not calibrated on."""
     figure, axes = pyplot.subplots(2, 3, figsize=(15, 8))
-    standard = [np.stack([band.shape.standardised(c[:, t], t) for t in range(c.shape[1])], 1) for c in curves]
-    highest = [np.maximum.accumulate(one, 1) for one in standard]
-    reached = [vote(one.T, band.votes) for one in highest]
+    highest, reached = [band.highest(one) for one in curves], [band.reached(one) for one in curves]
     width = band.width(alpha)
     _roc(axes[0, 0], {name: np.array([h[i, -1] for h in highest]) for i, name in enumerate(members)}, reached, fails)
     _moments(axes[0, 1], reached, fails, width)
