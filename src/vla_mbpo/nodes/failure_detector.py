@@ -13,6 +13,7 @@ from vla_mbpo.failure.detector import FailureDetector, Risk
 from vla_mbpo.failure.scores import Look
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
+from vla_mbpo.nodes.markers import risk_words
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 
@@ -35,7 +36,7 @@ class FailureDetectorNode(ManagedNode):
         bundle, alpha, file = (self.parameters[name] for name in ("bundle", "alpha", "calibration"))
         self._detector = FailureDetector.load(bundle, alpha, calibration=file)
         self._calibration = self._detector.calibration
-        self._out = self.publisher(qos.RISK)
+        self._out, self._markers = self.publisher(qos.RISK), self.publisher(qos.RISK_MARKERS)
         self._sets = self._unknown = self._alarms = 0
         self._latency: deque[float] = deque(maxlen=200)
 
@@ -103,6 +104,8 @@ class FailureDetectorNode(ManagedNode):
             self.get_logger().warning(f"alarm: {self._text()}")
         answer = convert.to_risk(self._risk, message, self._detector.members, self._calibration.id, self.now())
         self._out.publish(answer)
+        if self._markers.get_subscription_count():
+            self._markers.publish(risk_words(answer, self._spec.base_frame))
         self._sets, self._unknown = self._sets + 1, self._unknown + (not self._risk.known)
         self._latency.append(1e3 * (time.monotonic() - began))
 

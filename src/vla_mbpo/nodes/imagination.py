@@ -21,9 +21,9 @@ from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.dreams import Dreams, Wish
 from vla_mbpo.nodes.frames import DEAF, FRAMES, ObservationBuilder
+from vla_mbpo.nodes.markers import ribbons
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
-from vla_mbpo.nodes.ribbons import ribbons
 from vla_mbpo.nodes.worker import Worker
 from vla_mbpo.paths import bundle_dir
 

@@ -85,6 +85,7 @@ ACTION_CHUNKS = Topic("/policy/action_chunks", ActionChunkSet, _qos("RELIABLE", 
 RESAMPLE = Topic("/gate/resample", UInt64, LATEST)  # id of a chunk set of which nothing was accepted
 VERDICT = Topic("/imagination/verdict", ImaginationVerdict, _qos("RELIABLE", 4))
 RISK = Topic("/failure_detector/risk", FailureRisk, _qos("RELIABLE", 4))
+RISK_MARKERS = Topic("/failure_detector/markers", MarkerArray, LATEST)
 DREAM = Topic("/imagination/dream", Image, LATEST)  # above imagined head | wrist, below what was seen then
 DREAM_MARKERS = Topic("/imagination/markers", MarkerArray, LATEST)
 APPROVED_CHUNK = Topic("/gate/approved_chunk", ApprovedChunk, LATEST)

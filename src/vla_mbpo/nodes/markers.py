@@ -1,9 +1,10 @@
-"""Candidates as ribbons of the tool's way, for RViz: the colour is the verdict, the preferred one is bold."""
+"""What RViz shows of imagination and the failure detector: candidates as ribbons of the tool's way, risk as words."""
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
+from vla_mbpo_msgs.msg import FailureRisk
 
 from vla_mbpo.core.verdict import Verdict
 from vla_mbpo.imagination.vetting import Judgement
@@ -16,10 +17,11 @@ COLOURS = {
     Verdict.UNKNOWN: (0.55, 0.55, 0.55),
 }
 BOLD, THIN = 0.008, 0.003  # m
+ABOVE, LETTER = 1.0, 0.05  # m
 
 
 def ribbons(judgement: Judgement, stamp: Time, frame: str) -> MarkerArray:
-    """One line strip per candidate; those of the set before are deleted."""
+    """One line strip per candidate, coloured by its verdict, the preferred one bold; those of the set before go."""
     order = judgement.choice.order
     markers = [Marker(action=Marker.DELETEALL)]
     for k, (way, verdict) in enumerate(zip(judgement.ways, judgement.choice.verdicts, strict=True)):
@@ -33,3 +35,19 @@ def ribbons(judgement: Judgement, stamp: Time, frame: str) -> MarkerArray:
     for marker in markers:
         marker.header.stamp, marker.header.frame_id = stamp, frame
     return MarkerArray(markers=markers)
+
+
+def risk_words(risk: FailureRisk, frame: str) -> MarkerArray:
+    """One line of text above the arm's base ``frame``: what the vote has reached and its band."""
+    words, verdict = f"risk {risk.score:.1f} of {risk.band:.1f}", Verdict.SAFE
+    if not risk.known:
+        words, verdict = f"risk unknown: {risk.reason}", Verdict.UNKNOWN
+    elif risk.alarm:
+        who = ", ".join(name for name, vote in zip(risk.detectors, risk.votes, strict=True) if vote)
+        words, verdict = f"ALARM: {words} ({who})", Verdict.UNSAFE
+    red, green, blue = COLOURS[verdict]
+    text = Marker(ns="risk", type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, text=words)
+    text.header.stamp, text.header.frame_id = risk.header.stamp, frame
+    text.pose.position.z, text.pose.orientation.w, text.scale.z = ABOVE, 1.0, LETTER
+    text.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
+    return MarkerArray(markers=[text])

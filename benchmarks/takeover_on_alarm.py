@@ -1,0 +1,190 @@
+"""A person who takes over on the failure detector's alarm: failures and cost events, against alarms by chance.
+
+Every attempt is made three times, on the same scene and with the same noise: nobody looks on; a scripted person takes
+over for the rest of the attempt when the detector raises the alarm; or when chance does, which raises it at each look
+as often as the detector did there. Something goes wrong on the table in every other attempt. An interrupted run
+resumes from FILE.partial.jsonl; after changes to the stack remove that file.
+"""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.common import parser, write
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.eval.lockstep import Attempt, Settings
+from vla_mbpo.eval.statistics import paired, paired_ratio, wilson
+from vla_mbpo.failure.detector import FailureDetector
+from vla_mbpo.failure.scores import Look
+from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.policy.runtime import PolicySession
+from vla_mbpo.processes import end_with_parent
+from vla_mbpo.sim.tasks import TASKS, TEST_SEED_BASE
+
+FIRST_SEED = TEST_SEED_BASE + 700_000
+POLICIES = {"sft_full": "detector_full", "sft_few": "detector_few"}
+Rates = tuple[float, ...]  # probability of an alarm at each look of an attempt
+
+
+class Job(NamedTuple):
+    """One attempt. ``watched``: nobody, detector or chance; ``rates``: of chance."""
+
+    policy: str
+    watched: str
+    task: str
+    seed: int
+    alpha: float
+    rates: Rates = ()
+
+
+class Chance:
+    """Raises the alarm at a look with the probability that it is given, whatever it sees."""
+
+    def __init__(self, rates: Rates, seed: int) -> None:
+        self._rates, self._rng, self._looks = rates, np.random.default_rng([seed, 31]), 0
+
+    def reset(self) -> None:
+        """A new attempt begins."""
+        self._looks = 0
+
+    def alarm(self, look: Look) -> bool:
+        """Whether it is raised at this look."""
+        self._looks += 1
+        return self._looks <= len(self._rates) and self._rng.random() < self._rates[self._looks - 1]
+
+
+_KEPT: dict[Any, Any] = {}
+
+
+def attempt(job: Job) -> dict[str, Any]:
+    """What came of it; runs in a worker."""
+    if job.policy not in _KEPT:
+        _KEPT[job.policy] = PolicySession.load(bundle_dir(job.policy))
+    session, watch = _KEPT[job.policy], None
+    if job.watched == "detector":
+        key = job.policy, job.alpha
+        if key not in _KEPT:
+            _KEPT[key] = FailureDetector.load(POLICIES[job.policy], job.alpha, session.version)
+        watch = _KEPT[key]
+    elif job.watched == "chance":
+        watch = Chance(job.rates, job.seed)
+    settings = Settings(disturbance="any" if job.seed % 2 else "")
+    spec = RobotSpec.load(robot_dir("sim_panda"))
+    outcome = asdict(Attempt(spec, session, job.task, job.seed, settings, watch=watch).run())
+    kept = ("task", "seed", "success", "seconds", "cost_events", "alarm", "chunks", "disturbance")
+    return {"policy": job.policy, "watched": job.watched, "alpha": job.alpha} | {name: outcome[name] for name in kept}
+
+
+def rates_of(outcomes: list[dict[str, Any]]) -> Rates:
+    """Share of the attempts that saw a look without an alarm before and got one there, for each look."""
+    looks = np.array([o["chunks"] for o in outcomes])
+    raised = np.array([o["alarm"] is not None for o in outcomes])
+    return tuple(
+        float((raised & (looks == t)).sum() / max(1, (looks >= t).sum())) for t in range(1, int(looks.max()) + 1)
+    )
+
+
+def run(jobs: list[Job], pool: ProcessPoolExecutor, done: dict[tuple, dict], partial: Path) -> list[dict[str, Any]]:
+    """Outcomes of the jobs; those of an interrupted run are taken over."""
+    left = [job for job in jobs if job[:5] not in done]
+    with partial.open("a") as file:
+        for job, outcome in zip(left, pool.map(attempt, left), strict=True):
+            done[job[:5]] = outcome
+            file.write(json.dumps(outcome) + "\n")
+            file.flush()
+    return [done[job[:5]] for job in jobs]
+
+
+def read(partial: Path) -> Iterator[tuple[tuple, dict[str, Any]]]:
+    """Whole lines of an interrupted run."""
+    for line in partial.read_text().splitlines(True) if partial.exists() else []:
+        if line.endswith("}\n"):
+            found = json.loads(line)
+            yield tuple(found[name] for name in Job._fields[:5]), found
+
+
+def describe(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    """One way to look on."""
+    n, good, raised = len(outcomes), sum(o["success"] for o in outcomes), sum(o["alarm"] is not None for o in outcomes)
+    return {
+        "n": n,
+        "success_rate": [round(good / n, 4), wilson(good, n)],
+        "cost_events_per_attempt": round(sum(len(o["cost_events"]) for o in outcomes) / n, 4),
+        "takeovers": [raised, wilson(raised, n)],
+        "median_alarm_s": round(float(np.median([o["alarm"] for o in outcomes if o["alarm"] is not None])), 2)
+        if raised
+        else None,
+    }
+
+
+def compare(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same attempts looked on in two ways: differences, with intervals over scenes."""
+    fails = [[not o["success"] for o in side] for side in (before, after)]
+    costs = [[len(o["cost_events"]) for o in side] for side in (before, after)]
+    return {
+        "success_difference": paired([not f for f in fails[0]], [not f for f in fails[1]]),
+        "failure_ratio": paired_ratio(*fails),
+        "cost_ratio": paired_ratio(*costs),
+    }
+
+
+def group(sides: dict[str, list[dict[str, Any]]], keep: Any) -> dict[str, Any]:
+    """All ways and their differences, on some of the attempts."""
+    mine = {name: [o for o in side if keep(o)] for name, side in sides.items()}
+    found: dict[str, Any] = {name: describe(side) for name, side in mine.items()}
+    wrong = [a["success"] for a, b in zip(mine["nobody"], mine["detector"], strict=True) if b["alarm"] is not None]
+    found["takeovers_that_were_not_needed"] = [sum(wrong), len(wrong)]
+    found["detector against nobody"] = compare(mine["nobody"], mine["detector"])
+    found["detector against chance"] = compare(mine["chance"], mine["detector"])
+    return found
+
+
+def main() -> None:
+    """Measure, print and write."""
+    cli = parser(__doc__ or "")
+    cli.add_argument("--policies", default=",".join(POLICIES))
+    cli.add_argument("--episodes", type=int, default=50, help="per task, policy and way to look on")
+    cli.add_argument("--alpha", type=float, default=0.1)
+    args = cli.parse_args()
+    partial = args.json.with_name(args.json.name + ".partial.jsonl") if args.json else Path("/dev/null")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    done = dict(read(partial))
+    metrics: dict[str, Any] = {"first_seed": FIRST_SEED, "alpha": args.alpha}
+    with ProcessPoolExecutor(2, get_context("spawn"), end_with_parent) as pool:
+        for policy in args.policies.split(","):
+            scenes = [(task, FIRST_SEED + i) for i in range(args.episodes) for task in TASKS]
+            sides = {
+                name: run([Job(policy, name, *scene, args.alpha) for scene in scenes], pool, done, partial)
+                for name in ("nobody", "detector")
+            }
+            chance = []
+            for held_out in (False, True):  # unseen tasks have alarms at rates of their own
+                mine = [o for o in sides["detector"] if TASKS[o["task"]].held_out == held_out]
+                rates = rates_of(mine)
+                jobs = [Job(policy, "chance", o["task"], o["seed"], args.alpha, rates) for o in mine]
+                chance += run(jobs, pool, done, partial)
+            by_scene = {(o["task"], o["seed"]): o for o in chance}
+            sides["chance"] = [by_scene[scene] for scene in scenes]
+            metrics[policy] = {
+                "training tasks": group(sides, lambda o: not TASKS[o["task"]].held_out),
+                "training tasks, undisturbed": group(
+                    sides, lambda o: not TASKS[o["task"]].held_out and not o["disturbance"]
+                ),
+                "training tasks, disturbed": group(
+                    sides, lambda o: not TASKS[o["task"]].held_out and bool(o["disturbance"])
+                ),
+                "unseen tasks": group(sides, lambda o: TASKS[o["task"]].held_out),
+            }
+    write("takeover_on_alarm", metrics, args.json)
+    if args.json:
+        partial.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
