@@ -43,7 +43,7 @@ POLICIES = {"full": "sft_full", "few": "sft_few"}
 SPLITS = {"shipped": (), "second": ("red_bin", "drawer"), "third": ("green_plate", "button")}
 SCORES = (
     "safe_mlp", "safe_mlp_sum", "safe_lstm", "knn_euclidean", "knn_cosine", "mahalanobis", "rnd", "overlap",
-    "overlap_of_sets", "reversals", "spread", "imagined",
+    "overlap_of_sets", "reversals", "reversals_sum", "spread", "spread_sum", "imagined",
 )  # fmt: skip
 EARLY = 8  # looks, 3.2 s
 ALPHAS = (0.05, 0.1, 0.2)
@@ -197,7 +197,7 @@ def main() -> None:
     cli.add_argument("--out", type=Path, default=Path("runs/detector"))
     cli.add_argument("--world-model", default="world_model", help="whose expectation of failure is a score too")
     cli.add_argument("--splits", default=",".join(SPLITS))
-    cli.add_argument("--samples", type=int, default=48_000, help="attempts seen in each training")
+    cli.add_argument("--samples", type=int, default=16_000, help="attempts seen in each training")
     args = cli.parse_args()
     for name, (seed, tasks, count, disturbed) in DATA.items():
         generate(args.data / name, tasks, dict.fromkeys(POLICIES, count), seed, disturbed=disturbed)

@@ -62,6 +62,7 @@ def test_the_same_attempt_later_on_the_clock_gives_the_same_risk(detector):
     (lambda look: replace(look, features=np.zeros(0, np.float32)), "shape"),
     (lambda look: replace(look, features=look.features * np.nan), "finite"),
     (lambda look: replace(look, chunks=look.chunks + np.inf), "finite"),
+    (lambda look: replace(look, chunks=look.chunks[:1]), "candidates"),
 ])  # fmt: skip
 def test_what_cannot_be_scored_is_unknown_until_the_next_attempt(detector, spoil, reason):
     looks = calm_attempt(4, FEATURES).looks

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_mbpo.failure.learned import Bank
-from vla_mbpo.failure.scores import Look, Mean, Overlap, Reversals, SetOverlap, Spread, Sum
+from vla_mbpo.failure.scores import Look, Overlap, Recent, Reversals, SetOverlap, Spread, Sum
 
 SCALE = np.full(8, 0.1)
 
@@ -48,7 +48,7 @@ def test_chunks_that_do_not_overlap_score_nothing(row):
 
 
 def test_a_new_attempt_does_not_overlap_with_the_last_one():
-    score = Mean(Overlap(SCALE))
+    score = Recent(Overlap(SCALE))
     score.add(look(straight()))
     score.reset()
     assert score.add(look(straight(start=9.0), row=8)) == 0.0
@@ -66,7 +66,7 @@ def test_candidates_that_agree_have_no_spread():
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=20))
-def test_sum_and_mean_are_of_all_looks_since_the_reset(values):
+def test_a_sum_is_of_all_looks_since_the_reset_and_what_is_recent_of_the_last_four(values):
     class Told:
         name = "told"
 
@@ -76,12 +76,14 @@ def test_sum_and_mean_are_of_all_looks_since_the_reset(values):
         def add(self, _):
             return self.left.pop(0)
 
-    total, mean = Sum(Told()), Mean(Told())
-    for score in (total, mean):
+    total, recent = Sum(Told()), Recent(Told())
+    for score in (total, recent):
         score.reset()
-    sums, means = ([score.add(None) for _ in values] for score in (total, mean))
+    sums, means = ([score.add(None) for _ in values] for score in (total, recent))
     np.testing.assert_allclose(sums, np.cumsum(values), atol=1e-9)
-    np.testing.assert_allclose(means, np.cumsum(values) / np.arange(1, len(values) + 1), atol=1e-9)
+    np.testing.assert_allclose(
+        means, [np.mean(values[max(0, i - 4) : i]) for i in range(1, len(values) + 1)], atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("cosine", [False, True])

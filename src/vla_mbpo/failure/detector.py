@@ -15,8 +15,8 @@ from vla_mbpo.failure.scores import (
     FloatArray,
     Imagined,
     Look,
-    Mean,
     Overlap,
+    Recent,
     Reversals,
     Score,
     SetOverlap,
@@ -28,7 +28,7 @@ from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import REPLAN_ROWS, open_graph
 
 BANK_FILE = "bank.npz"
-MEMBERS = ("safe_lstm", "knn_euclidean", "overlap")  # of the vote
+MEMBERS = ("safe_mlp", "reversals_sum", "overlap_of_sets")  # of the vote
 VOTES = 2  # of them that must agree
 
 
@@ -50,18 +50,20 @@ class Parts:
         manifest = self.bundle.manifest
         scale = np.array(manifest["action_scale"])
         known: dict[str, Callable[[], Any]] = {
-            "safe_mlp": lambda: Mean(Safe(self._graphs["safe_mlp"])),
+            "safe_mlp": lambda: Recent(Safe(self._graphs["safe_mlp"])),
             "safe_mlp_sum": lambda: Sum(Safe(self._graphs["safe_mlp"])),
             "safe_lstm": lambda: SafeLstm(self._graphs["safe_lstm"], manifest["width"]),
-            "knn_euclidean": lambda: Mean(Neighbours(self._bank, cosine=False)),
-            "knn_cosine": lambda: Mean(Neighbours(self._bank, cosine=True)),
-            "mahalanobis": lambda: Mean(Mahalanobis(self._centre, self._precision)),
-            "rnd": lambda: Mean(Distilled(self._graphs["rnd"])),
-            "overlap": lambda: Mean(Overlap(scale)),
-            "overlap_of_sets": lambda: Mean(SetOverlap(scale)),
-            "reversals": lambda: Mean(Reversals()),
-            "spread": lambda: Mean(Spread(scale)),
-            "imagined": lambda: Mean(Imagined()),
+            "knn_euclidean": lambda: Recent(Neighbours(self._bank, cosine=False)),
+            "knn_cosine": lambda: Recent(Neighbours(self._bank, cosine=True)),
+            "mahalanobis": lambda: Recent(Mahalanobis(self._centre, self._precision)),
+            "rnd": lambda: Recent(Distilled(self._graphs["rnd"])),
+            "overlap": lambda: Recent(Overlap(scale)),
+            "overlap_of_sets": lambda: Recent(SetOverlap(scale)),
+            "reversals": lambda: Recent(Reversals()),
+            "reversals_sum": lambda: Sum(Reversals()),
+            "spread": lambda: Recent(Spread(scale)),
+            "spread_sum": lambda: Sum(Spread(scale)),
+            "imagined": lambda: Recent(Imagined()),
         }
         for name in names:
             require(name in known, "score", name, f"one of {', '.join(known)}")
@@ -97,6 +99,7 @@ class FailureDetector:
         """``width``: ``band.width(alpha)``."""
         self.members: tuple[str, ...] = tuple(parts.bundle.manifest["members"])
         self._size: int = parts.bundle.manifest["features"]
+        self._k: int = parts.bundle.manifest["candidates"]
         self._scores, self._curve, self._width = parts.scores(self.members), Curve(band), width
         self.reset()
 
@@ -144,6 +147,8 @@ class FailureDetector:
     def _fault(self, look: Look) -> str:
         if look.features.shape != (self._size,):
             return f"features of shape {look.features.shape}; the detector reads ({self._size},)"
+        if len(look.chunks) != self._k:
+            return f"{len(look.chunks)} candidates; the bands are of sets of {self._k}"
         if not (np.isfinite(look.features).all() and np.isfinite(look.chunks).all()):
             return "features or chunks are not finite"
         return ""

@@ -11,7 +11,7 @@ CHUNK_WEIGHT = 0.5  # of the chunk beside the features, in a neighbour's distanc
 
 
 class Safe:
-    """SAFE-MLP: failure per look, which ``Sum`` or ``Mean`` gathers (arXiv 2506.09937, equation 3)."""
+    """SAFE-MLP: failure per look, which ``Sum`` or ``Recent`` gathers (arXiv 2506.09937, equation 3)."""
 
     name = "safe_mlp"
 

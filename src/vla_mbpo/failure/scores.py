@@ -4,6 +4,7 @@ A score sees what a policy gives with each chunk set: its features and its candi
 learned (failure/learned.py), it was learned on rollouts of the same policy.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 STILL = 1e-3  # rad per row, below which a joint has no direction
+RECENT = 4  # looks, 1.6 s
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,26 @@ class Score(Protocol):
         """Take a look; the score of the attempt so far. NaN: it cannot be told."""
 
 
-class Mean:
-    """The mean of another score since the attempt began: comparable between attempts of any length."""
+class Recent:
+    """The mean of another score over the last few looks: what went well before does not hide what goes wrong now."""
+
+    def __init__(self, score: Score, looks: int = RECENT) -> None:
+        self.name, self._score, self._last = score.name, score, deque[float](maxlen=looks)
+        self.reset()
+
+    def reset(self) -> None:
+        """A new attempt begins."""
+        self._score.reset()
+        self._last.clear()
+
+    def add(self, look: Look) -> float:
+        """Take a look."""
+        self._last.append(self._score.add(look))
+        return sum(self._last) / len(self._last)
+
+
+class Sum:
+    """The sum of another score since the attempt began: grows while it lasts (SAFE, equation 3)."""
 
     def __init__(self, score: Score) -> None:
         self.name, self._score = score.name, score
@@ -56,20 +76,11 @@ class Mean:
     def reset(self) -> None:
         """A new attempt begins."""
         self._score.reset()
-        self._sum, self._count = 0.0, 0
+        self._sum = 0.0
 
     def add(self, look: Look) -> float:
         """Take a look."""
-        self._sum, self._count = self._sum + self._score.add(look), self._count + 1
-        return self._sum / self._count
-
-
-class Sum(Mean):
-    """The sum of another score since the attempt began: grows while it lasts (SAFE, equation 3)."""
-
-    def add(self, look: Look) -> float:
-        """Take a look."""
-        super().add(look)
+        self._sum += self._score.add(look)
         return self._sum
 
 

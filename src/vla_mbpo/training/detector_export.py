@@ -103,6 +103,7 @@ def export_detector(
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "policies": [policy.version],
         "features": size,
+        "candidates": len(attempts[0].looks[0].chunks),  # what sets say of each other depends on it
         "width": width,
         "action_scale": scale.tolist(),
         "members": list(MEMBERS),
