@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     detector.add_argument("--policy", default="sft_full", help="bundle whose rollouts and features count")
     detector.add_argument("--run", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
     detector.add_argument("--out", type=Path, required=True, help="bundle folder")
-    detector.add_argument("--samples", type=int, default=48_000, help="attempts to train on")
+    detector.add_argument("--samples", type=int, default=16_000, help="attempts seen")
     detector.add_argument("--seed", type=int, default=0)
     detector.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --run")
     export = stages.add_parser("export", help="ONNX, int8, parity check and manifest of a training run")

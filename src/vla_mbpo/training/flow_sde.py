@@ -1,0 +1,105 @@
+"""A flow policy as a distribution with a density: one step of its Euler integration is made random (Flow-SDE).
+
+After pi_RL as VLA-MBPO uses it (arXiv 2603.20607, released code): at noise level t = 1 - time, with step d = 1 / steps,
+sigma = a sqrt(t / (1 - t)), x_0 and x_1 what the velocity u implies of action and noise,
+
+    mean = x_0 (1 - (t - d)) + x_1 ((t - d) - sigma^2 d / (2 t)),    std = sigma sqrt(d),
+
+which for sigma = 0 is the plain Euler step. At t = 1 sigma uses the next level's 1 - t. Only for training: the robot
+samples with the plain steps.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Velocity = Callable[[Tensor, Tensor], Tensor]  # rows (B, H, A), time (B, H) -> velocity (B, H, A)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The random step of a batch of samples, stored so that its density can be asked again.
+
+    Attributes:
+        before, after: (B, H, A) rows at both ends of the step.
+        free: (B, H) 1 where a row is not committed; committed ones are clean and were not sampled.
+        index: which of the steps was random.
+    """
+
+    before: Tensor
+    after: Tensor
+    free: Tensor
+    index: int
+
+    def at(self, chosen: Tensor) -> "Chain":
+        """Some of the samples."""
+        return Chain(self.before[chosen], self.after[chosen], self.free[chosen], self.index)
+
+
+@dataclass(frozen=True)
+class FlowSde:
+    """``steps`` of the Euler integration, ``noise`` the factor a; ``cap``: largest std of the random step."""
+
+    steps: int = 5
+    noise: float = 0.5
+    cap: float = 1.0
+
+    def std(self, index: int) -> float:
+        """Standard deviation of step ``index``, in standardised action units."""
+        return self._sigma(index) * math.sqrt(1.0 / self.steps)
+
+    def _sigma(self, index: int) -> float:
+        level, step = 1.0 - index / self.steps, 1.0 / self.steps
+        sigma = self.noise * math.sqrt(level / (1.0 - level if index else step))
+        return min(sigma, self.cap / math.sqrt(step))
+
+    def mean(self, rows: Tensor, velocity: Tensor, index: int) -> Tensor:
+        """Mean (B, H, A) of step ``index`` from ``rows`` with the policy's ``velocity`` there."""
+        level, step, sigma = 1.0 - index / self.steps, 1.0 / self.steps, self._sigma(index)
+        action, noise = rows + level * velocity, rows - (1.0 - level) * velocity
+        after = level - step
+        return action * (1.0 - after) + noise * (after - sigma**2 * step / (2.0 * level))
+
+    def time(self, free: Tensor, index: int) -> Tensor:
+        """Flow time (B, H) of the rows at step ``index``."""
+        return torch.where(free > 0, torch.full_like(free, index / self.steps), torch.ones_like(free))
+
+    def sample(self, velocity: Velocity, rows: Tensor, free: Tensor, index: int | None) -> tuple[Tensor, Chain | None]:
+        """Integrate from ``rows`` (B, H, A): noise where ``free`` (B, H), clean elsewhere.
+
+        ``index``: the random step; None: none is, as on the robot.
+
+        Returns:
+            rows at the end, and the random step.
+        """
+        chain = None
+        for i in range(self.steps):
+            u = velocity(rows, self.time(free, i))
+            if i == index:
+                mean = self.mean(rows, u, i)
+                after = mean + self.std(i) * torch.randn_like(mean)
+            else:
+                after = rows + u / self.steps
+            after = torch.where(free[..., None] > 0, after, rows)
+            if i == index:
+                chain = Chain(rows, after, free, i)
+            rows = after
+        return rows, chain
+
+    def step_mean(self, velocity: Velocity, chain: Chain) -> Tensor:
+        """Mean (B, H, A) of the stored step under a policy."""
+        return self.mean(chain.before, velocity(chain.before, self.time(chain.free, chain.index)), chain.index)
+
+    def log_density(self, mean: Tensor, chain: Chain) -> Tensor:
+        """(B,) of the stored step, over free rows and all dimensions."""
+        std = self.std(chain.index)
+        each = -0.5 * ((chain.after - mean) / std).square() - math.log(std * math.sqrt(2.0 * math.pi))
+        return (each * chain.free[..., None]).sum((1, 2))
+
+    def divergence(self, mean: Tensor, reference: Tensor, chain: Chain) -> Tensor:
+        """(B,) Kullback-Leibler divergence of the step's two Gaussians, which share their std."""
+        apart = ((mean - reference).square() * chain.free[..., None]).sum((1, 2))
+        return apart / (2.0 * self.std(chain.index) ** 2)
