@@ -128,10 +128,18 @@ class PolicySession:
         positions = actions[:, :, :-1] + observation.joints
         gripper = np.clip(actions[:, :, -1], *self._range)
         positions[:, :d], gripper[:, :d] = prefix, prefix_gripper
-        last = np.full(len(rows), prefix_gripper[-1] if d else np.clip(observation.gripper, *self._range))
-        for row in range(d, self.horizon):
-            last = gripper[:, row] = np.clip(gripper[:, row], last - self._reach, last + self._reach)
+        free = np.tile(np.arange(self.horizon) >= d, (len(rows), 1))
+        gripper = rate_limited(gripper, np.clip(observation.gripper, *self._range), free, self._reach)
         return Candidates(positions, gripper, features)
+
+
+def rate_limited(gripper: FloatArray, start: FloatArray | float, free: NDArray[np.bool_], reach: float) -> FloatArray:
+    """Openings (B, H) [m] that change by ``reach`` per row at most, from ``start`` (B,) on; rows not ``free`` stay."""
+    made, last = gripper.copy(), np.broadcast_to(start, len(gripper))
+    for row in range(gripper.shape[1]):
+        limited = np.clip(gripper[:, row], last - reach, last + reach)
+        last = made[:, row] = np.where(free[:, row], limited, gripper[:, row])
+    return made
 
 
 def open_graph(path: Path, threads: int) -> onnxruntime.InferenceSession:

@@ -37,7 +37,9 @@ class Rollouts:
             the last row, and only attempts that fail end before their chunks do.
         cost: (N, STEPS) a cost event within the step; ``costed`` whether that is known.
         placed: (N,) whether somebody knew where things are.
-        episode: (N,) number of the rollout; ``files`` theirs, ``facts`` source, policy, task, seed, success of each.
+        rows: (N, H, A) of the chunk executed from the look on (imagination/actions.py); ``at``: the look's row.
+        episode: (N,) number of the rollout; ``files`` theirs, ``facts`` source, policy, task, seed, success and its row
+            of each.
     """
 
     def __init__(
@@ -62,7 +64,8 @@ class Rollouts:
                 task = str(episode["task"])
                 done = int(episode["success_row"]) >= 0
                 said = {name: str(episode[name]) for name in ("source", "task", "policy")}
-                self.facts.append({**said, "seed": int(episode["seed"]), "success": done})
+                row = int(episode["success_row"])
+                self.facts.append({**said, "seed": int(episode["seed"]), "success": done, "success_row": row})
             count = len(made["at"])
             made["words"] = np.tile(vocabulary.encode(TASKS[task].instruction), (count, 1))
             made["episode"] = np.full(count, number)
@@ -74,6 +77,7 @@ class Rollouts:
         self.pictures = joined["head"], joined["wrist"]
         self.proprio = joined["proprio"].astype(np.float32)
         self.action_bins = bins or ActionBins.of(joined["rows"].reshape(-1, joined["rows"].shape[-1]))
+        self.rows: NDArray[np.float32] = joined["rows"].astype(np.float32)
         self.bins = self.action_bins.bins(joined["rows"])
         self.points: NDArray[np.float32]
         for key in "at words episode follower seen outcome labelled whole cost costed points".split():

@@ -1,0 +1,168 @@
+"""The world model as the world that a policy is trained in (torch): logged observations, chunks, what they lead to."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vla_mbpo.core.errors import require
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.gate.kinematics import Kinematics
+from vla_mbpo.imagination.actions import ActionBins, action_rows
+from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.policy.network import FlowPolicy
+from vla_mbpo.policy.runtime import rate_limited
+from vla_mbpo.training.rollout_data import Rollouts
+from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, load_world_model, perceive
+
+BATCH = 128
+SAME = 1e-6  # rad; committed rows are copied into every candidate
+
+
+@dataclass(frozen=True)
+class States:
+    """Observations as policy and world model read them, (B, ...).
+
+    Attributes:
+        words: ids of the instruction.
+        views: tokens that the policy's frozen eyes give, both views (B, 4, width).
+        body: proprioception as the policy reads it, standardised.
+        eyes, latents, proprio: what the world model reads.
+        joints: measured [rad]; gripper: [m].
+        prefix: committed rows as the policy reads them (B, H, A); free: (B, H) 1 where a row is not committed.
+    """
+
+    words: Tensor
+    views: Tensor
+    body: Tensor
+    eyes: Tensor
+    latents: Tensor
+    proprio: Tensor
+    joints: Tensor
+    gripper: Tensor
+    prefix: Tensor
+    free: Tensor
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def at(self, index: Tensor) -> "States":
+        """Some of them."""
+        return States(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the world model makes of chunks, (B,) each.
+
+    Attributes:
+        done: probability that the task is done by the end of the chunk.
+        soon: success, discounted by the time that who can do the task takes from the chunk's end on.
+        cost: probability of a cost event within the chunk.
+        doubt: standard deviation of ``soon`` among the ensemble.
+    """
+
+    done: Tensor
+    soon: Tensor
+    cost: Tensor
+    doubt: Tensor
+
+
+class DreamWorld:
+    """Reads logged rollouts as States, and says what chunks lead to. One thread, frozen networks."""
+
+    def __init__(self, world_model: Path, policy: Bundle, net: FlowPolicy, spec: RobotSpec) -> None:
+        """``world_model``: run folder; ``net``: the policy's network, whose eyes and reader stay as they are."""
+        self.net, state = load_world_model(world_model)
+        self.net.requires_grad_(False)
+        self.perception = load_perception(WorldModelRecipe(**state["recipe"]))
+        require(policy.vocabulary.words == tuple(state["words"]) or list(policy.vocabulary.words) == state["words"],
+                "vocabulary", policy.vocabulary.words, "the world model's")  # fmt: skip
+        self.policy, self.vocabulary, self._spec = net, policy.vocabulary, spec
+        low, high = (np.array(state["action_bins"][name]) for name in ("low", "high"))
+        self.bins = ActionBins(low, high)
+        said = state["normalisation"]
+        self._mean, self._std = (np.array(said[f"proprio_{name}"], np.float32) for name in ("mean", "std"))
+        norm = {name: np.array(value, np.float32) for name, value in policy.manifest["normalisation"].items()}
+        self._norm = norm
+        self._reach = policy.manifest["gripper"]["speed"] * policy.manifest["row_period"]
+        self._range = tuple(policy.manifest["gripper"]["range"])
+        self._kinematics = Kinematics(spec)
+
+    def read(self, files: list[Path]) -> tuple[States, Rollouts]:
+        """All looks of rollouts; ``prefix`` from the candidates on the tape, where there are any."""
+        data = Rollouts(files, self._spec, self.vocabulary, self.bins)
+        eyes, latents = perceive(self.perception, data)
+        views = []
+        with torch.no_grad():
+            for begin in range(0, len(data), BATCH):
+                part = slice(begin, begin + BATCH)
+                head, wrist = (torch.from_numpy(view[part]).permute(0, 3, 1, 2).float() for view in data.pictures)
+                gist = self.policy.read(torch.from_numpy(data.words[part]))[1]
+                views.append(torch.cat(self.policy.look(head, wrist, gist), 1).half())
+        n = len(self._spec.joints)
+        joints, gripper = data.proprio[:, :n], data.proprio[:, 2 * n]
+        body = (data.proprio[:, : 2 * n + 1] - self._norm["proprio_mean"]) / self._norm["proprio_std"]
+        rows, free = self._prefixes(files, joints)
+        proprio = (data.proprio - self._mean) / self._std
+        arrays = (body, eyes, latents, proprio, joints, gripper, rows, free)
+        read = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+        return States(torch.from_numpy(data.words), torch.cat(views), *read), data
+
+    def _prefixes(self, files: list[Path], joints: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+        """Committed rows (N, H, A), standardised, and which rows are free (N, H)."""
+        horizon, width = self._norm["action_mean"].shape
+        rows, free = np.zeros((len(joints), horizon, width), np.float32), np.ones((len(joints), horizon), np.float32)
+        base = 0
+        for file in files:
+            with np.load(file) as episode:
+                candidates, count = episode["candidates"], len(episode["at"])
+            if candidates.shape[1] > 1:
+                same = np.abs(candidates - candidates[:, :1]).max((1, 3)) < SAME
+                committed = np.cumprod(same, 1).astype(bool)
+                part = slice(base, base + count)
+                free[part] = ~committed
+                plan = candidates[:, 0].copy()
+                plan[..., :-1] -= joints[part, None]
+                standard = (plan - self._norm["action_mean"]) / self._norm["action_std"]
+                rows[part] = np.where(committed[..., None], standard, 0.0)
+            base += count
+        return rows, free
+
+    def standardised(self, data: Rollouts, index: Tensor) -> Tensor:
+        """Chunks (., H, A) executed from looks ``index``, as the policy would give them."""
+        wide = len(self._spec.joints) + 1
+        rows = data.rows[index.numpy()][..., :wide]
+        return torch.from_numpy(((rows - self._norm["action_mean"]) / self._norm["action_std"]).astype(np.float32))
+
+    def judge(self, states: States, rows: Tensor) -> Judged:
+        """What chunks ``rows`` (B, H, A), as the policy gives them, lead to: one evaluation, no pictures."""
+        bins = self._bins(states, rows)
+        nothing = states.latents.new_zeros(len(states), 1, *states.latents.shape[1:]).float()
+        known, level = nothing.new_ones(len(states), 1), nothing.new_ones(nothing.shape[:3])
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            context = self.net.observe(
+                states.words, states.eyes.float(), states.latents.float(), states.proprio.float()
+            )[:3]
+            _, _, outcome, cost, _ = self.net.imagine(context, bins[:, None], known, nothing, level)
+        likely, hit = outcome[:, :, 0].float().sigmoid(), cost[:, :, 0].float().sigmoid()
+        soon = likely[..., 3]
+        return Judged(likely[..., 0].mean(0), soon.mean(0), hit.mean(0), soon.std(0))
+
+    def _bins(self, states: States, rows: Tensor) -> Tensor:
+        """Integers (B, H, A) of chunks, after what the runtime does to them: prefix kept, opening within its range."""
+        actions = rows.numpy() * self._norm["action_std"] + self._norm["action_mean"]
+        joints = states.joints.numpy().astype(np.float64)
+        positions = actions[..., :-1] + joints[:, None]
+        opening = rate_limited(
+            np.clip(actions[..., -1], *self._range), np.clip(states.gripper.numpy(), *self._range),
+            states.free.numpy() > 0, self._reach,
+        )  # fmt: skip
+        n = joints.shape[1]
+        self._kinematics.place(np.concatenate([joints, positions.reshape(-1, n)]))
+        tool = self._kinematics.tool
+        now, ways = tool[: len(joints)], tool[len(joints) :].reshape(*positions.shape[:2], 3)
+        return torch.from_numpy(self.bins.bins(action_rows(positions, opening, ways, joints, now)).astype(np.int64))
