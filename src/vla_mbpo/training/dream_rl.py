@@ -31,6 +31,7 @@ from vla_mbpo.training.sft import load_policy
 
 FROZEN = ("words", "places", "reader", "eyes", "locate", "surveyors")
 LEAST_FAILURES = 0.1  # of the logged attempts
+UNSET = -1.0  # the limit on cost, before the start's cost is known
 TRIED = 64  # observations whose chunks are tried and judged at once
 
 
@@ -100,7 +101,7 @@ class Trainer(Loop):
         self._starts = torch.from_numpy(_under_way(data))
         self._good, self._chunks = self._imitable(data)
         self.flow = FlowSde(recipe.steps, recipe.noise)
-        self.multiplier = Multiplier(float("inf"), recipe.multiplier_rate, recipe.multiplier)
+        self.multiplier = Multiplier(UNSET, recipe.multiplier_rate, recipe.multiplier)
         self._facts_of_log = {"attempts": len(data.facts), "failures": fails, "observations": len(self._starts)}
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(not name.startswith(FROZEN))
@@ -112,8 +113,9 @@ class Trainer(Loop):
 
     def _imitable(self, data: Rollouts) -> tuple[Tensor, Tensor]:
         """Logged looks of attempts that went well, and the chunks (., H, A) that were executed from them."""
-        good = np.array([fact["success"] for fact in data.facts])[data.episode] & data.whole[:, 0]
-        index = torch.from_numpy(np.flatnonzero(good & np.isin(np.arange(len(data)), _under_way(data))))
+        looks = _under_way(data)
+        well = np.array([fact["success"] for fact in data.facts])[data.episode[looks]]
+        index = torch.from_numpy(looks[well & data.whole[looks, 0]])
         return index, self.world.standardised(data, index)
 
     def _loss(self, chosen: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -154,7 +156,7 @@ class Trainer(Loop):
         step = int(torch.randint(0, recipe.steps, (1,)))
         tried = [self._tried(states.at(part), step) for part in torch.arange(len(states)).split(TRIED)]
         before, after, free, density, reference, soon, cost = (torch.cat(column) for column in zip(*tried, strict=True))
-        if not np.isfinite(self.multiplier.limit):
+        if self.multiplier.limit == UNSET:
             self.multiplier.limit = recipe.cost_limit * float(cost.mean())
         self.multiplier.update(float(cost.mean()))
         advantage, kept = within_groups(self.multiplier.combined(soon, cost), recipe.group, recipe.least_spread)
@@ -200,8 +202,13 @@ class Trainer(Loop):
             "observations": self._facts_of_log["observations"],
             "log": self._facts_of_log,
             "refills": self.refills,
+            "multiplier": [self.multiplier.value, self.multiplier.limit],
             "rounds": [*manifest["rounds"], {"dream_rl": asdict(self.recipe), "start": self.bundle.version}],
         }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.refills = state["refills"]
+        self.multiplier.value, self.multiplier.limit = state["multiplier"]
 
 
 def _under_way(data: Rollouts) -> NDArray[np.int64]:

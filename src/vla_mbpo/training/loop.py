@@ -168,6 +168,10 @@ class Loop:
                 saved.setdefault(int(i), {})[name] = value
         full = self.optimiser.state_dict()
         self.optimiser.load_state_dict({"state": saved, "param_groups": full["param_groups"]})
+        self._restore(state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """What else a resumed run goes on with, from what ``facts`` gave."""
 
 
 def averaged(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,127 @@
+"""Dream RL on a world whose best chunk is known: it is reached, within the anchors' reach, and a run resumes."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
+
+from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
+from vla_mbpo.training import dream_rl  # noqa: E402
+from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer  # noqa: E402
+from vla_mbpo.training.dream_world import Judged, States  # noqa: E402
+
+N, H = 12, 16
+
+
+class Toy:
+    """A world in which chunks are the better the closer they are to ``best``; every other attempt fails."""
+
+    best, costly = 0.5, False
+
+    def __init__(self, _run, policy, net, _spec):
+        self.net, self.words = net, torch.ones(N, policy.vocabulary.length, dtype=torch.int64)
+
+    def read(self, _files):
+        make = torch.Generator().manual_seed(0)
+        width, action = self.net.config.width, self.net.config.action
+        views, body = torch.randn(N, 4, width, generator=make), torch.randn(N, self.net.config.proprio, generator=make)
+        free = torch.ones(N, H)
+        free[:4, :3] = 0.0
+        states = States(
+            self.words, views.half(), body, *(torch.zeros(N, 1) for _ in "elp"), torch.zeros(N, 7), torch.zeros(N),
+            torch.zeros(N, H, action), free,
+        )  # fmt: skip
+        facts = [{"success": i % 2 == 0, "success_row": 40 if i % 2 == 0 else -1} for i in range(N)]
+        whole, at = np.ones((N, 2), bool), np.zeros(N, np.int32)
+        return states, SimpleNamespace(facts=facts, episode=np.arange(N), whole=whole, at=at)
+
+    def standardised(self, _data, index):
+        return torch.zeros(len(index), H, self.net.config.action)
+
+    def judge(self, states, rows):
+        away = (((rows - self.best).square().mean(2)) * states.free).sum(1) / states.free.sum(1)
+        cost = (rows.mean((1, 2)) > 0).float() if self.costly else torch.zeros(len(rows))
+        return Judged(torch.zeros(len(rows)), torch.exp(-away), cost, torch.zeros(len(rows)))
+
+
+@pytest.fixture
+def make(tiny_bundle, monkeypatch, tmp_path):
+    monkeypatch.setattr(dream_rl, "DreamWorld", Toy)
+
+    def build(refills=2, out="run", **options):
+        recipe = {
+            "policy": str(tiny_bundle), "group": 8, "states": 12, "updates": 4, "batch": 12, "learning_rate": 3e-3,
+            "warmup": 1, "ema": 0.0, "kl": 0.0, "cloning": 0.0, "budget": 1e9, "threads": 1, "multiplier": 0.0,
+            "multiplier_rate": 0.0, **options,
+        }  # fmt: skip
+        return Trainer(DreamRlRecipe((), samples=refills * 48, **recipe), tmp_path / out)
+
+    return build
+
+
+def level(trainer, net=None):
+    """Mean distance of the plainly sampled chunks from the best ones."""
+    states, _ = trainer.world.read([])
+    torch.manual_seed(9)
+    rows, _ = trainer.flow.sample(
+        trainer._velocity(net or trainer.net, states), torch.randn_like(states.prefix), states.free, None
+    )
+    return -torch.log(trainer.world.judge(states, rows).soon).mean().item()
+
+
+def test_the_best_chunk_is_approached(make):
+    trainer = make(refills=20)
+    before = level(trainer)
+    trainer.run()
+    assert level(trainer) < 0.6 * before
+
+
+def test_the_ratio_is_one_before_the_first_update(make):
+    trainer = make()
+    trainer._refill = refill = trainer._try()
+    mean = trainer.flow.step_mean(trainer._velocity(trainer.net, refill.states, 8), refill.chain)
+    again = trainer.flow.log_density(mean, refill.chain)
+    assert torch.equal((again - refill.density).exp(), torch.ones(96))
+
+
+@pytest.mark.parametrize("anchor", [{"kl": 30.0}, {"budget": 0.0, "kl": 1.0}])
+def test_an_anchor_holds_the_policy_near_its_start(make, anchor):
+    free, held = make(refills=8, out="free"), make(refills=8, out="held", **anchor)
+    before = level(free)
+    free.run()
+    held.run()
+    assert before - level(held) < 0.5 * (before - level(free))
+
+
+def test_cost_turns_the_policy_away(make, monkeypatch):
+    monkeypatch.setattr(Toy, "costly", True)
+    monkeypatch.setattr(Toy, "best", 0.05)
+    trainer = make(refills=20, multiplier=5.0)
+    trainer.run()
+    costs = [refill["cost"] for refill in trainer.refills]
+    assert np.mean(costs[-4:]) < 0.6 * np.mean(costs[:2])
+
+
+def test_what_the_policy_sees_with_stays_as_it_is(make):
+    trainer = make()
+    trainer.run()
+    moved = {
+        name for name, value in trainer.net.state_dict().items() if not value.equal(trainer.start.state_dict()[name])
+    }
+    assert moved and not any(name.startswith(dream_rl.FROZEN) for name in moved)
+
+
+def test_a_run_goes_on_where_it_was_cut_off(make):
+    first = make(refills=2)
+    first.run()
+    again = make(refills=4)
+    again.run(resume=True)
+    assert again.step == 16 and len(again.refills) == 4
+
+
+def test_a_log_without_failures_is_refused(make, monkeypatch):
+    monkeypatch.setattr(dream_rl, "LEAST_FAILURES", 0.6)
+    with pytest.raises(ConfigError, match="failures"):
+        make()
