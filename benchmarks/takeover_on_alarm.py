@@ -46,8 +46,8 @@ class Job(NamedTuple):
 class Chance:
     """Raises the alarm at a look with the probability that it is given, whatever it sees."""
 
-    def __init__(self, rates: Rates, seed: int) -> None:
-        self._rates, self._rng, self._looks = rates, np.random.default_rng([seed, 31]), 0
+    def __init__(self, rates: Rates, seed: list[int]) -> None:
+        self._rates, self._rng, self._looks = rates, np.random.default_rng(seed), 0
 
     def reset(self) -> None:
         """A new attempt begins."""
@@ -73,7 +73,7 @@ def attempt(job: Job) -> dict[str, Any]:
             _KEPT[key] = FailureDetector.load(POLICIES[job.policy], job.alpha, session.version)
         watch = _KEPT[key]
     elif job.watched == "chance":
-        watch = Chance(job.rates, job.seed)
+        watch = Chance(job.rates, [job.seed, 31, list(TASKS).index(job.task)])
     settings = Settings(disturbance="any" if job.seed % 2 else "")
     spec = RobotSpec.load(robot_dir("sim_panda"))
     outcome = asdict(Attempt(spec, session, job.task, job.seed, settings, watch=watch).run())
@@ -124,13 +124,14 @@ def describe(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def compare(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same attempts looked on in two ways: differences, with intervals over scenes."""
+    """The same attempts looked on in two ways: differences, with intervals over seeds, which tasks have in common."""
+    seeds = [o["seed"] for o in before]
     fails = [[not o["success"] for o in side] for side in (before, after)]
     costs = [[len(o["cost_events"]) for o in side] for side in (before, after)]
     return {
-        "success_difference": paired([not f for f in fails[0]], [not f for f in fails[1]]),
-        "failure_ratio": paired_ratio(*fails),
-        "cost_ratio": paired_ratio(*costs),
+        "success_difference": paired([not f for f in fails[0]], [not f for f in fails[1]], group=seeds),
+        "failure_ratio": paired_ratio(*fails, group=seeds),
+        "cost_ratio": paired_ratio(*costs, group=seeds),
     }
 
 

@@ -75,6 +75,27 @@ def test_what_cannot_be_scored_is_unknown_until_the_next_attempt(detector, spoil
     assert detector.add(looks[0]).known
 
 
+def test_other_samples_for_the_same_look_do_not_count_twice(detector):
+    """Sets that imagination had asked for once more added to the sums: more false alarms than alpha allows."""
+    attempt = calm_attempt(5, FEATURES)
+    once = [risk.score for risk in watch(detector, attempt)]
+    detector.reset()
+    twice = [(detector.add(look), detector.add(replace(look, row=look.row + 3)))[1].score for look in attempt.looks]
+    assert twice == once
+
+
+@pytest.mark.parametrize("phase", [0.3, 0.5, 0.7])
+def test_a_camera_that_is_not_in_step_with_the_rows_changes_nothing(detector, phase):
+    """Looks a little early were compared with the band's look before, and with chunks shifted by a row."""
+    attempt, rng = calm_attempt(6, FEATURES), np.random.default_rng(0)
+    once = [risk.score for risk in watch(detector, attempt)]
+    jitter = rng.uniform(-0.05, 0.05, len(attempt.looks))
+    off = [replace(look, row=look.row + phase + j) for look, j in zip(attempt.looks, jitter, strict=True)]
+    np.testing.assert_allclose(
+        [risk.score for risk in watch(detector, replace(attempt, looks=tuple(off)))], once, atol=0.1
+    )
+
+
 def test_unknown_calls_for_somebody(detector):
     detector.reset()
     assert detector.alarm(replace(calm_attempt(4, FEATURES).looks[0], features=np.zeros(3, np.float32)))

@@ -28,8 +28,16 @@ class Bench:
         self.graph.activate()
         self.graph.listen(qos.RISK, qos.RISK_MARKERS)
         topics = (qos.ACTION_CHUNKS, qos.INSTRUCTION, qos.GATE_STATE)
-        self.chunks, self.instruction, self.gate = map(self.graph.talk, topics)
+        self.chunks, instruction, self.gate = map(self.graph.talk, topics)
+        self.told, self._say = "", instruction
+        self.instruct("push the red cube to the mark")
         return self
+
+    def instruct(self, words):
+        """Begin an attempt."""
+        self.told = words
+        self._say(String(data=words))
+        self.graph.spin(0.1)
 
     def tell(self, look, at=0, **changes):
         """A chunk set with this look; the risk of it."""
@@ -45,7 +53,7 @@ class Bench:
             chunk_set_id=stamp, policy_version=self.policy, features=look.features.tolist(),
             chunks=[convert.to_chunk(chunk, stamp, "base") for chunk in chunks],
         )  # fmt: skip
-        message.observation_stamp = convert.to_time(stamp)
+        message.observation_stamp, message.instruction = convert.to_time(stamp), self.told
         for name, value in changes.items():
             setattr(message, name, value)
         before = len(self.risks)
@@ -106,7 +114,7 @@ def test_rviz_reads_calm_alarm_and_unknown(bench):
 def test_a_new_attempt_starts_anew(bench, how):
     alarm(bench)
     if how == "instruction":
-        bench.instruction(String(data="press the button"))
+        bench.instruct("press the button")
     else:
         bench.gate(GateState(mode=GateState.AUTONOMOUS, epoch=9))
     bench.graph.spin(0.1)
@@ -135,9 +143,16 @@ def test_a_stop_is_no_new_attempt(bench):
 def test_what_cannot_be_judged_is_unknown_with_its_reason_and_the_node_lives(bench, changes, text):
     risk = bench.tell(CALM[0], **changes)
     assert not risk.known and text in risk.reason and not risk.alarm
-    bench.instruction(String(data="press the button"))
-    bench.graph.spin(0.1)
+    bench.instruct("press the button")
     assert bench.tell(CALM[1]).known
+
+
+def test_chunks_for_the_instruction_before_are_no_look_of_the_new_attempt(bench):
+    """Such a set, still in flight, was the new attempt's first look, from the middle of the old one."""
+    before = bench.told
+    bench.instruct("press the button")
+    assert "push" in bench.tell(CALM[5], instruction=before).reason
+    assert bench.tell(CALM[0]).known and bench.node._began == BEGIN
 
 
 def test_an_observation_from_before_is_unknown(bench):

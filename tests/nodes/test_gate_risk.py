@@ -141,6 +141,81 @@ def test_with_imagination_too_both_answers_are_waited_for(graph, spec, tiny_dete
     assert "no verdict within" in text and "no risk" not in text
 
 
+class Both(Watched):
+    """A gate whose imagination is played by the test, too: ``verdicts`` of both candidates, None: it is silent."""
+
+    def __init__(self, graph, spec, detector, world_model, verdicts, **parameters):
+        vetting = {"vetting.imagination": "on", "vetting.world_model": world_model, **parameters}
+        super().__init__(graph, spec, detector, **vetting)
+        self.verdicts, self.version = verdicts, Bundle.load(world_model).version
+        answer, verdict = self.answer, graph.talk(qos.VERDICT)
+
+        def both(risk):
+            if self.verdicts is not None:
+                verdict(self.verdict(risk))
+                graph.spin(0.05)
+            answer(risk)
+
+        self.answer, self.only_verdict = both, lambda risk: verdict(self.verdict(risk))
+
+    def verdict(self, risk):
+        said = [CandidateVerdict(candidate=k, verdict=v) for k, v in enumerate(self.verdicts)]
+        order = [k for k, v in enumerate(self.verdicts) if v == CandidateVerdict.SAFE]
+        message = ImaginationVerdict(
+            chunk_set_id=risk.chunk_set_id, candidates=said, order=order, model_version=self.version
+        )
+        message.observation_stamp = risk.observation_stamp
+        return message
+
+
+UNSAFE, SAFE = CandidateVerdict.UNSAFE, CandidateVerdict.SAFE
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["unknown risk", "no risk"])
+def test_slow_does_not_execute_what_is_unsafe_because_the_risk_is_unknown(
+    graph, spec, tiny_detector, tiny_world_model, silent
+):
+    """Both candidates were UNSAFE, the risk was not known, and the arm executed the first one slowly."""
+    bench = Both(graph, spec, tiny_detector, tiny_world_model, [UNSAFE, UNSAFE], **{"vetting.on_unknown": "slow"})
+    if silent:
+        bench.answer = bench.only_verdict
+    decisions = bench.ask(known=False, reason="features late")
+    assert decisions and not any(d.accepted for d in decisions) and not bench.approved
+
+
+def test_slow_executes_what_is_safe_though_the_risk_is_unknown(graph, spec, tiny_detector, tiny_world_model):
+    bench = Both(graph, spec, tiny_detector, tiny_world_model, [UNSAFE, SAFE], **{"vetting.on_unknown": "slow"})
+    assert [d.candidate for d in bench.ask((0.1, 0.1), known=False) if d.accepted] == [1]
+
+
+def test_an_alarm_does_not_wait_for_a_verdict(graph, spec, tiny_detector, tiny_world_model):
+    bench = Both(graph, spec, tiny_detector, tiny_world_model, None, **{"vetting.deadline": 1.0})
+    (decision,) = bench.ask(alarm=True)
+    assert decision.reasons[0].check == "failure_detector"
+    bench.until_mode(GateState.HOLD)
+
+
+def test_an_alarm_counts_after_its_set_went_on_slowly(graph, spec, tiny_detector):
+    """An alarm that came after the deadline was thrown away, and the arm drove on."""
+    bench = Watched(graph, spec, tiny_detector, **{"vetting.on_unknown": "slow", "vetting.deadline": 0.1})
+    decisions = bench.ask((0.1, 0.1), silent=True)
+    assert decisions[-1].accepted
+    bench.answer(bench.risk(decisions[-1].chunk_set_id, alarm=True))
+    bench.until_mode(GateState.HOLD)
+
+
+def test_an_alarm_about_motion_before_a_stop_does_not_count(graph, spec, tiny_detector):
+    bench = Watched(graph, spec, tiny_detector, **{"vetting.deadline": 0.1})
+    old = bench.ask((0.1, 0.1), silent=True)[-1].chunk_set_id
+    bench.node._machine.hold("a person")
+    bench.until_mode(GateState.HOLD)
+    assert bench.node._machine.engage(bench.node._machine.epoch, 0) is None
+    bench.until_mode(GateState.AUTONOMOUS)
+    bench.answer(bench.risk(old, alarm=True))
+    graph.spin(0.2)
+    assert bench.state.mode == GateState.AUTONOMOUS
+
+
 def test_bands_that_are_not_there_are_refused_at_configure(graph, tiny_detector, tmp_path):
     bands = tmp_path / "bands.json"
     bands.write_text(json.dumps({"kind": "nothing", "mean": np.zeros(3).tolist()}))

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--world-model", default="world_model", help="bundle name or folder, for --imagination on")
     add("--detector", choices=("off", "on"), default="off", help="failure detector (lockstep)")
     add("--detector-bundle", default="detector_full", help="bundle name or folder, for --detector on")
-    add("--alpha", type=float, default=0.1, help="false-alarm rate of the detector")
+    add("--alpha", type=float, default=0.0, help="false-alarm rate of the detector; 0: the one of its bands")
     add(
         "--on-alarm", choices=("human", "hold"), default="human", help="an expert has the arm from then on, or it rests"
     )

@@ -152,7 +152,7 @@ class Attempt:
             while not self._over():
                 if self._person is not None:
                     expert_row(self.robot, self._person)
-                    self._note_costs()
+                    self._after_motion()
                     continue
                 if self.robot.time % period == 0 and not self._resting:
                     self._look()
@@ -294,11 +294,12 @@ class Attempt:
         if opening is not None:
             robot.command_gripper(opening)
         robot.advance(robot.time + TICK)
+        self._after_motion()
+
+    def _after_motion(self) -> None:
+        """What goes wrong on the table goes wrong for a person, too; cost events are noted."""
         if self.disturbance is not None:
             self.disturbance.update()
-        self._note_costs()
-
-    def _note_costs(self) -> None:
         new = len(self.robot.referee.events) - len(self.outcome.cost_times)
         self.outcome.cost_times += [self.robot.time / 1e9] * new
 

@@ -1,7 +1,7 @@
 """Intervals for success rates and their differences."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 
@@ -13,20 +13,36 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return round(float(interval.low), 4), round(float(interval.high), 4)
 
 
-def paired(before: ArrayLike, after: ArrayLike, draws: int = 4000) -> tuple[float, float, float]:
-    """Mean difference of two results on the same scenes, and its 95 % interval by bootstrap over scenes."""
+def paired(
+    before: ArrayLike, after: ArrayLike, draws: int = 4000, group: ArrayLike | None = None
+) -> tuple[float, float, float]:
+    """Mean difference of two results on the same scenes, and its 95 % interval by bootstrap over scenes.
+
+    ``group``: of each scene; scenes of one group are drawn together, because something random is common to them.
+    """
     difference = np.asarray(after, float) - np.asarray(before, float)
-    chosen = np.random.default_rng(0).integers(len(difference), size=(draws, len(difference)))
-    low, high = np.percentile(difference[chosen].mean(1), [2.5, 97.5])
+    total, count = _grouped(difference, group), _grouped(np.ones_like(difference), group)
+    chosen = np.random.default_rng(0).integers(len(total), size=(draws, len(total)))
+    low, high = np.percentile(total[chosen].sum(1) / count[chosen].sum(1), [2.5, 97.5])
     return round(float(difference.mean()), 4), round(float(low), 4), round(float(high), 4)
 
 
-def paired_ratio(before: ArrayLike, after: ArrayLike, draws: int = 4000) -> tuple[float, float, float] | None:
-    """Sum of the second over the sum of the first, and its 95 % interval by bootstrap over scenes.
+def _grouped(values: NDArray[np.float64], group: ArrayLike | None) -> NDArray[np.float64]:
+    """Sums by group; without groups the values themselves."""
+    if group is None:
+        return values
+    number = np.unique(np.asarray(group), return_inverse=True)[1]
+    return np.bincount(number, weights=values).astype(np.float64)
+
+
+def paired_ratio(
+    before: ArrayLike, after: ArrayLike, draws: int = 4000, group: ArrayLike | None = None
+) -> tuple[float, float, float] | None:
+    """Sum of the second over the sum of the first, and its 95 % interval by bootstrap over scenes (``group`` as above).
 
     None where the first is nothing; draws of the bootstrap in which it is nothing are left out.
     """
-    one, other = np.asarray(before, float), np.asarray(after, float)
+    one, other = (_grouped(np.asarray(side, float), group) for side in (before, after))
     chosen = np.random.default_rng(0).integers(len(one), size=(draws, len(one)))
     chosen = chosen[one[chosen].sum(1) > 0]
     if not one.sum():

@@ -35,6 +35,14 @@ def run(args: argparse.Namespace) -> int:
     parts, policy = Parts(detector), detector.manifest["policies"][0]
     require(0.0 < args.alpha < 1.0, "--alpha", args.alpha, "above 0 and below 1")
     attempts = [a for a in read_all([Path(folder) for folder in args.data]) if a.policy == policy and a.success]
+    sources, k = sorted({a.source for a in attempts}), detector.manifest["candidates"]
+    require(len(sources) <= 1, "--data", ", ".join(sources), "attempts of one source: bands are of one way to drive")
+    odd = sum(len(look.chunks) != k for a in attempts for look in a.looks)
+    require(
+        not odd, "--data", f"{odd} looks with another number of candidates", f"{k} candidates, as it was trained with"
+    )
+    taught = set(args.data) & set(detector.manifest["training"]["recipe"].get("data", ()))
+    require(not taught, "--data", ", ".join(sorted(taught)), "attempts that the detector was not trained on")
     least = needed(args.alpha)
     found = f"{len(attempts)} successes of {policy} in {', '.join(args.data)}"
     require(len(attempts) >= least, "--data", found, f"at least {least} for alpha {args.alpha:g}")

@@ -107,13 +107,14 @@ class FailureDetector:
     def load(cls, bundle: str, alpha: float, policy: str = "", calibration: str = "") -> "FailureDetector":
         """By name or folder, with its bands, for a version of a policy. ConfigError where they do not fit.
 
-        ``policy``: empty: the one that it was trained for. ``calibration``: file; empty: the bundle's in calibration/.
+        ``alpha``: 0: the one that the bands were made for. ``policy``: empty: the one that it was trained for.
+        ``calibration``: file; empty: the bundle's in calibration/.
         """
         parts = Parts(Bundle.load(bundle_dir(bundle)))
         file = Path(calibration).expanduser() if calibration else calibration_file(bundle)
         found = Calibration.load(file, parts.bundle)
         policy = policy or parts.bundle.manifest["policies"][0]
-        made = cls(parts, found.band, found.width(policy, alpha))
+        made = cls(parts, found.band, found.width(policy, alpha or found.alpha))
         made.calibration = found
         return made
 
@@ -122,22 +123,29 @@ class FailureDetector:
         for score in self._scores:
             score.reset()
         self._curve.reset()
-        self._first: int | None = None
-        self._unknown = ""
+        self._first: float | None = None
+        self._last, self._risk, self._unknown = -np.inf, Risk(False), ""
 
     def add(self, look: Look) -> Risk:
-        """Take a look. What is not a number stays UNKNOWN until the next attempt: its curves cannot be trusted."""
+        """Take a look. What is not a number stays UNKNOWN until the next attempt: its curves cannot be trusted.
+
+        Looks that come sooner than the policy's period are passed over, other samples for the same look too: bands are
+        of one look per period.
+        """
         self._unknown = self._unknown or self._fault(look)
         if self._unknown:
             return Risk(False, reason=self._unknown)
-        self._first = look.row if self._first is None else self._first
+        if look.row - self._last < REPLAN_ROWS - 1:
+            return self._risk
+        self._first, self._last = look.row if self._first is None else self._first, look.row
         found: FloatArray = np.array([score.add(look) for score in self._scores])
         if not np.isfinite(found).all():
             self._unknown = f"{self.members[int(np.argmin(np.isfinite(found)))]} is not a number"
             return Risk(False, reason=self._unknown)
-        reached, highest = self._curve.add(found, (look.row - self._first) // REPLAN_ROWS)
+        reached, highest = self._curve.add(found, round((look.row - self._first) / REPLAN_ROWS))
         votes = tuple(bool(one > self._width) for one in highest)
-        return Risk(True, reached, self._width, reached > self._width, votes)
+        self._risk = Risk(True, reached, self._width, reached > self._width, votes)
+        return self._risk
 
     def alarm(self, look: Look) -> bool:
         """Take a look; whether somebody has to see to the attempt: on an alarm, and where nothing is known."""

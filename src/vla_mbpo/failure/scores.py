@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_mbpo.policy.runtime import REPLAN_ROWS
+
 FloatArray = NDArray[np.float64]
 
 STILL = 1e-3  # rad per row, below which a joint has no direction
@@ -25,14 +27,15 @@ class Look:
         features: (F,) of the policy.
         chunks: (K, H, n + 1) candidates: absolute joint positions [rad], gripper opening [m].
         joints: (n,) measured [rad].
-        row: when the scene was looked at, in row periods since any moment that is the same within the attempt.
+        row: when the scene was looked at, in row periods since any moment that is the same within the attempt; a camera
+            need not be in step with the rows.
         failure: what the world model made of the attempt so far, probability that it fails; NaN: nothing is known.
     """
 
     features: NDArray[np.float32]
     chunks: FloatArray
     joints: FloatArray
-    row: int
+    row: float
     failure: float = float("nan")
 
 
@@ -67,7 +70,10 @@ class Recent:
 
 
 class Sum:
-    """The sum of another score since the attempt began: grows while it lasts (SAFE, equation 3)."""
+    """The sum of another score since the attempt began: grows while it lasts (SAFE, equation 3).
+
+    A look counts for the time since the one before, so that the sum is the same where looks are missing.
+    """
 
     def __init__(self, score: Score) -> None:
         self.name, self._score = score.name, score
@@ -76,11 +82,12 @@ class Sum:
     def reset(self) -> None:
         """A new attempt begins."""
         self._score.reset()
-        self._sum = 0.0
+        self._sum, self._last = 0.0, float("nan")
 
     def add(self, look: Look) -> float:
         """Take a look."""
-        self._sum += self._score.add(look)
+        since = (look.row - self._last) / REPLAN_ROWS
+        self._sum, self._last = self._sum + self._score.add(look) * (since if since > 0 else 1.0), look.row
         return self._sum
 
 
@@ -98,14 +105,15 @@ class Overlap:
 
     def reset(self) -> None:
         """A new attempt begins."""
-        self._last: tuple[int, FloatArray] | None = None
+        self._last: tuple[float, FloatArray] | None = None
 
     def add(self, look: Look) -> float:
         """Root mean square distance [standard deviations] of the first candidates; 0 where nothing overlaps."""
         before, self._last = self._last, (look.row, look.chunks[0])
-        if before is None or not 0 < look.row - before[0] < len(before[1]):
+        shift = 0 if before is None else round(look.row - before[0])
+        if before is None or not 0 < shift < len(before[1]):
             return 0.0
-        old = before[1][look.row - before[0] :]
+        old = before[1][shift:]
         return float(np.sqrt(np.square((look.chunks[0, : len(old)] - old) / self._scale).mean()))
 
 
@@ -117,9 +125,10 @@ class SetOverlap(Overlap):
     def add(self, look: Look) -> float:
         """Energy distance [standard deviations]."""
         before, self._last = self._last, (look.row, look.chunks)
-        if before is None or not 0 < look.row - before[0] < before[1].shape[1]:
+        shift = 0 if before is None else round(look.row - before[0])
+        if before is None or not 0 < shift < before[1].shape[1]:
             return 0.0
-        old = before[1][:, look.row - before[0] :] / self._scale
+        old = before[1][:, shift:] / self._scale
         new = look.chunks[:, : old.shape[1]] / self._scale
         old, new = (x.reshape(len(x), -1) / np.sqrt(x[0].size) for x in (old, new))
         return float(2 * _apart(new, old) - _apart(new, new) - _apart(old, old))
@@ -185,7 +194,7 @@ class Elapsed:
 
     def reset(self) -> None:
         """A new attempt begins."""
-        self._first: int | None = None
+        self._first: float | None = None
 
     def add(self, look: Look) -> float:
         """Row periods."""

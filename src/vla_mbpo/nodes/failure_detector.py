@@ -27,7 +27,7 @@ class FailureDetectorNode(ManagedNode):
     PARAMETERS = (
         Param("bundle", "detector_full", "failure-detector bundle: a name in models/ or a folder"),
         Param("calibration", "", "file of conformal bands; empty: the bundle's in calibration/"),
-        Param("alpha", 0.1, "share of the attempts that go well in which an alarm may be raised", 0.001, 0.5),
+        Param("alpha", 0.0, "share of attempts that go well with an alarm; 0: as the bands were made for", 0.0, 0.5),
     )
 
     def configure(self) -> None:
@@ -42,7 +42,7 @@ class FailureDetectorNode(ManagedNode):
 
     def activate(self) -> None:
         """Listen."""
-        self._instruction, self._epoch, self._newest = "", 0, 0
+        self._instruction, self._epoch = "", 0
         self._begin()
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
         self.subscribe(qos.GATE_STATE, self._on_gate)
@@ -78,6 +78,7 @@ class FailureDetectorNode(ManagedNode):
     def _begin(self) -> None:
         self._detector.reset()
         self._failure, self._risk = float("nan"), Risk(False)
+        self._began = self._newest = 0  # stamps of the attempt's first and last look [ns]
 
     def _on_instruction(self, message: String) -> None:
         if message.data != self._instruction:
@@ -112,6 +113,8 @@ class FailureDetectorNode(ManagedNode):
     def _judge(self, message: ActionChunkSet) -> Risk:
         if message.policy_version != self._calibration.policy:
             return Risk(False, reason=f"policy {message.policy_version!r}; bands are of {self._calibration.policy!r}")
+        if message.instruction != self._instruction:
+            return Risk(False, reason=f"chunks for {message.instruction!r}; the attempt is {self._instruction!r}")
         stamp, period = convert.to_ns(message.observation_stamp), self._spec.row_period
         if stamp < self._newest:
             return Risk(False, reason="an observation older than the one before")
@@ -121,7 +124,8 @@ class FailureDetectorNode(ManagedNode):
             return Risk(False, reason="no candidates of this arm")
         rows = np.stack([np.concatenate([chunk.positions, chunk.gripper[:, None]], 1) for chunk in chunks])
         features = np.array(message.features, np.float32)
-        look = Look(features, rows, chunks[0].reference, round(stamp / period), self._failure)
+        self._began = self._began or stamp
+        look = Look(features, rows, chunks[0].reference, (stamp - self._began) / period, self._failure)
         return self._detector.add(look)
 
 

@@ -275,18 +275,19 @@ class GateNode(ManagedNode):
             return
         message, state = vetted.message, self._state()
         set_id, stamp = message.chunk_set_id, message.observation_stamp
+        ends = vetted.alarm and self.parameters["vetting.on_alarm"] != "note"
+        if ends and self._machine.mode == Mode.AUTONOMOUS and message.instruction == self._instruction:
+            self._decide(set_id, stamp, 0, (Reason("failure_detector", -1, "risk", 1.0, 0.0, vetted.alarm),))
+            self._machine.hold(vetted.alarm, intervention=self.parameters["vetting.on_alarm"] == "human")
+            return
         refusal = self._refusal(message)
         if refusal is not None or state is None:
             self._decide(set_id, stamp, 0, (refusal,) if refusal else (MISSING,))
             return
-        if vetted.alarm and self.parameters["vetting.on_alarm"] != "note":
-            self._decide(set_id, stamp, 0, (Reason("failure_detector", -1, "risk", 1.0, 0.0, vetted.alarm),))
-            self._machine.hold(vetted.alarm, intervention=self.parameters["vetting.on_alarm"] == "human")
-            return
         if vetted.unknown:
             self._asked = False
             if self._slow is not None:
-                rest = self._fit(vetted, vetted.not_judged)
+                rest = self._fit(vetted, vetted.not_refused)
                 self._approve_first(set_id, stamp, rest, state, "gate", vetted, self._slow)
                 return
             text = f"UNKNOWN: {vetted.unknown}"

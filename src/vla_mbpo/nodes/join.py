@@ -18,9 +18,9 @@ class Vetted:
 
     Attributes:
         message: the set.
-        order: candidates that may be executed, the preferred one first.
-        verdicts: of all candidates; empty when nothing is known.
-        unknown: why nothing is known, or an empty string.
+        order: candidates that the world model would have executed, the preferred one first.
+        verdicts: of all candidates; empty when there are none.
+        unknown: what is not known of the set, or an empty string: then nothing may be executed at full speed.
         alarm: what the failure detector says, or an empty string.
     """
 
@@ -31,10 +31,11 @@ class Vetted:
     alarm: str = ""
 
     @property
-    def not_judged(self) -> list[int]:
-        """Candidates that nothing is known against, where ``unknown``: all, or those whose own verdict is UNKNOWN."""
-        every = range(len(self.message.chunks))
-        return [k for k in every if not self.verdicts or self.verdicts[k].verdict == CandidateVerdict.UNKNOWN]
+    def not_refused(self) -> list[int]:
+        """Candidates that nothing is known against: those of ``order``, then those whose own verdict is UNKNOWN."""
+        every, lost = range(len(self.message.chunks)), CandidateVerdict.UNKNOWN
+        silent = [k for k in every if not self.verdicts or self.verdicts[k].verdict == lost]
+        return [*self.order, *(k for k in silent if k not in self.order)]
 
 
 def inconsistent(message: ActionChunkSet) -> Reason | None:
@@ -51,31 +52,40 @@ class VettingJoin:
     """Waits for what was asked about the newest chunk set. Times are monotonic [s]; one thread.
 
     A verdict or risk counts only if it is of this set, this observation and this model version or calibration, speaks
-    of every candidate and comes within the deadline. Whatever else comes is UNKNOWN (DESIGN invariant 1).
+    of every candidate and comes within the deadline. Whatever else comes is UNKNOWN (DESIGN invariant 1); what one
+    voice has said stands when the other says nothing. An alarm that ends the attempt waits for nobody and is never too
+    late for the motion under way.
     """
 
-    def __init__(self, deadline: float, version: str = "", calibration: str = "") -> None:
-        """``version``: of the world model whose verdicts are waited for; ``calibration``: of the risks. Empty: none."""
+    def __init__(self, deadline: float, version: str = "", calibration: str = "", alarm_ends: bool = True) -> None:
+        """``version``: of the world model whose verdicts are waited for; ``calibration``: of the risks. Empty: none.
+
+        ``alarm_ends``: an alarm ends the attempt; otherwise it is one fact among others.
+        """
         self._deadline, self._version, self._calibration = deadline, version, calibration
+        self._alarm_ends = alarm_ends
         self._wanted = {kind for kind, of in ((ImaginationVerdict, version), (FailureRisk, calibration)) if of}
         self.drop()
 
     def drop(self) -> None:
         """Forget what is waited for: motion has been stopped."""
         self._waiting: tuple[ActionChunkSet, float] | None = None
+        self._decided: ActionChunkSet | None = None  # the last one, which a late alarm may be about
         self._heard: dict[type, Any] = {}
 
     def add_set(self, message: ActionChunkSet, now: float) -> tuple[Vetted | None, Vetted | None]:
         """Take a chunk set. Returns the one whose place it takes, as UNKNOWN, and itself if all that was asked came."""
         before = None
         if self._waiting is not None:
-            before = unknown(self._waiting[0], f"no {self._missing()} before the next chunk set came")
+            before = self._settled(f"no {self._missing()} before the next chunk set came")
         self._waiting = message, now
         self._heard = {k: said for k, said in self._heard.items() if said.chunk_set_id == message.chunk_set_id}
         return before, self._join()
 
     def add(self, said: ImaginationVerdict | FailureRisk, now: float) -> Vetted | None:
         """Take an answer; one of another set than that waited for is kept in case it came first."""
+        if (alarm := self._ends(said)) is not None:
+            return alarm
         if (late := self.expire(now)) is not None:  # nobody had the time to ask
             return late
         self._heard[type(said)] = said
@@ -87,30 +97,53 @@ class VettingJoin:
         """The set that has waited too long, as UNKNOWN."""
         if self._waiting is None or now - self._waiting[1] <= self._deadline:
             return None
-        missing = self._missing()
-        (message, since), self._waiting = self._waiting, None
-        return unknown(message, f"no {missing} within {self._deadline:g} s ({now - since:.3f} s)")
+        return self._settled(f"no {self._missing()} within {self._deadline:g} s ({now - self._waiting[1]:.3f} s)")
+
+    def _ends(self, said: ImaginationVerdict | FailureRisk) -> Vetted | None:
+        """The set that an alarm is about, if that alarm ends the attempt."""
+        if not (self._alarm_ends and isinstance(said, FailureRisk) and said.alarm):
+            return None
+        about = [self._waiting and self._waiting[0], self._decided]
+        for message in about:
+            if (
+                message is not None
+                and said.chunk_set_id == message.chunk_set_id
+                and not self._risk_fault(message, said)
+            ):
+                self._waiting = None
+                return Vetted(message, (), (), "", alarm_text(said))
+        return None
 
     def _missing(self) -> str:
         assert self._waiting is not None
         names = {ImaginationVerdict: "verdict", FailureRisk: "risk"}
-        mine = {k for k, said in self._heard.items() if said.chunk_set_id == self._waiting[0].chunk_set_id}
-        return " and no ".join(sorted(names[kind] for kind in self._wanted - mine))
+        return " and no ".join(sorted(names[kind] for kind in self._wanted - set(self._of_waiting())))
+
+    def _of_waiting(self) -> dict[type, Any]:
+        """What was heard about the set waited for."""
+        assert self._waiting is not None
+        return {k: said for k, said in self._heard.items() if said.chunk_set_id == self._waiting[0].chunk_set_id}
 
     def _join(self) -> Vetted | None:
-        """The set waited for, if everything about it is there."""
+        """The set waited for, if everything about it is there, or if what is there ends the attempt."""
         assert self._waiting is not None
-        if self._missing():
-            return None
-        (message, _), self._waiting = self._waiting, None
-        heard, self._heard = self._heard, {}
-        risk = heard.get(FailureRisk)
-        if risk is not None and (fault := self._risk_fault(message, risk)):
-            return unknown(message, fault)
-        alarm = alarm_text(risk) if risk is not None and risk.alarm else ""
-        if not self._version:
-            return Vetted(message, range(len(message.chunks)), (), "", alarm)
-        return replace(self._by_verdict(message, heard[ImaginationVerdict]), alarm=alarm)
+        if (risk := self._of_waiting().get(FailureRisk)) is not None and (ends := self._ends(risk)) is not None:
+            return ends
+        return None if self._missing() else self._settled("")
+
+    def _settled(self, lacking: str) -> Vetted:
+        """What is known of the set waited for, which is waited for no longer; ``lacking``: what never came."""
+        assert self._waiting is not None
+        (message, _), heard = self._waiting, self._of_waiting()
+        self._waiting, self._decided = None, message
+        self._heard = {k: said for k, said in self._heard.items() if k not in heard}
+        risk, verdict = heard.get(FailureRisk), heard.get(ImaginationVerdict)
+        found = Vetted(message, () if self._version else range(len(message.chunks)), (), "")
+        if verdict is not None and self._version:
+            found = self._by_verdict(message, verdict)
+        fault = self._risk_fault(message, risk) if risk is not None else ""
+        alarm = alarm_text(risk) if risk is not None and risk.alarm and not fault else ""
+        return replace(found, unknown=lacking or fault or found.unknown, alarm=alarm)
 
     def _risk_fault(self, message: ActionChunkSet, risk: FailureRisk) -> str:
         """Why nothing is known of the risk, or an empty string."""

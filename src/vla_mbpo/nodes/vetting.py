@@ -42,4 +42,5 @@ def join_of(parameters: Parameters) -> VettingJoin | None:
         name = parameters["vetting.detector"]
         file = parameters["vetting.calibration"] or calibration_file(name)
         calibration = Calibration.load(Path(file).expanduser(), Bundle.load(bundle_dir(name))).id
-    return VettingJoin(parameters["vetting.deadline"], version, calibration)
+    ends = parameters["vetting.on_alarm"] != "note"
+    return VettingJoin(parameters["vetting.deadline"], version, calibration, ends)

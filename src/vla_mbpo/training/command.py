@@ -4,6 +4,7 @@ import argparse
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rollouts.add_argument(
         "--disturbed", type=float, default=0.0, help="share of attempts in which something goes wrong"
     )
+    rollouts.add_argument("--timeout", type=float, default=10.0, help="of an attempt, s")
     rollouts.add_argument("--world-model", default="", help="bundle that vets what policies propose; none by default")
     rollouts.add_argument("--workers", type=int, default=2)
     rollouts.add_argument("--resume", action="store_true", help="accepted for symmetry: rollouts always resume")
@@ -75,6 +77,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     detector.add_argument("--samples", type=int, default=16_000, help="attempts seen")
     detector.add_argument("--seed", type=int, default=0)
     detector.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --run")
+    dream = stages.add_parser("dream-rl", help="reinforcement learning of a policy in the world model, on rollouts")
+    dream.add_argument("--data", nargs="+", default=["data/logged"], help="folders of rollouts of the policy")
+    dream.add_argument("--policy", default="sft_few", help="bundle that it starts from")
+    dream.add_argument("--world-model", default="models/training/world_model", help="run folder")
+    dream.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
+    dream.add_argument("--samples", type=int, default=16_000, help="observations in updates")
+    dream.add_argument("--seed", type=int, default=0)
+    dream.add_argument("--threads", type=int, default=2)
+    dream.add_argument("--set", default="", help="other numbers of the recipe: NAME=VALUE, separated by commas")
+    dream.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
     export = stages.add_parser("export", help="ONNX, int8, parity check and manifest of a training run")
     export.add_argument("--run", type=Path, required=True, help="run folder of sft or world-model")
     export.add_argument("--policies", default="sft_full,sft_few", help="bundles that a world model may vet")
@@ -134,10 +146,11 @@ def _rollouts(args: argparse.Namespace) -> int:
         raise ConfigError("--episodes", args.episodes, "SOURCE=N, separated by commas") from None
     first, scenes = args.seed + SCENES[args.scenes].start, SCENES[args.scenes]
     last = first + sum(episodes.values()) * len(TRAINING_TASKS) - 1
+    require(1.0 <= args.timeout <= 60.0, "--timeout", args.timeout, "1 to 60 s")
     require(first in scenes and last in scenes, "--seed", args.seed, f"0 to 999999, also the last, {last - scenes[0]}")
     made = generate(
         args.out, TRAINING_TASKS, episodes, first, workers=args.workers, branched=args.branches,
-        world_model=args.world_model, disturbed=args.disturbed,
+        world_model=args.world_model, disturbed=args.disturbed, timeout=args.timeout,
     )  # fmt: skip
     for source, row in made.items():
         print(f"{source:10} n {row['n']:5}  success {row['successes']:.2f}  cost events {row['cost_events']:.2f}")
@@ -190,6 +203,35 @@ def _detector(args: argparse.Namespace) -> int:
     return 0
 
 
+def _dream_rl(args: argparse.Namespace) -> int:
+    from vla_mbpo.training.curves import plot
+    from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer
+
+    if not args.resume and (args.out / "state.json").exists():
+        raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
+    names = ("policy", "world_model", "samples", "seed", "threads")
+    common = {"data": tuple(args.data), **{name: getattr(args, name) for name in names}}
+    trainer = Trainer(DreamRlRecipe(**common, **_numbers(args.set, DreamRlRecipe(()))), args.out)
+    trainer.run(resume=args.resume)
+    plot(trainer.history, args.out / "curves.png", f"{len(trainer.refills)} refills")
+    return 0
+
+
+def _numbers(text: str, recipe: Any) -> dict[str, Any]:
+    """NAME=VALUE, … as numbers of a recipe. ConfigError for what it does not have."""
+    found: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        kind: Any = type(getattr(recipe, name.strip(), None))
+        known = ", ".join(f.name for f in fields(recipe) if isinstance(getattr(recipe, f.name), int | float))
+        require(kind in (int, float), "--set", part, f"NAME=VALUE, NAME one of {known}")
+        try:
+            found[name.strip()] = kind(value)
+        except ValueError:
+            raise ConfigError("--set", part, f"a number of type {kind.__name__}") from None
+    return found
+
+
 def _export(args: argparse.Namespace) -> int:
     require((args.run / "state.json").is_file(), "--run", str(args.run), "a folder of sft or world-model")
     kind = _export_world_model if "world_model" in json.loads((args.run / "state.json").read_text()) else _export_policy
@@ -236,5 +278,6 @@ STAGES = {
     "autoencoder": _world,
     "world-model": _world,
     "detector": _detector,
+    "dream-rl": _dream_rl,
     "export": _export,
 }

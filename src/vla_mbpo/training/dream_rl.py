@@ -145,7 +145,9 @@ class Trainer(Loop):
         moment = torch.where(states.free > 0, time, 1.0)
         noise = torch.randn_like(chunk)
         noisy = moment[..., None] * chunk + (1 - moment[..., None]) * noise
-        error = (self._velocity(self.net, states)(noisy, moment) - (chunk - noise)).square().mean(-1)
+        velocity = self._velocity(self.net, states)
+        with torch.autocast("cpu", torch.bfloat16):
+            error = (velocity(noisy, moment).float() - (chunk - noise)).square().mean(-1)
         return (error * states.free).sum() / states.free.sum().clamp(min=1.0)
 
     @torch.no_grad()
@@ -171,7 +173,8 @@ class Trainer(Loop):
         many = states.at(torch.arange(len(states)).repeat_interleave(group))
         rows = torch.where(many.free[..., None] > 0, torch.randn_like(many.prefix), many.prefix)
         velocity = self._velocity(self.net, states, group)
-        made, chain = self.flow.sample(velocity, rows, many.free, step)
+        with torch.autocast("cpu", torch.bfloat16):  # only drawn here; densities are those of the whole precision
+            made, chain = self.flow.sample(lambda x, t: velocity(x, t).float(), rows, many.free, step)
         assert chain is not None
         density = self.flow.log_density(self.flow.step_mean(velocity, chain), chain)
         reference = self.flow.step_mean(self._velocity(self.start, states, group), chain)

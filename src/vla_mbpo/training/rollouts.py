@@ -29,7 +29,7 @@ from vla_mbpo.sim.scene import Scene
 from vla_mbpo.training.demonstrations import Perturbation, Recipe
 from vla_mbpo.training.tape import LOOK_ROWS, Tape
 
-TIMEOUT = 10.0  # s
+TIMEOUT = 10.0  # s; half of it for random motion
 AFTER = 16  # rows kept after success or failure: what a chunk beyond it leads to, and what the failure cost
 IMAGE = 96  # px; the policies' own size
 SPREAD = 1.3  # of the candidates that are branched: somewhat more than a running stack asks of its policy
@@ -37,14 +37,14 @@ CLUMSY = Recipe(burst_probability=0.06, burst_tool=0.07, burst_joint=0.06, gripp
 
 # Bundle and settings of each policy source.
 POLICIES = {
-    "full": ("sft_full", Settings(timeout=TIMEOUT)),
-    "full_wide": ("sft_full", Settings(timeout=TIMEOUT, noise=2.5)),
-    "full_warm": ("sft_full", Settings(timeout=TIMEOUT, noise=1.5)),
-    "few": ("sft_few", Settings(timeout=TIMEOUT)),
-    "few_warm": ("sft_few", Settings(timeout=TIMEOUT, noise=1.4)),
-    "few_wide": ("sft_few", Settings(timeout=TIMEOUT, noise=2.0)),
-    "unguarded": ("sft_full", Settings(timeout=TIMEOUT, gate=False, corrupt=0.3)),
-    "random": ("", Settings(timeout=TIMEOUT / 2, k=1, gate=False)),
+    "full": ("sft_full", Settings()),
+    "full_wide": ("sft_full", Settings(noise=2.5)),
+    "full_warm": ("sft_full", Settings(noise=1.5)),
+    "few": ("sft_few", Settings()),
+    "few_warm": ("sft_few", Settings(noise=1.4)),
+    "few_wide": ("sft_few", Settings(noise=2.0)),
+    "unguarded": ("sft_full", Settings(gate=False, corrupt=0.3)),
+    "random": ("", Settings(k=1, gate=False)),
 }
 SOURCES = ("expert", "clumsy", *POLICIES)
 
@@ -61,6 +61,7 @@ class Job:
     branched: bool
     world_model: str
     disturbed: float
+    timeout: float
 
 
 class TapedAttempt(Attempt):
@@ -113,14 +114,14 @@ class RandomSession:
         return Candidates(np.clip(rows, spec.lower, spec.upper)[None], opening[None], np.zeros(0, np.float32))
 
 
-def roll_expert(spec: RobotSpec, task: str, seed: int, clumsy: bool) -> dict[str, Any]:
+def roll_expert(spec: RobotSpec, task: str, seed: int, clumsy: bool, timeout: float = TIMEOUT) -> dict[str, Any]:
     """The scripted expert; ``clumsy``: pushed off its way so far that it often fails."""
     rng = np.random.default_rng([seed, 77])
     robot = SimRobot(spec, Scene.build(spec, task, seed))
     camera, expert, tape = SceneCamera(robot.scene, IMAGE), Expert(robot), Tape(robot)
     bursts, after, t = Perturbation(CLUMSY, rng, expert, len(spec.joints)), 0, 0
     try:
-        while robot.time < TIMEOUT * 1e9 and after < AFTER:
+        while robot.time < timeout * 1e9 and after < AFTER:
             if t % LOOK_ROWS == 0:
                 head, wrist = camera.render(robot.qpos, "head", "wrist")
                 tape.look(head, wrist)
@@ -148,19 +149,21 @@ def roll(
     world_model: str = "",
     branched: bool = False,
     disturbed: float = 0.0,
+    timeout: float = TIMEOUT,
 ) -> dict[str, Any]:
     """One attempt of ``source`` at (task, seed), as in training/tape.py; ``branched``: as in training/branches.py.
 
     ``world_model``: bundle that vets the chunks of a policy; empty: none does. ``disturbed``: probability that
-    something goes wrong on the table (sim/disturbances.py), if a policy drives.
+    something goes wrong on the table (sim/disturbances.py), if a policy drives. ``timeout`` [s].
     """
     if source in ("expert", "clumsy"):
-        return roll_expert(spec, task, seed, source == "clumsy")
+        return roll_expert(spec, task, seed, source == "clumsy", timeout)
     bundle, settings = POLICIES[source]
     session = _session(bundle) if bundle else RandomSession(spec, seed)
     vetting = _vetting(world_model, spec) if world_model and bundle else None
     kind = "any" if np.random.default_rng([seed, 19]).random() < disturbed else ""
-    settings = replace(settings, imagination="on" if vetting else "off", disturbance=kind)
+    timeout = timeout if bundle else timeout / 2
+    settings = replace(settings, imagination="on" if vetting else "off", disturbance=kind, timeout=timeout)
     attempt: Any
     if branched:
         from vla_mbpo.training.branches import BranchedAttempt
@@ -206,7 +209,7 @@ def _run(job: Job) -> dict[str, Any]:
     """Make one file; an existing one is kept, so an interrupted run resumes."""
     if not job.file.exists():
         spec = RobotSpec.load(robot_dir(job.robot))
-        arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched, job.disturbed)
+        arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched, job.disturbed, job.timeout)
         partial = job.file.with_suffix(".partial.npz")
         arrays |= {"source": job.source, "task": job.task, "seed": job.seed, "policy": version_of(job.source)}
         np.savez_compressed(partial, **arrays)
@@ -225,12 +228,13 @@ def generate(
     branched: bool = False,
     world_model: str = "",
     disturbed: float = 0.0,
+    timeout: float = TIMEOUT,
 ) -> dict[str, dict[str, float]]:
     """Make ``episodes[source]`` attempts per task and source; seeds count up from ``seed`` and are never shared.
 
     With ``branched`` each look is branched (training/branches.py); the sources are policies then. With
     ``world_model``, a bundle, it vets what policies propose: the states that a vetted policy comes to. ``disturbed``:
-    share of the policies' attempts in which something goes wrong on the table.
+    share of the policies' attempts in which something goes wrong on the table. ``timeout`` [s] of an attempt.
 
     Sources take turns, so that an interrupted run holds some of each. Processes are spawned: fork after GL hangs.
 
@@ -249,7 +253,17 @@ def generate(
     turns = sorted(((i + 0.5) / count, source) for source, count in episodes.items() for i in range(count))
     each = [(source, task) for _, source in turns for task in tasks]
     jobs = [
-        Job(out / f"{source}_{task}_{number:07d}.npz", source, task, number, robot, branched, world_model, disturbed)
+        Job(
+            out / f"{source}_{task}_{number:07d}.npz",
+            source,
+            task,
+            number,
+            robot,
+            branched,
+            world_model,
+            disturbed,
+            timeout,
+        )  # fmt: skip
         for number, (source, task) in enumerate(each, seed)
     ]
     with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as pool:
