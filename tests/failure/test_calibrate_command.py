@@ -12,15 +12,16 @@ from vla_mbpo.policy.bundle import Bundle
 FEATURES = 32
 
 
-def tapes(folder, policy, seeds, wild=1.0, success=True):
+def tapes(folder, policy, seeds, wild=1.0, success=True, source="few", k=2):
     """Rollouts as `vla-mbpo train rollouts` writes them."""
     folder.mkdir(exist_ok=True)
     for seed in seeds:
         looks = calm_attempt(seed, FEATURES, wild=wild).looks
         np.savez(
-            folder / f"few_button_{seed:07d}.npz", policy=policy, task="button", source="few", seed=seed,
+            folder / f"{source}_button_{seed:07d}.npz", policy=policy, task="button", source=source, seed=seed,
             at=np.array([look.row for look in looks]), success_row=looks[-1].row if success else -1,
-            features=np.stack([look.features for look in looks]), candidates=np.stack([look.chunks for look in looks]),
+            features=np.stack([look.features for look in looks]),
+            candidates=np.stack([look.chunks[:k] for look in looks]),
             joints=np.stack([look.joints for look in looks]),
         )  # fmt: skip
     return folder
@@ -51,6 +52,18 @@ def test_too_few_successes_are_refused_with_the_number_needed_and_nothing_is_wri
     assert calibrate(tiny_detector, tmp_path / "bands.json", "--data", data, "--alpha", 0.05) == 64
     assert "20 successes" in (said := capsys.readouterr().err) and "at least 27" in said
     assert not (tmp_path / "bands.json").exists()
+
+
+@pytest.mark.parametrize(
+    "odd, text",
+    [({"source": "few_wide"}, "few, few_wide"), ({"k": 1}, "12 looks with another number of candidates")],
+    ids=["source", "candidates"],
+)
+def test_attempts_that_were_driven_in_another_way_are_refused(tiny_detector, policy, tmp_path, capsys, odd, text):
+    data = tapes(tmp_path / "data", policy, range(200, 240))
+    tapes(data, policy, [300], **odd)
+    assert calibrate(tiny_detector, tmp_path / "bands.json", "--data", data) == 64
+    assert text in capsys.readouterr().err and not (tmp_path / "bands.json").exists()
 
 
 def test_a_proposal_leaves_the_bands_in_use_and_says_how_they_do(tiny_detector, policy, tmp_path, capsys):

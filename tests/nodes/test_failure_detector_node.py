@@ -160,6 +160,12 @@ def test_an_observation_from_before_is_unknown(bench):
     assert "older" in bench.tell(CALM[0]).reason
 
 
+def test_an_attempt_longer_than_the_calibration_is_a_warning(bench):
+    assert bench.tell(CALM[0]).known and not bench.node.warning()
+    assert bench.tell(CALM[0], at=bench.node._detector.calibrated_rows + 8).known
+    assert "longer than any" in bench.node.warning()
+
+
 def test_malformed_chunks_are_unknown(bench):
     stamp = BEGIN
     broken = convert.to_chunk(

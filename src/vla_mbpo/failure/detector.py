@@ -101,6 +101,7 @@ class FailureDetector:
         self._size: int = parts.bundle.manifest["features"]
         self._k: int = parts.bundle.manifest["candidates"]
         self._scores, self._curve, self._width = parts.scores(self.members), Curve(band), width
+        self.calibrated_rows: int = band.shape.mean.shape[1] * REPLAN_ROWS  # the longest attempt of the calibration
         self.reset()
 
     @classmethod

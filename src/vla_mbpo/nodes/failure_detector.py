@@ -36,6 +36,7 @@ class FailureDetectorNode(ManagedNode):
         bundle, alpha, file = (self.parameters[name] for name in ("bundle", "alpha", "calibration"))
         self._detector = FailureDetector.load(bundle, alpha, calibration=file)
         self._calibration = self._detector.calibration
+        self._alpha = alpha or self._calibration.alpha
         self._out, self._markers = self.publisher(qos.RISK), self.publisher(qos.RISK_MARKERS)
         self._sets = self._unknown = self._alarms = 0
         self._latency: deque[float] = deque(maxlen=200)
@@ -54,6 +55,7 @@ class FailureDetectorNode(ManagedNode):
         p50, p99 = np.percentile(self._latency, [50, 99]) if self._latency else (0.0, 0.0)
         return {
             "calibration": self._calibration.id,
+            "alpha": self._alpha,
             "members": ", ".join(self._detector.members),
             "sets": self._sets,
             "unknown": self._unknown,
@@ -68,7 +70,11 @@ class FailureDetectorNode(ManagedNode):
         """What is wrong at the moment."""
         if self._risk.alarm:
             return f"alarm: {self._text()}"
-        return self._risk.reason
+        return self._risk.reason or self._beyond()
+
+    def _beyond(self) -> str:
+        lasted, known = self._newest - self._began, self._detector.calibrated_rows * self._spec.row_period
+        return f"longer than any attempt of the calibration ({known / 1e9:g} s)" if lasted > known else ""
 
     def _text(self) -> str:
         risk = self._risk
