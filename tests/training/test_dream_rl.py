@@ -18,10 +18,11 @@ N, H = 12, 16
 class Toy:
     """A world in which chunks are the better the closer they are to ``best``; every other attempt fails."""
 
-    best, costly = 0.5, False
+    best, costly, unfit = 0.5, False, False
 
-    def __init__(self, _run, policy, net, _spec):
-        self.net, self.words = net, torch.ones(N, policy.vocabulary.length, dtype=torch.int64)
+    def __init__(self, _run, _vetting, policy, net, _spec):
+        self.net, self.policy = net, policy
+        self.words = torch.ones(N, policy.vocabulary.length, dtype=torch.int64)
 
     def read(self, _files):
         make = torch.Generator().manual_seed(0)
@@ -33,42 +34,48 @@ class Toy:
             self.words, views.half(), body, *(torch.zeros(N, 1) for _ in "elp"), torch.zeros(N, 7), torch.zeros(N),
             torch.zeros(N, H, action), free,
         )  # fmt: skip
-        facts = [{"success": i % 2 == 0, "success_row": 40 if i % 2 == 0 else -1} for i in range(N)]
+        facts = [
+            {
+                "success": i % 2 == 0,
+                "success_row": 40 if i % 2 == 0 else -1,
+                "task": "push",
+                "policy": self.policy.version,
+            }
+            for i in range(N)
+        ]
         whole, at = np.ones((N, 2), bool), np.zeros(N, np.int32)
         return states, SimpleNamespace(facts=facts, episode=np.arange(N), whole=whole, at=at)
 
     def standardised(self, _data, index):
         return torch.zeros(len(index), H, self.net.config.action)
 
+    def common_tails(self, rows, states, _executed, _group):
+        return rows, states.free
+
     def judge(self, states, rows):
         away = (((rows - self.best).square().mean(2)) * states.free).sum(1) / states.free.sum(1)
         cost = (rows.mean((1, 2)) > 0).float() if self.costly else torch.zeros(len(rows))
-        return Judged(torch.zeros(len(rows)), torch.exp(-away), cost, torch.zeros(len(rows)))
+        return Judged(10 * away[None].expand(2, -1), cost, (rows.mean((1, 2)) > 0) & self.unfit)
 
 
 @pytest.fixture
-def make(tiny_bundle, monkeypatch, tmp_path):
+def make(tiny_bundle, tiny_world_model, monkeypatch, tmp_path):
     monkeypatch.setattr(dream_rl, "DreamWorld", Toy)
 
     def build(refills=2, out="run", **options):
         recipe = {
-            "policy": str(tiny_bundle), "group": 8, "states": 12, "updates": 4, "batch": 12, "learning_rate": 3e-3,
-            "warmup": 1, "ema": 0.0, "kl": 0.0, "cloning": 0.0, "budget": 1e9, "threads": 1, "multiplier": 0.0,
-            "multiplier_rate": 0.0, **options,
+            "policy": str(tiny_bundle), "vetting": str(tiny_world_model), "group": 8, "states": 12, "updates": 4,
+            "batch": 12, "learning_rate": 3e-3, "warmup": 1, "ema": 0.0, "policy_weight": 1.0, "kl": 0.0,
+            "cloning": 0.0, "budget": 1e9, "threads": 1, "multiplier": 0.0, "multiplier_rate": 0.0, **options,
         }  # fmt: skip
         return Trainer(DreamRlRecipe((), samples=refills * 48, **recipe), tmp_path / out)
 
     return build
 
 
-def level(trainer, net=None):
+def level(trainer):
     """Mean distance of the plainly sampled chunks from the best ones."""
-    states, _ = trainer.world.read([])
-    torch.manual_seed(9)
-    rows, _ = trainer.flow.sample(
-        trainer._velocity(net or trainer.net, states), torch.randn_like(states.prefix), states.free, None
-    )
-    return -torch.log(trainer.world.judge(states, rows).soon).mean().item()
+    return trainer._at_fixed(trainer.net).to_go.mean().item()
 
 
 def test_the_best_chunk_is_approached(make):
@@ -82,7 +89,7 @@ def test_the_ratio_is_one_before_the_first_update(make):
     trainer = make()
     trainer._refill = refill = trainer._try()
     mean = trainer.flow.step_mean(trainer._velocity(trainer.net, refill.states, 8), refill.chain)
-    again = trainer.flow.log_density(mean, refill.chain)
+    again = trainer.flow.log_density(mean, refill.chain, refill.driven)
     assert torch.equal((again - refill.density).exp(), torch.ones(96))
 
 
@@ -104,6 +111,15 @@ def test_cost_turns_the_policy_away(make, monkeypatch):
     assert np.mean(costs[-4:]) < 0.6 * np.mean(costs[:2])
 
 
+def test_what_the_gate_would_refuse_is_not_rewarded(make, monkeypatch):
+    """Faster and jerkier chunks were rewarded: the world model finds them good, the gate never lets them pass."""
+    monkeypatch.setattr(Toy, "unfit", True)
+    trainer = make(refills=20)
+    trainer.run()
+    shares = [refill["unfit"] for refill in trainer.refills]
+    assert np.mean(shares[-4:]) < 0.6 * np.mean(shares[:2])
+
+
 def test_what_the_policy_sees_with_stays_as_it_is(make):
     trainer = make()
     trainer.run()
@@ -119,9 +135,23 @@ def test_a_run_goes_on_where_it_was_cut_off(make):
     again = make(refills=4)
     again.run(resume=True)
     assert again.step == 16 and len(again.refills) == 4
+    assert again.refills[:2] == first.refills
 
 
 def test_a_log_without_failures_is_refused(make, monkeypatch):
     monkeypatch.setattr(dream_rl, "LEAST_FAILURES", 0.6)
     with pytest.raises(ConfigError, match="failures"):
+        make()
+
+
+def test_rollouts_of_another_policy_are_refused(make, monkeypatch):
+    read = Toy.read
+
+    def others(self, files):
+        states, data = read(self, files)
+        data.facts[3]["policy"] = "other@1"
+        return states, data
+
+    monkeypatch.setattr(Toy, "read", others)
+    with pytest.raises(ConfigError, match="other@1"):
         make()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
-from vla_mbpo.training.flow_sde import FlowSde
+from vla_mbpo.training.flow_sde import Chain, FlowSde
 
 H, A = 5, 3
 FREE = torch.tensor([[0.0, 0.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0]])
@@ -27,7 +27,9 @@ def noise(seed: int = 0):
 
 def sampled(flow: FlowSde, index: int):
     torch.manual_seed(1)
-    return flow.sample(policy(3), noise(), FREE, index)
+    before = flow.integrate(policy(3), noise(), FREE, end=index)
+    chain = flow.branch(policy(3), before, FREE, index)
+    return flow.integrate(policy(3), chain.after, FREE, begin=index + 1), chain
 
 
 @given(steps=st.integers(2, 8), index=st.integers(0, 7))
@@ -39,12 +41,11 @@ def test_without_noise_the_random_step_is_the_plain_one(steps, index):
 
 
 def test_without_a_random_step_it_integrates_as_the_robot_does():
-    rows, chain = FlowSde(4).sample(policy(3), noise(), FREE, None)
+    rows = FlowSde(4).integrate(policy(3), noise(), FREE)
     expected = noise()
     for i in range(4):
         time = torch.where(FREE > 0, i / 4, 1.0)
         expected = torch.where(FREE[..., None] > 0, expected + policy(3)(expected, time) / 4, expected)
-    assert chain is None
     torch.testing.assert_close(rows, expected)
 
 
@@ -67,12 +68,23 @@ def test_the_log_density_is_that_of_a_gaussian_over_free_rows(index):
         assert flow.log_density(mean, chain)[b].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_rows_that_nobody_drives_may_be_left_out_of_the_density():
+    flow = FlowSde()
+    _, chain = sampled(flow, 1)
+    mean, some = flow.step_mean(policy(3), chain), FREE.clone()
+    some[:, 4:] = 0.0
+    moved = chain.after.clone()
+    moved[:, 4:] += 1.0
+    other = Chain(chain.before, moved, chain.free, chain.index)
+    torch.testing.assert_close(flow.log_density(mean, chain, some), flow.log_density(mean, other, some))
+
+
 @pytest.mark.parametrize("index", range(5))
 def test_the_samples_spread_as_their_density_says(index):
     flow, many = FlowSde(), 4000
     torch.manual_seed(0)
     rows, free = noise()[1:].expand(many, -1, -1), FREE[1:].expand(many, -1)
-    _, chain = flow.sample(policy(3), rows, free, index)
+    chain = flow.branch(policy(3), rows, free, index)
     assert chain.after.std(0).mean().item() == pytest.approx(flow.std(index), rel=0.03)
     torch.testing.assert_close(chain.after.mean(0), flow.step_mean(policy(3), chain)[0], atol=0.05, rtol=0.05)
 

@@ -57,15 +57,19 @@ def within_groups(value: Tensor, group: int, least: float) -> tuple[Tensor, Tens
 
 @dataclass
 class Multiplier:
-    """Lagrange multiplier of a limit on the mean cost, by dual ascent (SafeVLA, arXiv 2503.03480)."""
+    """Lagrange multiplier of a limit on the mean cost, by dual ascent (SafeVLA, arXiv 2503.03480).
+
+    ``most``: where the limit cannot be reached, it would grow without end, and only cost would count.
+    """
 
     limit: float
     rate: float
     value: float = 0.0
+    most: float = float("inf")
 
     def update(self, cost: float) -> None:
         """After ``cost`` was measured."""
-        self.value = max(0.0, self.value + self.rate * (cost - self.limit))
+        self.value = min(self.most, max(0.0, self.value + self.rate * (cost - self.limit)))
 
     def combined(self, reward: Tensor, cost: Tensor) -> Tensor:
         """Advantage of both: (A_r - m A_c) / (1 + m)."""

@@ -1,11 +1,14 @@
 """``vla-mbpo train dream-rl``: proximal policy optimisation of a flow policy in the world model, on logged rollouts.
 
-From a logged observation the policy tries a group of chunks (Flow-SDE, one random step; training/flow_sde.py); the
-world model says what each leads to: success discounted by what is left to do, which is reward and bootstrap in one, and
-cost. A chunk's advantage is over the others of its observation (VLA-MBPO, arXiv 2603.20607, with a branch of one chunk
-and the world model's own value; groups as in GRPO). Anchors: the closed-form divergence from the policy that the run
-starts from, with a budget, and behaviour cloning of logged attempts that went well. Cost has a limit and a Lagrange
-multiplier (SafeVLA, arXiv 2503.03480). What the policy sees with stays frozen.
+From a logged observation the policy tries a group of chunks that part at one random step of the flow
+(training/flow_sde.py); the world model says what each leads to: the time that is left to do, which is reward and
+bootstrap in one, and cost. A chunk's advantage is over the others of its observation (VLA-MBPO, arXiv 2603.20607, with
+a branch of one chunk and the world model's own value; groups as in GRPO). Anchors: the closed-form divergence from the
+policy that the run starts from, with a budget, and behaviour cloning of logged attempts that went well. Cost has a
+limit and a Lagrange multiplier (SafeVLA, arXiv 2503.03480). What the policy sees with stays frozen.
+
+Guards against what the world model cannot judge: chunks that the gate would refuse count as the worst of their group;
+rows that the next chunk replaces are the same for all of a group and carry no credit.
 """
 
 from dataclasses import asdict, dataclass
@@ -23,7 +26,7 @@ from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.training.advantages import Multiplier, within_groups
-from vla_mbpo.training.dream_world import DreamWorld, States
+from vla_mbpo.training.dream_world import DreamWorld, Judged, States
 from vla_mbpo.training.flow_sde import Chain, FlowSde, Velocity
 from vla_mbpo.training.loop import Loop
 from vla_mbpo.training.rollout_data import Rollouts
@@ -32,6 +35,11 @@ from vla_mbpo.training.sft import load_policy
 FROZEN = ("words", "places", "reader", "eyes", "locate", "surveyors")
 LEAST_FAILURES = 0.1  # of the logged attempts
 UNSET = -1.0  # the limit on cost, before the start's cost is known
+FURTHEST = 3.0  # standard deviations that an advantage counts at most
+UNFIT = 3.0  # rows that a chunk which the gate would refuse is worse than the worst of its group
+RATIO = 5.0  # largest logarithm of a ratio of densities
+FIXED = 128  # observations that the run is judged by as it goes, every EVERY refills
+EVERY = 5
 TRIED = 64  # observations whose chunks are tried and judged at once
 
 
@@ -43,6 +51,7 @@ class DreamRlRecipe:
     policy: str = "sft_few"
     world_model: str = "models/training/world_model"
     robot: str = "sim_panda"
+    vetting: str = "world_model"  # bundle of that run, for its calibration
     group: int = 8  # chunks tried per observation
     states: int = 192  # observations per refill
     updates: int = 8  # per refill
@@ -53,16 +62,23 @@ class DreamRlRecipe:
     ema: float = 0.95
     weight_decay: float = 0.0
     steps: int = 5  # of the flow
-    noise: float = 0.5  # of its random step
+    branchings: int = (
+        3  # the first steps, one of which is random: later, noise lands on the arm, and nothing smooths it
+    )
+    noise: float = 0.5  # of the random step
     clip: float = 0.1
-    kl: float = 0.02  # weight of the divergence from the start
-    budget: float = 6.0  # of it, per chunk; above, only the anchors count
+    executed: int = 8  # rows of a chunk that are driven before the next one takes over
+    policy_weight: float = 0.1
+    kl: float = 0.1  # weight of the divergence from the start, as if the first step were the random one
+    budget: float = 1.5  # of it; above, only the anchors count
     cloning: float = 0.5  # weight of behaviour cloning
-    doubt: float = 1.0  # what a standard deviation of the ensemble takes off the value
-    cost_limit: float = 0.4  # mean cost per chunk, as a share of the start's
-    multiplier: float = 1.0  # first Lagrange multiplier, ...
-    multiplier_rate: float = 10.0  # ... and its step per refill and unit of cost per chunk
-    least_spread: float = 0.002  # of a group's scores; below, it says nothing
+    doubt: float = 1.0  # what a standard deviation of the ensemble takes off what a chunk saves
+    cost_limit: float = 0.75  # mean cost per chunk, as a share of the start's
+    multiplier: float = 0.2  # first Lagrange multiplier, ...
+    multiplier_rate: float = 4.0  # ... its step per refill and unit of cost per chunk, ...
+    multiplier_most: float = 2.0  # ... and its largest value
+    least_rows: float = 0.3  # standard deviation of what a group's chunks save; below, it says nothing
+    least_cost: float = 0.01  # the same for cost
     seed: int = 0
     threads: int = 2
 
@@ -75,14 +91,15 @@ class Refill:
     chain: Chain  # this and all that follows: group after group
     density: Tensor
     reference: Tensor  # mean of the random step under the start
+    driven: Tensor  # (., H) rows that count for the density
     advantage: Tensor
-    kept: Tensor
 
 
 class Trainer(Loop):
     """One run of dream RL; ``run`` checkpoints under ``out``. One thread."""
 
     net: FlowPolicy
+    checkpoint_steps = 40
 
     def __init__(self, recipe: DreamRlRecipe, out: Path) -> None:
         """ConfigError where the log holds too few failures, or no attempts of the policy."""
@@ -91,18 +108,24 @@ class Trainer(Loop):
         self.recipe, self.bundle = recipe, Bundle.load(bundle_dir(recipe.policy))
         net = load_policy(self.bundle.path)
         self.start = load_policy(self.bundle.path).requires_grad_(False)
-        self.world = DreamWorld(
-            Path(recipe.world_model), self.bundle, self.start, RobotSpec.load(robot_dir(recipe.robot))
-        )
+        vetting, spec = Bundle.load(bundle_dir(recipe.vetting)), RobotSpec.load(robot_dir(recipe.robot))
+        self.world = DreamWorld(Path(recipe.world_model), vetting, self.bundle, self.start, spec)
         files = [f for folder in recipe.data for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]
         self.logged, data = self.world.read(files)
+        strangers = sorted({fact["policy"] for fact in data.facts} - {self.bundle.version})
+        require(not strangers, "data", strangers, f"rollouts of {self.bundle.version} only")
         fails = float(np.mean([not fact["success"] for fact in data.facts]))
         require(fails >= LEAST_FAILURES, "failures", f"{fails:.2f}", f"{LEAST_FAILURES} of the logged attempts or more")
-        self._starts = torch.from_numpy(_under_way(data))
-        self._good, self._chunks = self._imitable(data)
+        looks = _under_way(data)
+        self._tasks = np.unique([fact["task"] for fact in data.facts], return_inverse=True)[1][data.episode]
+        self._starts = [torch.from_numpy(looks[self._tasks[looks] == task]) for task in np.unique(self._tasks[looks])]
+        well = np.array([fact["success"] for fact in data.facts])[data.episode[looks]] & data.whole[looks, 0]
+        good = looks[well]
+        self._good = [torch.from_numpy(good[self._tasks[good] == task]) for task in np.unique(self._tasks[good])]
+        self._chunks = self.world.standardised(data, torch.arange(len(self.logged)))
         self.flow = FlowSde(recipe.steps, recipe.noise)
-        self.multiplier = Multiplier(UNSET, recipe.multiplier_rate, recipe.multiplier)
-        self._facts_of_log = {"attempts": len(data.facts), "failures": fails, "observations": len(self._starts)}
+        self.multiplier = Multiplier(UNSET, recipe.multiplier_rate, recipe.multiplier, recipe.multiplier_most)
+        self._facts_of_log = {"attempts": len(data.facts), "failures": fails, "observations": len(looks)}
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(not name.startswith(FROZEN))
         trained = [p for p in net.parameters() if p.requires_grad]
@@ -111,38 +134,34 @@ class Trainer(Loop):
         self.refills: list[dict[str, float]] = []
         super().__init__(recipe, net, out, recipe.states, self._loss, self._facts, groups)
 
-    def _imitable(self, data: Rollouts) -> tuple[Tensor, Tensor]:
-        """Logged looks of attempts that went well, and the chunks (., H, A) that were executed from them."""
-        looks = _under_way(data)
-        well = np.array([fact["success"] for fact in data.facts])[data.episode[looks]]
-        index = torch.from_numpy(looks[well & data.whole[looks, 0]])
-        return index, self.world.standardised(data, index)
-
     def _loss(self, chosen: NDArray[np.int64]) -> dict[str, Tensor]:
         recipe = self.recipe
         if self._refill is None or self.step % recipe.updates == 0:
             self._refill = self._try()
         refill, drawn = self._refill, torch.from_numpy(chosen)
         index = (drawn[:, None] * recipe.group + torch.arange(recipe.group)).flatten()
-        chain, weight = refill.chain.at(index), refill.kept[index].float()
+        chain, advantage = refill.chain.at(index), refill.advantage[index]
         mean = self.flow.step_mean(self._velocity(self.net, refill.states.at(drawn), recipe.group), chain)
-        ratio = (self.flow.log_density(mean, chain) - refill.density[index]).exp()
-        apart = self.flow.divergence(mean, refill.reference[index], chain).mean()
-        advantage = refill.advantage[index]
+        density = self.flow.log_density(mean, chain, refill.driven[index])
+        ratio = (density - refill.density[index]).clamp(-RATIO, RATIO).exp()
         bounded = torch.minimum(ratio * advantage, ratio.clamp(1 - recipe.clip, 1 + recipe.clip) * advantage)
+        kept = (advantage != 0).float()
+        # All steps of the flow as if their std were the first one's: else a budget would be another one at each.
+        share = (self.flow.std(chain.index) / self.flow.std(0)) ** 2
+        apart = share * self.flow.divergence(mean, refill.reference[index], chain).mean()
         inside = float(apart.detach()) <= recipe.budget
         return {
-            "policy": -inside * (bounded * weight).sum() / weight.sum().clamp(min=1.0),
+            "policy": -inside * recipe.policy_weight * (bounded * kept).sum() / kept.sum().clamp(min=1.0),
             "kl": recipe.kl * apart,
             "cloning": recipe.cloning * self._cloning(2 * len(drawn)),
         }
 
     def _cloning(self, count: int) -> Tensor:
         """Flow-matching loss on logged chunks of attempts that went well."""
-        pick = torch.randint(0, len(self._good), (count,))
-        states, chunk = self.logged.at(self._good[pick]), self._chunks[pick]
-        time = torch.rand(count, 1)
-        moment = torch.where(states.free > 0, time, 1.0)
+        pick = _evenly(self._good, count)
+        states = self.logged.at(pick)
+        moment = self.flow.time(states.free, 0) + states.free * torch.rand(count, 1)
+        chunk = torch.where(states.free[..., None] > 0, self._chunks[pick], states.prefix)
         noise = torch.randn_like(chunk)
         noisy = moment[..., None] * chunk + (1 - moment[..., None]) * noise
         velocity = self._velocity(self.net, states)
@@ -154,45 +173,79 @@ class Trainer(Loop):
     def _try(self) -> Refill:
         """Draw observations, try a group of chunks from each, and judge them."""
         recipe = self.recipe
-        states = self.logged.at(self._starts[torch.randint(0, len(self._starts), (recipe.states,))])
-        step = int(torch.randint(0, recipe.steps, (1,)))
+        torch.manual_seed(1_000_003 * recipe.seed + self.step)  # so that a resumed run draws what it would have drawn
+        states = self.logged.at(_evenly(self._starts, recipe.states))
+        step = int(torch.randint(0, recipe.branchings, (1,)))
         tried = [self._tried(states.at(part), step) for part in torch.arange(len(states)).split(TRIED)]
-        before, after, free, density, reference, soon, cost = (torch.cat(column) for column in zip(*tried, strict=True))
+        before, after, free, density, reference, driven, saved, cost, unfit = (
+            torch.cat(column) for column in zip(*tried, strict=True)
+        )
         if self.multiplier.limit == UNSET:
             self.multiplier.limit = recipe.cost_limit * float(cost.mean())
         self.multiplier.update(float(cost.mean()))
-        advantage, kept = within_groups(self.multiplier.combined(soon, cost), recipe.group, recipe.least_spread)
-        found = {"soon": soon.mean(), "cost": cost.mean(), "kept": kept.float().mean()}
-        self.refills.append({name: round(float(value), 4) for name, value in found.items()})
-        self.refills[-1] |= {"step": self.step, "multiplier": round(self.multiplier.value, 3)}
-        return Refill(states, Chain(before, after, free, step), density, reference, advantage, kept)
+        pairs = [within_groups(value, recipe.group, least) for value, least in
+                 ((saved, recipe.least_rows), (cost, recipe.least_cost))]  # fmt: skip
+        better, costlier = (advantage.clamp(-FURTHEST, FURTHEST) for advantage, _ in pairs)
+        advantage = self.multiplier.combined(better, costlier)
+        found = {"cost": cost.mean(), "unfit": unfit.float().mean(), "kept": (advantage != 0).float().mean()}
+        self._note({name: float(value) for name, value in found.items()})
+        return Refill(states, Chain(before, after, free, step), density, reference, driven, advantage)
 
     def _tried(self, states: States, step: int) -> tuple[Tensor, ...]:
-        """A group of chunks from each of some observations: chain, densities, value, cost."""
-        group = self.recipe.group
-        many = states.at(torch.arange(len(states)).repeat_interleave(group))
-        rows = torch.where(many.free[..., None] > 0, torch.randn_like(many.prefix), many.prefix)
-        velocity = self._velocity(self.net, states, group)
+        """A group of chunks from each of some observations: chain, densities, what they save [rows], cost, unfit."""
+        recipe, flow = self.recipe, self.flow
+        one, many = self._velocity(self.net, states), self._velocity(self.net, states, recipe.group)
+        noise = torch.where(states.free[..., None] > 0, torch.randn_like(states.prefix), states.prefix)
+        wide = states.at(torch.arange(len(states)).repeat_interleave(recipe.group))
         with torch.autocast("cpu", torch.bfloat16):  # only drawn here; densities are those of the whole precision
-            made, chain = self.flow.sample(lambda x, t: velocity(x, t).float(), rows, many.free, step)
-        assert chain is not None
-        density = self.flow.log_density(self.flow.step_mean(velocity, chain), chain)
-        reference = self.flow.step_mean(self._velocity(self.start, states, group), chain)
-        judged = self.world.judge(many, made)
-        value = judged.soon - self.recipe.doubt * judged.doubt
-        return chain.before, chain.after, chain.free, density, reference, value, judged.cost
+            before = flow.integrate(_whole(one), noise, states.free, end=step).repeat_interleave(recipe.group, 0)
+            chain = flow.branch(_whole(many), before, wide.free, step)
+            made = flow.integrate(_whole(many), chain.after, wide.free, begin=step + 1)
+        chunks, driven = self.world.common_tails(made, wide, recipe.executed, recipe.group)
+        density = flow.log_density(flow.step_mean(many, chain), chain, driven)
+        reference = flow.step_mean(self._velocity(self.start, states, recipe.group), chain)
+        judged = self.world.judge(wide, chunks)
+        saved = self._saved(judged)
+        return chain.before, chain.after, chain.free, density, reference, driven, saved, judged.cost, judged.unfit
+
+    def _saved(self, judged: Judged) -> Tensor:
+        """(B,) rows that a chunk saves over the mean of its group, less what the ensemble does not agree about."""
+        sets = judged.to_go.unflatten(1, (-1, self.recipe.group))
+        saved = sets.mean(2, keepdim=True) - sets
+        value = saved.mean(0) - self.recipe.doubt * saved.std(0)
+        worst = value.min(1, keepdim=True).values - UNFIT
+        return torch.where(judged.unfit.unflatten(0, (-1, self.recipe.group)), worst, value).flatten()
+
+    def _note(self, found: dict[str, float]) -> None:
+        """One more line of ``refills``; every EVERY refills also what the average does at fixed observations."""
+        found |= {"step": self.step, "multiplier": self.multiplier.value}
+        if self.step // self.recipe.updates % EVERY == 0:
+            now = FlowPolicy(self.net.config).eval()
+            now.load_state_dict(self.average)
+            ours, theirs = self._at_fixed(now), self._at_fixed(self.start)
+            found["rows_saved"] = float((theirs.to_go - ours.to_go).mean())
+            found["cost_change"] = float((ours.cost - theirs.cost).mean())
+            found["unfit_change"] = float((ours.unfit.float() - theirs.unfit.float()).mean())
+        self.refills.append({name: round(value, 4) for name, value in found.items()})
+        print(self.refills[-1], flush=True)
+
+    def _at_fixed(self, net: FlowPolicy) -> Judged:
+        """Plainly sampled chunks of a policy, always from the same observations and the same noise."""
+        make = torch.Generator().manual_seed(0)
+        every = torch.cat(self._starts)
+        states = self.logged.at(every[torch.randint(0, len(every), (FIXED,), generator=make)])
+        noise = torch.randn(states.prefix.shape, generator=make)
+        rows = torch.where(states.free[..., None] > 0, noise, states.prefix)
+        return self.world.judge(states, self.flow.integrate(self._velocity(net, states), rows, states.free))
 
     @staticmethod
     def _velocity(net: FlowPolicy, states: States, group: int = 1) -> Velocity:
-        """The network's velocity at these observations, ``group`` samples of each side by side.
-
-        No gradient goes through the prefix, as in the released code of VLA-MBPO.
-        """
+        """The network's velocity at these observations, ``group`` samples of each side by side."""
         with torch.no_grad():
             text, _, pad = net.read(states.words)
-            views = states.views.float()
-            cache, mask, _ = net.prefix(text, pad, (views[:, :2], views[:, 2:]), states.body)
-            cache, mask = (x.repeat_interleave(group, 0) for x in (cache, mask))
+        views = states.views.float()
+        cache, mask, _ = net.prefix(text, pad, (views[:, :2], views[:, 2:]), states.body)
+        cache, mask = (x.repeat_interleave(group, 0) for x in (cache, mask))
         return lambda rows, time: net.velocity(cache, mask, rows, time)
 
     def _facts(self) -> dict[str, Any]:
@@ -212,6 +265,17 @@ class Trainer(Loop):
     def _restore(self, state: dict[str, Any]) -> None:
         self.refills = state["refills"]
         self.multiplier.value, self.multiplier.limit = state["multiplier"]
+
+
+def _whole(velocity: Velocity) -> Velocity:
+    """In whole precision, also under autocast."""
+    return lambda rows, time: velocity(rows, time).float()
+
+
+def _evenly(groups: list[Tensor], count: int) -> Tensor:
+    """``count`` of the indices, each group with the same chance: else the task that takes longest counts most."""
+    which = torch.randint(0, len(groups), (count,))
+    return torch.stack([groups[g][torch.randint(0, len(groups[g]), ())] for g in which.tolist()])
 
 
 def _under_way(data: Rollouts) -> NDArray[np.int64]:

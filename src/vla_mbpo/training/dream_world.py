@@ -10,12 +10,14 @@ from torch import Tensor
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.gate.config import GateConfig
 from vla_mbpo.gate.kinematics import Kinematics
 from vla_mbpo.imagination.actions import ActionBins, action_rows
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.policy.runtime import rate_limited
-from vla_mbpo.training.rollout_data import Rollouts
+from vla_mbpo.training.rollout_data import HALF_TIME, Rollouts
+from vla_mbpo.training.tried import SHORTEST
 from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, load_world_model, perceive
 
 BATCH = 128
@@ -56,26 +58,33 @@ class States:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the world model makes of chunks, (B,) each.
+    """What becomes of chunks.
 
     Attributes:
-        done: probability that the task is done by the end of the chunk.
-        soon: success, discounted by the time that who can do the task takes from the chunk's end on.
-        cost: probability of a cost event within the chunk.
-        doubt: standard deviation of ``soon`` among the ensemble.
+        to_go: (E, B) rows that who can do the task would still take after the chunk, as each member of the world
+            model's ensemble expects it.
+        cost: (B,) probability of a cost event within the chunk.
+        unfit: (B,) whether the gate would refuse the chunk for how its rows move.
     """
 
-    done: Tensor
-    soon: Tensor
+    to_go: Tensor
     cost: Tensor
-    doubt: Tensor
+    unfit: Tensor
 
 
 class DreamWorld:
     """Reads logged rollouts as States, and says what chunks lead to. One thread, frozen networks."""
 
-    def __init__(self, world_model: Path, policy: Bundle, net: FlowPolicy, spec: RobotSpec) -> None:
-        """``world_model``: run folder; ``net``: the policy's network, whose eyes and reader stay as they are."""
+    def __init__(self, world_model: Path, vetting: Bundle, policy: Bundle, net: FlowPolicy, spec: RobotSpec) -> None:
+        """Load.
+
+        Args:
+            world_model: run folder.
+            vetting: the bundle of that run, for its calibration of cost.
+            policy: bundle whose rollouts are read.
+            net: its network, whose eyes and reader stay as they are.
+            spec: the robot.
+        """
         self.net, state = load_world_model(world_model)
         self.net.requires_grad_(False)
         self.perception = load_perception(WorldModelRecipe(**state["recipe"]))
@@ -88,6 +97,10 @@ class DreamWorld:
         self._mean, self._std = (np.array(said[f"proprio_{name}"], np.float32) for name in ("mean", "std"))
         norm = {name: np.array(value, np.float32) for name, value in policy.manifest["normalisation"].items()}
         self._norm = norm
+        said = vetting.manifest["calibration"]
+        self._cost = float(said["cost"][0]), float(said["cost"][1])  # scale and shift of logits
+        self._to_go = float(said["outcome"][0][3]), float(said["outcome"][1][3])
+        self._gate = GateConfig()
         self._reach = policy.manifest["gripper"]["speed"] * policy.manifest["row_period"]
         self._range = tuple(policy.manifest["gripper"]["range"])
         self._kinematics = Kinematics(spec)
@@ -138,9 +151,26 @@ class DreamWorld:
         rows = data.rows[index.numpy()][..., :wide]
         return torch.from_numpy(((rows - self._norm["action_mean"]) / self._norm["action_std"]).astype(np.float32))
 
+    def common_tails(self, rows: Tensor, states: States, executed: int, group: int) -> tuple[Tensor, Tensor]:
+        """Chunks whose rows beyond those that will be driven go on as the first of their group does.
+
+        The world model judges whole chunks; without this, a policy would be taught by rows that the next chunk
+        replaces. Returns the chunks (B, H, A), and (B, H) 1 where a row is free and driven.
+        """
+        first = (states.free > 0).float().argmax(1)
+        place = torch.arange(rows.shape[1])
+        tail = place >= first[:, None] + executed
+        mean, std = (torch.from_numpy(self._norm[f"action_{name}"]) for name in ("mean", "std"))
+        actions = rows * std + mean
+        pivot = (first + executed - 1).clamp(max=rows.shape[1] - 1)[:, None, None].expand(-1, 1, rows.shape[2])
+        leader = actions.unflatten(0, (-1, group))[:, :1].expand(-1, group, -1, -1).flatten(0, 1)
+        joined = actions.gather(1, pivot) + leader - leader.gather(1, pivot)
+        spliced = torch.where(tail[..., None], joined, actions)
+        return (spliced - mean) / std, states.free * ~tail
+
     def judge(self, states: States, rows: Tensor) -> Judged:
         """What chunks ``rows`` (B, H, A), as the policy gives them, lead to: one evaluation, no pictures."""
-        bins = self._bins(states, rows)
+        bins, unfit = self._bins(states, rows)
         nothing = states.latents.new_zeros(len(states), 1, *states.latents.shape[1:]).float()
         known, level = nothing.new_ones(len(states), 1), nothing.new_ones(nothing.shape[:3])
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -148,11 +178,14 @@ class DreamWorld:
                 states.words, states.eyes.float(), states.latents.float(), states.proprio.float()
             )[:3]
             _, _, outcome, cost, _ = self.net.imagine(context, bins[:, None], known, nothing, level)
-        likely, hit = outcome[:, :, 0].float().sigmoid(), cost[:, :, 0].float().sigmoid()
-        soon = likely[..., 3]
-        return Judged(likely[..., 0].mean(0), soon.mean(0), hit.mean(0), soon.std(0))
+        soon, hit = (
+            (scale * logit.float() + shift).sigmoid()
+            for logit, (scale, shift) in ((outcome[:, :, 0, 3], self._to_go), (cost[:, :, 0], self._cost))
+        )
+        to_go, hit = -HALF_TIME * torch.log2(soon.clamp(min=SHORTEST)), hit.mean(0)
+        return Judged(to_go, hit, unfit)
 
-    def _bins(self, states: States, rows: Tensor) -> Tensor:
+    def _bins(self, states: States, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Integers (B, H, A) of chunks, after what the runtime does to them: prefix kept, opening within its range."""
         actions = rows.numpy() * self._norm["action_std"] + self._norm["action_mean"]
         joints = states.joints.numpy().astype(np.float64)
@@ -165,4 +198,19 @@ class DreamWorld:
         self._kinematics.place(np.concatenate([joints, positions.reshape(-1, n)]))
         tool = self._kinematics.tool
         now, ways = tool[: len(joints)], tool[len(joints) :].reshape(*positions.shape[:2], 3)
-        return torch.from_numpy(self.bins.bins(action_rows(positions, opening, ways, joints, now)).astype(np.int64))
+        bins = self.bins.bins(action_rows(positions, opening, ways, joints, now)).astype(np.int64)
+        return torch.from_numpy(bins), torch.from_numpy(self._unfit(positions, ways))
+
+    def _unfit(self, positions: NDArray[np.float64], ways: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(B,) whether the gate's limits on rows are broken: range, speed, acceleration, jerk, the tool's box."""
+        spec, gate, period = self._spec, self._gate, self._spec.row_period / 1e9
+        limits = (
+            spec.velocity * gate.velocity_factor, spec.acceleration * gate.row_acceleration_factor,
+            spec.jerk * gate.row_jerk_factor,
+        )  # fmt: skip
+        bad = np.zeros(len(positions), bool)
+        bad |= ((positions < spec.lower) | (positions > spec.upper)).any((1, 2))
+        bad |= ((ways < spec.workspace_lower) | (ways > spec.workspace_upper)).any((1, 2))
+        for order, limit in enumerate(limits, 1):
+            bad |= (np.abs(np.diff(positions, n=order, axis=1)) / period**order > limit).any((1, 2))
+        return bad

@@ -67,39 +67,35 @@ class FlowSde:
         """Flow time (B, H) of the rows at step ``index``."""
         return torch.where(free > 0, torch.full_like(free, index / self.steps), torch.ones_like(free))
 
-    def sample(self, velocity: Velocity, rows: Tensor, free: Tensor, index: int | None) -> tuple[Tensor, Chain | None]:
-        """Integrate from ``rows`` (B, H, A): noise where ``free`` (B, H), clean elsewhere.
+    def integrate(
+        self, velocity: Velocity, rows: Tensor, free: Tensor, begin: int = 0, end: int | None = None
+    ) -> Tensor:
+        """The plain steps from ``begin`` to ``end``, as on the robot: ``rows`` (B, H, A) at step ``begin``.
 
-        ``index``: the random step; None: none is, as on the robot.
-
-        Returns:
-            rows at the end, and the random step.
+        At step 0 rows are noise where ``free`` (B, H); elsewhere they are clean and stay as they are.
         """
-        chain = None
-        for i in range(self.steps):
-            u = velocity(rows, self.time(free, i))
-            if i == index:
-                mean = self.mean(rows, u, i)
-                after = mean + self.std(i) * torch.randn_like(mean)
-            else:
-                after = rows + u / self.steps
-            after = torch.where(free[..., None] > 0, after, rows)
-            if i == index:
-                chain = Chain(rows, after, free, i)
-            rows = after
-        return rows, chain
+        for i in range(begin, self.steps if end is None else end):
+            moved = rows + velocity(rows, self.time(free, i)) / self.steps
+            rows = torch.where(free[..., None] > 0, moved, rows)
+        return rows
+
+    def branch(self, velocity: Velocity, rows: Tensor, free: Tensor, index: int) -> Chain:
+        """The random step ``index`` from ``rows`` (B, H, A)."""
+        mean = self.mean(rows, velocity(rows, self.time(free, index)), index)
+        after = mean + self.std(index) * torch.randn_like(mean)
+        return Chain(rows, torch.where(free[..., None] > 0, after, rows), free, index)
 
     def step_mean(self, velocity: Velocity, chain: Chain) -> Tensor:
         """Mean (B, H, A) of the stored step under a policy."""
         return self.mean(chain.before, velocity(chain.before, self.time(chain.free, chain.index)), chain.index)
 
-    def log_density(self, mean: Tensor, chain: Chain) -> Tensor:
-        """(B,) of the stored step, over free rows and all dimensions."""
+    def log_density(self, mean: Tensor, chain: Chain, rows: Tensor | None = None) -> Tensor:
+        """(B,) of the stored step, over all dimensions of ``rows`` (B, H), by default those that are free."""
         std = self.std(chain.index)
         each = -0.5 * ((chain.after - mean) / std).square() - math.log(std * math.sqrt(2.0 * math.pi))
-        return (each * chain.free[..., None]).sum((1, 2))
+        return (each * (chain.free if rows is None else rows)[..., None]).sum((1, 2))
 
     def divergence(self, mean: Tensor, reference: Tensor, chain: Chain) -> Tensor:
-        """(B,) Kullback-Leibler divergence of the step's two Gaussians, which share their std."""
+        """(B,) Kullback-Leibler divergence of the step's two Gaussians over the free rows; they share their std."""
         apart = ((mean - reference).square() * chain.free[..., None]).sum((1, 2))
         return apart / (2.0 * self.std(chain.index) ** 2)

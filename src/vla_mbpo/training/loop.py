@@ -53,6 +53,8 @@ class Loop:
         history: losses and speed every REPORT steps.
     """
 
+    checkpoint_steps = CHECKPOINT
+
     def __init__(
         self,
         config: Recipe,
@@ -113,7 +115,7 @@ class Loop:
                     self.history.append({"step": self.step, **means, "samples_per_s": rate})
                     bar.console.print(self.history[-1])
                     sums, since = {}, time.time()
-                if self.step % CHECKPOINT == 0:
+                if self.step % self.checkpoint_steps == 0:
                     self.save()
         self.save()
 
