@@ -196,7 +196,7 @@ def run_time(bundle: Path, attempts: list[Attempt], band_of: list[FloatArray]) -
 def main() -> None:
     """Make the rollouts, train, calibrate, test."""
     cli = parser(__doc__ or "")
-    cli.add_argument("--data", type=Path, default=Path("data/detector"))
+    cli.add_argument("--data", type=Path, default=Path("data/detector15"))
     cli.add_argument("--out", type=Path, default=Path("runs/detector"))
     cli.add_argument("--world-model", default="world_model", help="whose expectation of failure is a score too")
     cli.add_argument("--splits", default=",".join(SPLITS))

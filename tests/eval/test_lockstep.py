@@ -145,6 +145,14 @@ def test_an_alarm_hands_the_arm_to_a_person_for_the_rest_of_the_attempt(spec, se
     assert outcome.alarm == pytest.approx(2 * 8 * 0.05 + SHORT.latency, abs=0.03)
 
 
+def test_what_goes_wrong_goes_wrong_for_a_person_too(spec, session):
+    """After a takeover the disturbance never happened, which flattered every alarm that came before it."""
+    settings = replace(SHORT, disturbance="camera_bump", timeout=5.0)
+    tried = Attempt(spec, session, "push", 2_000_000, settings, watch=AlarmAfter(0))
+    tried.run()
+    assert tried.outcome.alarm < 0.5 and tried.disturbance.happened >= 0.5
+
+
 def test_an_alarm_may_leave_the_arm_at_rest(spec, session):
     watch = AlarmAfter(2)
     outcome = watched(spec, session, watch, on_alarm="hold", timeout=3.0)
