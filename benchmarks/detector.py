@@ -25,7 +25,7 @@ from vla_mbpo.eval.statistics import wilson
 from vla_mbpo.failure.attempts import Attempt, curve, read_all
 from vla_mbpo.failure.bands import Band, rank
 from vla_mbpo.failure.detector import MEMBERS, VOTES, FailureDetector, Parts
-from vla_mbpo.failure.scores import Elapsed, FloatArray
+from vla_mbpo.failure.scores import FloatArray
 from vla_mbpo.imagination.session import WorldModelSession
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
@@ -45,16 +45,16 @@ POLICIES = {"full": "sft_full", "few": "sft_few"}
 SPLITS = {"shipped": (), "second": ("red_bin", "drawer"), "third": ("green_plate", "button")}
 SCORES = (
     "safe_mlp", "safe_mlp_sum", "safe_lstm", "knn_euclidean", "knn_cosine", "mahalanobis", "rnd", "overlap",
-    "overlap_of_sets", "reversals", "reversals_sum", "spread", "spread_sum", "imagined",
+    "overlap_of_sets", "reversals", "reversals_sum", "spread", "spread_sum", "imagined", "elapsed",
 )  # fmt: skip
 EARLY = 8  # looks, 3.2 s
 ALPHAS = (0.05, 0.1, 0.2)
 
 
 def scored(job: tuple[str, list[Attempt]]) -> list[FloatArray]:
-    """(scores, looks) of each attempt, the time that it has lasted last."""
+    """(scores, looks) of each attempt."""
     bundle, attempts = job
-    scores = [*Parts(Bundle.load(Path(bundle))).scores(SCORES), Elapsed()]
+    scores = Parts(Bundle.load(Path(bundle))).scores(SCORES)
     return [curve(attempt, scores) for attempt in attempts]
 
 
@@ -114,11 +114,10 @@ def voted(band: Band, curves: list[FloatArray], rows: list[int], until: int | No
 
 def table(band: Band, curves: list[FloatArray], fails: NDArray[np.bool_], rows: list[int]) -> dict[str, Any]:
     """AUC of every score and of the vote, by the end and early."""
-    names = [*SCORES, "elapsed"]
     found: dict[str, Any] = {"n": len(fails), "failures": int(fails.sum())}
     for label, until in (("end", None), ("early", EARLY)):
         reached = heights(curves, until)
-        found[label] = {name: auc(reached[:, i], fails) for i, name in enumerate(names)}
+        found[label] = {name: auc(reached[:, i], fails) for i, name in enumerate(SCORES)}
         found[label]["vote"] = auc(voted(band, curves, rows, until), fails)
     return found
 

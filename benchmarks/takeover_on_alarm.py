@@ -3,7 +3,7 @@
 Every attempt is made three times, on the same scene and with the same noise: nobody looks on; a scripted person takes
 over for the rest of the attempt when the detector raises the alarm; or when chance does, which raises it at each look
 as often as the detector did there. Something goes wrong on the table in every other attempt. An interrupted run
-resumes from FILE.partial.jsonl; after changes to the stack remove that file.
+resumes from FILE.partial.jsonl, if policy and bands are the same.
 """
 
 import json
@@ -20,21 +20,25 @@ from benchmarks.common import parser, write
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.eval.lockstep import Attempt, Settings
 from vla_mbpo.eval.statistics import paired, paired_ratio, wilson
+from vla_mbpo.failure.calibration import Calibration, calibration_file
 from vla_mbpo.failure.detector import FailureDetector
 from vla_mbpo.failure.scores import Look
 from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import PolicySession
 from vla_mbpo.processes import end_with_parent
 from vla_mbpo.sim.tasks import TASKS, TEST_SEED_BASE
 
 FIRST_SEED = TEST_SEED_BASE + 700_000
 POLICIES = {"sft_full": "detector_full", "sft_few": "detector_few"}
+WHAT = ("policy", "watched", "alpha")
 Rates = tuple[float, ...]  # probability of an alarm at each look of an attempt
 
 
 class Job(NamedTuple):
-    """One attempt. ``watched``: nobody, detector or chance; ``rates``: of chance."""
+    """One attempt. ``version``: of policy and bands; ``watched``: nobody, detector or chance; ``rates``: of chance."""
 
+    version: str
     policy: str
     watched: str
     task: str
@@ -78,7 +82,7 @@ def attempt(job: Job) -> dict[str, Any]:
     spec = RobotSpec.load(robot_dir("sim_panda"))
     outcome = asdict(Attempt(spec, session, job.task, job.seed, settings, watch=watch).run())
     kept = ("task", "seed", "success", "seconds", "cost_events", "alarm", "chunks", "disturbance")
-    return {"policy": job.policy, "watched": job.watched, "alpha": job.alpha} | {name: outcome[name] for name in kept}
+    return {name: getattr(job, name) for name in ("version", *WHAT)} | {name: outcome[name] for name in kept}
 
 
 def rates_of(outcomes: list[dict[str, Any]]) -> Rates:
@@ -92,13 +96,13 @@ def rates_of(outcomes: list[dict[str, Any]]) -> Rates:
 
 def run(jobs: list[Job], pool: ProcessPoolExecutor, done: dict[tuple, dict], partial: Path) -> list[dict[str, Any]]:
     """Outcomes of the jobs; those of an interrupted run are taken over."""
-    left = [job for job in jobs if job[:5] not in done]
+    left = [job for job in jobs if job[:6] not in done]
     with partial.open("a") as file:
         for job, outcome in zip(left, pool.map(attempt, left), strict=True):
-            done[job[:5]] = outcome
+            done[job[:6]] = outcome
             file.write(json.dumps(outcome) + "\n")
             file.flush()
-    return [done[job[:5]] for job in jobs]
+    return [done[job[:6]] for job in jobs]
 
 
 def read(partial: Path) -> Iterator[tuple[tuple, dict[str, Any]]]:
@@ -106,7 +110,7 @@ def read(partial: Path) -> Iterator[tuple[tuple, dict[str, Any]]]:
     for line in partial.read_text().splitlines(True) if partial.exists() else []:
         if line.endswith("}\n"):
             found = json.loads(line)
-            yield tuple(found[name] for name in Job._fields[:5]), found
+            yield tuple(found[name] for name in Job._fields[:6]), found
 
 
 def describe(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -160,15 +164,17 @@ def main() -> None:
     with ProcessPoolExecutor(2, get_context("spawn"), end_with_parent) as pool:
         for policy in args.policies.split(","):
             scenes = [(task, FIRST_SEED + i) for i in range(args.episodes) for task in TASKS]
+            detector = Bundle.load(bundle_dir(POLICIES[policy]))
+            version = Calibration.load(calibration_file(POLICIES[policy]), detector).id
             sides = {
-                name: run([Job(policy, name, *scene, args.alpha) for scene in scenes], pool, done, partial)
+                name: run([Job(version, policy, name, *scene, args.alpha) for scene in scenes], pool, done, partial)
                 for name in ("nobody", "detector")
             }
             chance = []
             for held_out in (False, True):  # unseen tasks have alarms at rates of their own
                 mine = [o for o in sides["detector"] if TASKS[o["task"]].held_out == held_out]
                 rates = rates_of(mine)
-                jobs = [Job(policy, "chance", o["task"], o["seed"], args.alpha, rates) for o in mine]
+                jobs = [Job(version, policy, "chance", o["task"], o["seed"], args.alpha, rates) for o in mine]
                 chance += run(jobs, pool, done, partial)
             by_scene = {(o["task"], o["seed"]): o for o in chance}
             sides["chance"] = [by_scene[scene] for scene in scenes]

@@ -12,6 +12,7 @@ from vla_mbpo.failure.bands import Band, Curve
 from vla_mbpo.failure.calibration import Calibration, calibration_file
 from vla_mbpo.failure.learned import Bank, Distilled, Mahalanobis, Neighbours, Safe, SafeLstm
 from vla_mbpo.failure.scores import (
+    Elapsed,
     FloatArray,
     Imagined,
     Look,
@@ -28,7 +29,7 @@ from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import REPLAN_ROWS, open_graph
 
 BANK_FILE = "bank.npz"
-MEMBERS = ("safe_mlp", "reversals_sum", "overlap_of_sets")  # of the vote
+MEMBERS = ("safe_mlp", "reversals_sum", "elapsed")  # of the vote
 VOTES = 2  # of them that must agree
 
 
@@ -64,6 +65,7 @@ class Parts:
             "spread": lambda: Recent(Spread(scale)),
             "spread_sum": lambda: Sum(Spread(scale)),
             "imagined": lambda: Recent(Imagined()),
+            "elapsed": Elapsed,
         }
         for name in names:
             require(name in known, "score", name, f"one of {', '.join(known)}")

@@ -185,7 +185,7 @@ class Imagined:
 
 
 class Elapsed:
-    """How long the attempt has lasted: no detector, but what every score that grows with time must beat."""
+    """How long the attempt has lasted: finds what times out, and only late."""
 
     name = "elapsed"
 
