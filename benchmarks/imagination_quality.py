@@ -1,9 +1,9 @@
 """Does the world model see what the arm will see? Against the next pictures of rollouts at test seeds, slow mode.
 
-Views: the wrist view imagined given the head view (``--world-model``) against both at once (``--independent``), models
-of one budget. Actions: an inverse dynamics model, trained on pairs of real pictures, reads from what was imagined how
-the tool moved; also for actions that nobody executed, the mirror image of the real ones. Growth: error after 1, 2, 4
-and 8 chunks, each imagined from the one before, against copying the first picture.
+Views: the wrist view imagined given the head view (``--interleaved``) against both at once (``--independent``), models
+of one budget, trained from scratch. Actions: an inverse dynamics model, trained on pairs of real pictures, reads from
+what ``--world-model`` imagined how the tool moved; also for actions that nobody executed, the mirror image of the real
+ones. Growth: its error after 1, 2, 4 and 8 chunks, each from the one before, against copying the first picture.
 """
 
 import multiprocessing
@@ -157,7 +157,8 @@ def main() -> None:
     """Dream, compare, write."""
     cli = parser(__doc__ or "")
     cli.add_argument("--world-model", default="world_model")
-    cli.add_argument("--independent", default="", help="bundle of a model with independent views; compared if given")
+    cli.add_argument("--interleaved", default="", help="bundle of a model with interleaved views ...")
+    cli.add_argument("--independent", default="", help="... and of one with independent views; compared if given")
     cli.add_argument("--data", type=Path, default=Path("data/rollouts_test"))
     cli.add_argument("--train", type=Path, default=Path("data/rollouts"), help="pairs for inverse dynamics")
     cli.add_argument("--rollouts", type=int, default=100)
@@ -169,15 +170,18 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(2, _start, (args.world_model,)) as pool:
         long = [r for r in pool.map(long_dream, [(f, args.world_model, args.flow_steps) for f in files]) if r]
         single = pool.map(one_chunk, [(f, args.world_model, args.flow_steps) for f in files])
-        other = pool.map(one_chunk, [(f, args.independent, args.flow_steps) for f in files]) if args.independent else []
+        pair = (args.interleaved, args.independent) if args.independent else ()
+        views = [pool.map(one_chunk, [(f, bundle, args.flow_steps) for f in files]) for bundle in pair]
         real = [pair for part in pool.map(pairs, learning) for pair in part]
     if not long:
         raise SystemExit(f"no rollout in {args.data} is as long as {max(CHUNKS)} chunks")
     group = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(single)])
     ours = [row for rows in single for row in rows]
     metrics: dict[str, Any] = {"flow_steps": args.flow_steps, "growth": growth(long)}
-    if other:
-        metrics["interleaved_against_independent"] = compare_views(ours, [r for rows in other for r in rows], group)
+    if views:
+        metrics["interleaved_against_independent"] = compare_views(
+            *([row for rows in one for row in rows] for one in views), group
+        )
     net = learn(real)
     before, moved = [r["before"] for r in ours], [r["imagined_motion"] for r in ours]
     metrics["inverse_dynamics_r2"] = {

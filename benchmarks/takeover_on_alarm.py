@@ -1,8 +1,9 @@
 """A person who takes over on the failure detector's alarm: failures and cost events, against alarms by chance.
 
-Every attempt is made three times, on the same scene and with the same noise: nobody looks on; a scripted person takes
-over for the rest of the attempt when the detector raises the alarm; or when chance does, which raises it at each look
-as often as the detector did there. Something goes wrong on the table in every other attempt. An interrupted run
+Every attempt is made four times, on the same scene and with the same noise: nobody looks on; a scripted person takes
+over for the rest of the attempt when the detector raises the alarm; or when chance does, at every look alike and as
+often as the detector over all looks; or when timed chance does, which raises it at each look as often as the detector
+did there: it knows all that the time tells, and nothing of the attempt. Something goes wrong on the table in every other attempt. An interrupted run
 resumes from FILE.partial.jsonl, if policy and bands are the same.
 """
 
@@ -31,12 +32,13 @@ from vla_mbpo.sim.tasks import TASKS, TEST_SEED_BASE
 
 FIRST_SEED = TEST_SEED_BASE + 700_000
 POLICIES = {"sft_full": "detector_full", "sft_few": "detector_few"}
+CHANCES = ("chance", "timed chance")
 WHAT = ("policy", "watched", "alpha")
 Rates = tuple[float, ...]  # probability of an alarm at each look of an attempt
 
 
 class Job(NamedTuple):
-    """One attempt. ``version``: of policy and bands; ``watched``: nobody, detector or chance; ``rates``: of chance."""
+    """One attempt. ``version``: of policy and bands; ``watched``: nobody, detector or a chance with its ``rates``."""
 
     version: str
     policy: str
@@ -76,7 +78,7 @@ def attempt(job: Job) -> dict[str, Any]:
         if key not in _KEPT:
             _KEPT[key] = FailureDetector.load(POLICIES[job.policy], job.alpha, session.version)
         watch = _KEPT[key]
-    elif job.watched == "chance":
+    elif job.rates:
         watch = Chance(job.rates, [job.seed, 31, list(TASKS).index(job.task)])
     settings = Settings(disturbance="any" if job.seed % 2 else "")
     spec = RobotSpec.load(robot_dir("sim_panda"))
@@ -85,10 +87,12 @@ def attempt(job: Job) -> dict[str, Any]:
     return {name: getattr(job, name) for name in ("version", *WHAT)} | {name: outcome[name] for name in kept}
 
 
-def rates_of(outcomes: list[dict[str, Any]]) -> Rates:
-    """Share of the attempts that saw a look without an alarm before and got one there, for each look."""
+def rates_of(outcomes: list[dict[str, Any]], timed: bool) -> Rates:
+    """Share of the looks without an alarm before at which one was raised: for each look of an attempt, or for all."""
     looks = np.array([o["chunks"] for o in outcomes])
     raised = np.array([o["alarm"] is not None for o in outcomes])
+    if not timed:
+        return (float(raised.sum() / looks.sum()),) * int(looks.max())
     return tuple(
         float((raised & (looks == t)).sum() / max(1, (looks >= t).sum())) for t in range(1, int(looks.max()) + 1)
     )
@@ -143,10 +147,11 @@ def group(sides: dict[str, list[dict[str, Any]]], keep: Any) -> dict[str, Any]:
     """All ways and their differences, on some of the attempts."""
     mine = {name: [o for o in side if keep(o)] for name, side in sides.items()}
     found: dict[str, Any] = {name: describe(side) for name, side in mine.items()}
-    wrong = [a["success"] for a, b in zip(mine["nobody"], mine["detector"], strict=True) if b["alarm"] is not None]
-    found["takeovers_that_were_not_needed"] = [sum(wrong), len(wrong)]
-    found["detector against nobody"] = compare(mine["nobody"], mine["detector"])
-    found["detector against chance"] = compare(mine["chance"], mine["detector"])
+    for name, side in mine.items():
+        pairs = zip(mine["nobody"], side, strict=True)
+        found[name]["takeovers_not_needed"] = sum(a["success"] and b["alarm"] is not None for a, b in pairs)
+        if name != "detector":
+            found[f"detector against {name}"] = compare(side, mine["detector"])
     return found
 
 
@@ -170,14 +175,14 @@ def main() -> None:
                 name: run([Job(version, policy, name, *scene, args.alpha) for scene in scenes], pool, done, partial)
                 for name in ("nobody", "detector")
             }
-            chance = []
-            for held_out in (False, True):  # unseen tasks have alarms at rates of their own
-                mine = [o for o in sides["detector"] if TASKS[o["task"]].held_out == held_out]
-                rates = rates_of(mine)
-                jobs = [Job(version, policy, "chance", o["task"], o["seed"], args.alpha, rates) for o in mine]
-                chance += run(jobs, pool, done, partial)
-            by_scene = {(o["task"], o["seed"]): o for o in chance}
-            sides["chance"] = [by_scene[scene] for scene in scenes]
+            for name in CHANCES:
+                found = {}
+                for held_out in (False, True):  # unseen tasks have alarms at rates of their own
+                    mine = [o for o in sides["detector"] if TASKS[o["task"]].held_out == held_out]
+                    rates = rates_of(mine, name == "timed chance")
+                    jobs = [Job(version, policy, name, o["task"], o["seed"], args.alpha, rates) for o in mine]
+                    found |= {(o["task"], o["seed"]): o for o in run(jobs, pool, done, partial)}
+                sides[name] = [found[scene] for scene in scenes]
             metrics[policy] = {
                 "training tasks": group(sides, lambda o: not TASKS[o["task"]].held_out),
                 "training tasks, undisturbed": group(

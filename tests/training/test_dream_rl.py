@@ -7,7 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
-from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
+from vla_mbpo.cli import main  # noqa: E402  (after the check that torch is there)
+from vla_mbpo.core.errors import ConfigError  # noqa: E402
 from vla_mbpo.training import dream_rl  # noqa: E402
 from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer  # noqa: E402
 from vla_mbpo.training.dream_world import Judged, States  # noqa: E402
@@ -155,3 +156,9 @@ def test_rollouts_of_another_policy_are_refused(make, monkeypatch):
     monkeypatch.setattr(Toy, "read", others)
     with pytest.raises(ConfigError, match="other@1"):
         make()
+
+
+@pytest.mark.parametrize("text", ["nonsense=1", "group", "group=many", "policy=3"])
+def test_numbers_that_the_recipe_does_not_have_are_refused(tmp_path, capsys, text):
+    assert main(["train", "dream-rl", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--set", text]) == 64
+    assert "--set" in capsys.readouterr().err and not (tmp_path / "run").exists()
