@@ -3,8 +3,8 @@
 Every attempt is made four times, on the same scene and with the same noise: nobody looks on; a scripted person takes
 over for the rest of the attempt when the detector raises the alarm; or when chance does, at every look alike and as
 often as the detector over all looks; or when timed chance does, which raises it at each look as often as the detector
-did there: it knows all that the time tells, and nothing of the attempt. Something goes wrong on the table in every other attempt. An interrupted run
-resumes from FILE.partial.jsonl, if policy and bands are the same.
+did there: it knows all that the time tells, and nothing of the attempt. Something goes wrong on the table in every
+other attempt. An interrupted run resumes from FILE.partial.jsonl, if policy and bands are the same.
 """
 
 import json
