@@ -9,6 +9,7 @@ import pytest
 from made_up import calm_attempt
 
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.failure.bands import Band
 from vla_mbpo.failure.detector import FailureDetector, Parts
 from vla_mbpo.policy.bundle import Bundle, write_manifest
 
@@ -62,7 +63,6 @@ def test_the_same_attempt_later_on_the_clock_gives_the_same_risk(detector):
     (lambda look: replace(look, features=np.zeros(0, np.float32)), "shape"),
     (lambda look: replace(look, features=look.features * np.nan), "finite"),
     (lambda look: replace(look, chunks=look.chunks + np.inf), "finite"),
-    (lambda look: replace(look, chunks=look.chunks[:1]), "candidates"),
 ])  # fmt: skip
 def test_what_cannot_be_scored_is_unknown_until_the_next_attempt(detector, spoil, reason):
     looks = calm_attempt(4, FEATURES).looks
@@ -94,6 +94,16 @@ def test_a_camera_that_is_not_in_step_with_the_rows_changes_nothing(detector, ph
     np.testing.assert_allclose(
         [risk.score for risk in watch(detector, replace(attempt, looks=tuple(off)))], once, atol=0.1
     )
+
+
+@pytest.mark.parametrize("member, known", [("elapsed", True), ("spread", False)])
+def test_another_number_of_candidates_is_unknown_where_a_member_reads_sets(tiny_detector, member, known):
+    parts = Parts(Bundle.load(tiny_detector))
+    parts.bundle.manifest["members"] = ["safe_mlp", member]
+    look = calm_attempt(4, FEATURES).looks[0]
+    band = Band.fit([np.random.default_rng(i).normal(size=(2, 4)) for i in range(30)], 1)
+    risk = FailureDetector(parts, band, 1e9).add(replace(look, chunks=look.chunks[:1]))
+    assert risk.known == known and (known or "1 candidates" in risk.reason)
 
 
 def test_unknown_calls_for_somebody(detector):

@@ -31,6 +31,7 @@ from vla_mbpo.policy.runtime import REPLAN_ROWS, open_graph
 BANK_FILE = "bank.npz"
 MEMBERS = ("safe_mlp", "reversals_sum", "elapsed")  # of the vote
 VOTES = 2  # of them that must agree
+READ_SETS = {"overlap_of_sets", "spread", "spread_sum"}  # scores that depend on the number of candidates
 
 
 class Parts:
@@ -101,7 +102,7 @@ class FailureDetector:
         """``width``: ``band.width(alpha)``."""
         self.members: tuple[str, ...] = tuple(parts.bundle.manifest["members"])
         self._size: int = parts.bundle.manifest["features"]
-        self._k: int = parts.bundle.manifest["candidates"]
+        self._k: int = parts.bundle.manifest["candidates"] if READ_SETS & set(self.members) else 0  # 0: any number
         self._scores, self._curve, self._width = parts.scores(self.members), Curve(band), width
         self.calibrated_rows: int = band.shape.mean.shape[1] * REPLAN_ROWS  # the longest attempt of the calibration
         self.reset()
@@ -158,7 +159,7 @@ class FailureDetector:
     def _fault(self, look: Look) -> str:
         if look.features.shape != (self._size,):
             return f"features of shape {look.features.shape}; the detector reads ({self._size},)"
-        if len(look.chunks) != self._k:
+        if self._k and len(look.chunks) != self._k:
             return f"{len(look.chunks)} candidates; the bands are of sets of {self._k}"
         if not (np.isfinite(look.features).all() and np.isfinite(look.chunks).all()):
             return "features or chunks are not finite"
