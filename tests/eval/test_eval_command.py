@@ -167,7 +167,10 @@ def test_an_interrupt_ends_the_run_at_once(tmp_path):
     """Incident: after Ctrl-C the workers went through all remaining episodes."""
     file = tmp_path / "result.json"
     command = [sys.executable, "-m", "vla_mbpo.cli", "eval", "--bundle", "expert", "--episodes", "50"]
-    run = subprocess.Popen([*command, "--json", str(file)], start_new_session=True, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [*command, "--json", str(file)], start_new_session=True, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )  # fmt: skip
     until = time.monotonic() + 60.0
     while not (partial_of(file).exists() and len(partial_of(file).read_text().splitlines()) > 2):
         assert time.monotonic() < until and run.poll() is None
