@@ -1,11 +1,12 @@
 """Credit of chunks: against a hand computation, after the end, and the multiplier of the limit."""
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_mbpo.training.advantages import Multiplier, generalised, per_chunk, within_groups
+torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
+
+from vla_mbpo.training.advantages import Multiplier, generalised, per_chunk, within_groups  # noqa: E402  (after the check that torch is there)
 
 
 def test_generalised_advantages_by_hand():

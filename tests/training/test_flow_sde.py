@@ -3,12 +3,14 @@
 import math
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.distributions import Independent, Normal, kl_divergence
 
-from vla_mbpo.training.flow_sde import Chain, FlowSde
+torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
+
+from torch.distributions import Independent, Normal, kl_divergence  # noqa: E402  (after the check that torch is there)
+
+from vla_mbpo.training.flow_sde import Chain, FlowSde  # noqa: E402
 
 H, A = 5, 3
 FREE = torch.tensor([[0.0, 0.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0]])

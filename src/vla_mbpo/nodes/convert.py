@@ -136,6 +136,12 @@ def to_risk(
     return message
 
 
+def alarm_text(risk: ours.FailureRisk) -> str:
+    """An alarm in one line."""
+    who = ", ".join(name for name, vote in zip(risk.detectors, risk.votes, strict=False) if vote)
+    return f"failure detector: risk {risk.score:.2f} above {risk.band:.2f} ({who})"
+
+
 class JointStateReader:
     """Reads sensor_msgs/JointState, whatever its order of joints, as RobotState."""
 

@@ -68,22 +68,15 @@ class FailureDetectorNode(ManagedNode):
 
     def warning(self) -> str:
         """What is wrong at the moment."""
-        if self._risk.alarm:
-            return f"alarm: {self._text()}"
-        return self._risk.reason or self._beyond()
+        return self._alarm or self._risk.reason or self._beyond()
 
     def _beyond(self) -> str:
         lasted, known = self._newest - self._began, self._detector.calibrated_rows * self._spec.row_period
         return f"longer than any attempt of the calibration ({known / 1e9:g} s)" if lasted > known else ""
 
-    def _text(self) -> str:
-        risk = self._risk
-        who = ", ".join(name for name, vote in zip(self._detector.members, risk.votes, strict=True) if vote)
-        return f"risk {risk.score:.2f} above {risk.band:.2f} ({who})"
-
     def _begin(self) -> None:
         self._detector.reset()
-        self._failure, self._risk = float("nan"), Risk(False)
+        self._failure, self._risk, self._alarm = float("nan"), Risk(False), ""
         self._began = self._newest = 0  # stamps of the attempt's first and last look [ns]
 
     def _on_instruction(self, message: String) -> None:
@@ -106,10 +99,11 @@ class FailureDetectorNode(ManagedNode):
             self._risk = self._judge(message)
         except Exception as error:  # malformed chunks: nothing is known, and the node goes on
             self._risk = Risk(False, reason=f"{type(error).__name__}: {error}")
+        answer = convert.to_risk(self._risk, message, self._detector.members, self._calibration.id, self.now())
+        self._alarm = f"alarm: {convert.alarm_text(answer)}" if self._risk.alarm else ""
         if self._risk.alarm and not before:
             self._alarms += 1
-            self.get_logger().warning(f"alarm: {self._text()}")
-        answer = convert.to_risk(self._risk, message, self._detector.members, self._calibration.id, self.now())
+            self.get_logger().warning(self._alarm)
         self._out.publish(answer)
         if self._markers.get_subscription_count():
             self._markers.publish(risk_words(answer, self._spec.base_frame))

@@ -8,6 +8,7 @@ from typing import Any
 from vla_mbpo_msgs.msg import ActionChunkSet, CandidateVerdict, FailureRisk, ImaginationVerdict
 
 from vla_mbpo.core.verdict import Reason, Verdict
+from vla_mbpo.nodes.convert import alarm_text
 
 FIT = (int(Verdict.SAFE), int(Verdict.RISKY))
 
@@ -175,9 +176,3 @@ class VettingJoin:
 def unknown(message: ActionChunkSet, reason: str) -> Vetted:
     """A set of which nothing is known."""
     return Vetted(message, (), (), reason)
-
-
-def alarm_text(risk: FailureRisk) -> str:
-    """An alarm in one line."""
-    who = ", ".join(name for name, vote in zip(risk.detectors, risk.votes, strict=False) if vote)
-    return f"failure detector: risk {risk.score:.2f} above {risk.band:.2f} ({who})"

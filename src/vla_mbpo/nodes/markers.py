@@ -8,6 +8,7 @@ from vla_mbpo_msgs.msg import FailureRisk
 
 from vla_mbpo.core.verdict import Verdict
 from vla_mbpo.imagination.vetting import Judgement
+from vla_mbpo.nodes.convert import alarm_text
 
 # Told apart by people who do not see red and green, too: the preferred one is also wider, refused ones fainter.
 COLOURS = {
@@ -43,8 +44,7 @@ def risk_words(risk: FailureRisk, frame: str) -> MarkerArray:
     if not risk.known:
         words, verdict = f"risk unknown: {risk.reason}", Verdict.UNKNOWN
     elif risk.alarm:
-        who = ", ".join(name for name, vote in zip(risk.detectors, risk.votes, strict=True) if vote)
-        words, verdict = f"ALARM: {words} ({who})", Verdict.UNSAFE
+        words, verdict = f"ALARM: {alarm_text(risk)}", Verdict.UNSAFE
     red, green, blue = COLOURS[verdict]
     text = Marker(ns="risk", type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, text=words)
     text.header.stamp, text.header.frame_id = risk.header.stamp, frame

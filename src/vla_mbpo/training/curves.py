@@ -9,10 +9,11 @@ from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first)
 
 
 def plot(history: list[dict[str, float]], out: Path, title: str) -> None:
-    """Plot every recorded quantity except speed over the step, one axis each."""
+    """Plot every recorded quantity except speed over the step, one axis each, five in a row."""
     names = [key for key in history[0] if key not in ("step", "samples_per_s")] if history else []
-    figure, axes = pyplot.subplots(1, max(1, len(names)), figsize=(5 * max(1, len(names)), 3.2), squeeze=False)
-    for axis, name in zip(axes[0], names, strict=False):
+    columns, rows = max(1, min(5, len(names))), max(1, -(-len(names) // 5))
+    figure, axes = pyplot.subplots(rows, columns, figsize=(4.4 * columns, 3.2 * rows), squeeze=False)
+    for axis, name in zip(axes.flat, names, strict=False):
         axis.semilogy([row["step"] for row in history], [row[name] for row in history], linewidth=1)
         axis.set_xlabel("optimiser step")
         axis.set_ylabel(f"{name} loss")

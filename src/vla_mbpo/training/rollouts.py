@@ -252,18 +252,12 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)
     turns = sorted(((i + 0.5) / count, source) for source, count in episodes.items() for i in range(count))
     each = [(source, task) for _, source in turns for task in tasks]
+
+    def file_of(source: str, task: str, number: int) -> Path:
+        return out / f"{source}_{task}_{number:07d}.npz"
+
     jobs = [
-        Job(
-            out / f"{source}_{task}_{number:07d}.npz",
-            source,
-            task,
-            number,
-            robot,
-            branched,
-            world_model,
-            disturbed,
-            timeout,
-        )  # fmt: skip
+        Job(file_of(source, task, number), source, task, number, robot, branched, world_model, disturbed, timeout)
         for number, (source, task) in enumerate(each, seed)
     ]
     with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as pool:
