@@ -9,7 +9,7 @@ NAME = "vla_mbpo"
 
 # Every executable of this package: `vla-mbpo` and one per node, for `ros2 run vla_mbpo NODE` and launch files.
 NODES = (
-    "arm_driver camera failure_detector gate imagination joy lifecycle_manager monitor policy sim task teleop".split()
+    "arm_driver camera failure_detector gate imagination joy lifecycle_manager monitor policy sim task teleop trainer".split()
 )
 EXECUTABLES = {"vla-mbpo": "vla_mbpo.cli:main", **{node: f"vla_mbpo.nodes.{node}:main" for node in NODES}}
 

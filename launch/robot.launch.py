@@ -47,6 +47,9 @@ ARGUMENTS = (
     ),
     DeclareLaunchArgument("world_model", default_value="", description="Bundle that vets chunks; empty: none."),
     DeclareLaunchArgument("detector", default_value="", description="Bundle that watches for failure; empty: none."),
+    DeclareLaunchArgument("release", default_value="", description="Models as one: live, a name or a folder."),
+    DeclareLaunchArgument("store", default_value="", description="Folder of the releases; empty: the default one."),
+    DeclareLaunchArgument("trainer", default_value="", description="Folder of a training loop; empty: none."),
     DeclareLaunchArgument(
         "joy", default_value="true", choices=["true", "false"], description="Read gamepads with our own node."
     ),
@@ -85,6 +88,9 @@ def _nodes(context: LaunchContext) -> list:
         joy=values["joy"] == "true",
         world_model=values["world_model"],
         detector=values["detector"],
+        release=values["release"],
+        store=values["store"],
+        trainer=values["trainer"],
     )
     actions = []
     for spec in graph(values["robot"], options):

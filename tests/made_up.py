@@ -16,3 +16,21 @@ def calm_attempt(seed: int, features: int, looks: int = 12, wild: float = 1.0):
         rows = 0.02 * (8 * i + np.arange(16))[None, :, None] + wild * rng.normal(0, 0.01, (2, 16, 8))
         made.append(Look(wild * rng.normal(size=features).astype(np.float32), rows, np.zeros(7), 8 * i))
     return Attempt(tuple(made), True, "button", "few", "tiny", seed, "", -1.0, Path())
+
+
+FEATURES = 32  # of the tiny detector
+
+
+def tapes(folder, policy, seeds, wild=1.0, success=True, source="few", k=2):
+    """Rollouts as `vla-mbpo train rollouts` writes them."""
+    folder.mkdir(exist_ok=True)
+    for seed in seeds:
+        looks = calm_attempt(seed, FEATURES, wild=wild).looks
+        np.savez(
+            folder / f"{source}_button_{seed:07d}.npz", policy=policy, task="button", source=source, seed=seed,
+            at=np.array([look.row for look in looks]), success_row=looks[-1].row if success else -1,
+            features=np.stack([look.features for look in looks]),
+            candidates=np.stack([look.chunks[:k] for look in looks]),
+            joints=np.stack([look.joints for look in looks]),
+        )  # fmt: skip
+    return folder

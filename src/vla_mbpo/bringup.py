@@ -1,6 +1,6 @@
 """The one description of the node graph. `launch/robot.launch.py` and `vla-mbpo up` both start what stands here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from vla_mbpo.core.errors import ConfigError, require
-from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.paths import bundle_dir, robot_dir, store_dir
+from vla_mbpo.releases.store import Store
 from vla_mbpo.sim.tasks import find_task
 
 DEFAULT_ROBOT, DEFAULT_BUNDLE, DEFAULT_SCENE = "sim_panda", "sft_full", "red_bin"
@@ -37,6 +38,10 @@ class Options:
         page: with the monitor node and its web page.
         world_model: bundle that vets chunks by imagination; empty: none does.
         detector: bundle that watches for failure; empty: none does.
+        release: live, a name in the store or a folder: policy, and if it has them world model and detector with its
+            bands, in place of ``bundle``, ``world_model`` and ``detector``; empty: those.
+        store: folder of the releases; empty: the default one.
+        trainer: folder of a training loop beside the stack; empty: none.
         joy: with our own reader of gamepads; without it, where the ROS package joy runs or nobody takes over.
     """
 
@@ -50,6 +55,9 @@ class Options:
     world_model: str = ""
     detector: str = ""
     joy: bool = True
+    release: str = ""
+    store: str = ""
+    trainer: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,9 +91,10 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
     """The processes of ``robot``, in order of bring-up, the lifecycle manager last.
 
     Raises:
-        ConfigError: unknown robot, bundle or scene, unreadable params.yaml, or an override for a node that does not
-            exist.
+        ConfigError: unknown robot, bundle, release or scene, unreadable params.yaml, or an override for a node that
+            does not exist.
     """
+    options, release = _released(options) if options.release else (options, {})
     bundle_dir(options.bundle)
     find_task(options.scene)
     params_file = robot_dir(robot) / "params.yaml"
@@ -96,15 +105,17 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
         ("camera", "head_camera", {"view": "head"}, {"nice": 5}),
         ("camera", "wrist_camera", {"view": "wrist"}, {"nice": 5}),
         ("arm_driver", "arm_driver", {}, critical),
-        ("gate", "gate", _vetting(options), critical),
+        ("gate", "gate", _vetting(options) | release, critical),
         ("teleop", "teleop", {}, {}),
-        ("policy", "policy", {"bundle": options.bundle, "k": options.k}, {"nice": 5}),
-        ("task", "task", {"bundle": options.bundle}, {}),
+        ("policy", "policy", {"bundle": options.bundle, "k": options.k, **release}, {"nice": 5}),
+        ("task", "task", {"bundle": options.bundle, **release, **_swaps(options)}, {}),
     ]
     if options.world_model:
-        rows.append(("imagination", "imagination", {"bundle": options.world_model}, {"nice": 3}))
+        rows.append(("imagination", "imagination", {"bundle": options.world_model, **release}, {"nice": 3}))
     if options.detector:
-        rows.append(("failure_detector", "failure_detector", {"bundle": options.detector}, {"nice": 3}))
+        rows.append(("failure_detector", "failure_detector", {"bundle": options.detector, **release}, {"nice": 3}))
+    if options.trainer:
+        rows.append(("trainer", "trainer", {"out": options.trainer}, {"nice": 10}))
     if options.joy:
         rows.append(("joy", "joy", {}, {}))
     if options.page:
@@ -131,6 +142,24 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
         )
         for executable, name, parameters, rest in rows
     ]
+
+
+def _released(options: Options) -> tuple[Options, dict[str, Any]]:
+    """The parts of a release as bundles, and its folder as the parameter of those that read them."""
+    for name in ("bundle", "world_model", "detector"):
+        value, default = getattr(options, name), getattr(Options, name)
+        require(value == default, f"--{name.replace('_', '-')}", value, f"none with --release {options.release}")
+    found = Store(store_dir(options.store)).release(options.release)
+    model, detector = (str(part.path) if part else "" for part in (found.world_model, found.detector))
+    chosen = replace(options, bundle=str(found.policy.path), world_model=model, detector=detector)
+    return chosen, {"release": str(found.path)}
+
+
+def _swaps(options: Options) -> dict[str, Any]:
+    """Whom the task node asks to use another release, and where it finds the live one when it is started again."""
+    asked = {"gate": True, "policy": True, "imagination": options.world_model, "failure_detector": options.detector}
+    live = {"store": str(store_dir(options.store))} if options.release == "live" else {}
+    return {"swap_nodes": [name for name, there in asked.items() if there], **live}
 
 
 def _vetting(options: Options) -> dict[str, Any]:

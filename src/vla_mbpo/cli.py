@@ -15,6 +15,8 @@ COMMANDS = {
     "eval": ("vla_mbpo.eval.command", "success rate of a model bundle in the simulator"),
     "train": ("vla_mbpo.training.command", "train models (needs the extra `train`)"),
     "calibrate": ("vla_mbpo.failure.command", "conformal bands of a failure detector"),
+    "promote": ("vla_mbpo.releases.promote", "a candidate goes live if it is better than the incumbent"),
+    "rollback": ("vla_mbpo.releases.rollback", "the release before the live one is live again"),
     "dream": ("vla_mbpo.eval.dreams", "a recorded attempt beside what the world model imagines"),
     "doctor": ("vla_mbpo.doctor", "check this machine: versions, rendering, messages, transport, models"),
 }

@@ -56,6 +56,12 @@ def bundle_dir(name_or_path: str | Path) -> Path:
     raise ConfigError("bundle", str(name_or_path), f"choose one of: {choices}; or a folder with a manifest.json")
 
 
+def store_dir(given: str | Path = "") -> Path:
+    """Folder of the releases: ``given``, or releases/ below VLA_MBPO_HOME or ~/.local/share/vla_mbpo."""
+    home = os.environ.get("VLA_MBPO_HOME") or "~/.local/share/vla_mbpo"
+    return (Path(given) if str(given) else Path(home, "releases")).expanduser().absolute()
+
+
 def ros_environment() -> dict[str, str]:
     """Environment for a child process that uses ROS: the caller's, with what it lacks."""
     environment = dict(os.environ)

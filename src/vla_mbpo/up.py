@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("--robot", default=DEFAULT_ROBOT, help="a folder in config/robots (default %(default)s)")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help="model bundle, name or folder (default %(default)s)")
+    parser.add_argument("--release", default="", metavar="live|NAME|FOLDER", help="models as one, instead of bundles")
+    parser.add_argument("--store", default="", help="folder of the releases; default: releases/ below VLA_MBPO_HOME")
+    parser.add_argument("--trainer", default="", metavar="FOLDER", help="with the trainer node; its loop's folder")
     parser.add_argument("--task", metavar="INSTRUCTION", help="execute this instruction")
     parser.add_argument("--scene", metavar="TASK", help=f"simulated scene: {', '.join(TASKS)}")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulated scene (default %(default)s)")
@@ -111,6 +114,9 @@ def plan(args: argparse.Namespace) -> list[NodeSpec]:
             joy=joy,
             world_model=args.world_model,
             detector=args.detector,
+            release=args.release,
+            store=args.store,
+            trainer=args.trainer,
         ),
     )
 

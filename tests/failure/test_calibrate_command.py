@@ -2,29 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
-from made_up import calm_attempt
+from made_up import tapes
 
 from vla_mbpo.cli import main
 from vla_mbpo.policy.bundle import Bundle
-
-FEATURES = 32
-
-
-def tapes(folder, policy, seeds, wild=1.0, success=True, source="few", k=2):
-    """Rollouts as `vla-mbpo train rollouts` writes them."""
-    folder.mkdir(exist_ok=True)
-    for seed in seeds:
-        looks = calm_attempt(seed, FEATURES, wild=wild).looks
-        np.savez(
-            folder / f"{source}_button_{seed:07d}.npz", policy=policy, task="button", source=source, seed=seed,
-            at=np.array([look.row for look in looks]), success_row=looks[-1].row if success else -1,
-            features=np.stack([look.features for look in looks]),
-            candidates=np.stack([look.chunks[:k] for look in looks]),
-            joints=np.stack([look.joints for look in looks]),
-        )  # fmt: skip
-    return folder
 
 
 @pytest.fixture

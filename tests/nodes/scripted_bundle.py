@@ -11,16 +11,22 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from vla_mbpo.core.robot import RobotSpec
-from vla_mbpo.policy.bundle import write_manifest
+from vla_mbpo.policy.bundle import Bundle, write_manifest
 from vla_mbpo.policy.vocabulary import Vocabulary
+from vla_mbpo.releases.release import assemble
 from vla_mbpo.sim.tasks import TASKS
 
 SPEED = 0.2  # rad/s of the last joint
 IMAGE = 96
 
 
-def write_bundle(folder: Path, spec: RobotSpec, spoil: Callable[[np.ndarray], None] = lambda rows: None) -> Path:
-    """Write the bundle and return its folder; ``spoil`` may change the rows (horizon, action) in place."""
+def write_bundle(
+    folder: Path, spec: RobotSpec, spoil: Callable[[np.ndarray], None] = lambda rows: None, **facts: object
+) -> Path:
+    """Write the bundle and return its folder; ``spoil`` may change the rows (horizon, action) in place.
+
+    ``facts`` go into the manifest, too: with others it is another version.
+    """
     folder.mkdir(parents=True)
     vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
     action, proprio = len(spec.joints) + 1, 2 * len(spec.joints) + 1
@@ -46,8 +52,15 @@ def write_bundle(folder: Path, spec: RobotSpec, spoil: Callable[[np.ndarray], No
             "proprio_std": [1.0] * proprio,
         },
     }
-    write_manifest(folder, manifest)
+    write_manifest(folder, manifest | facts)
     return folder
+
+
+def write_release(folder: Path, spec: RobotSpec, **facts: object) -> Path:
+    """A release of nothing but such a policy; returns its folder."""
+    policy = write_bundle(folder.with_name(f"{folder.name}_policy"), spec, **facts)
+    folder.mkdir()
+    return assemble(folder, Bundle.load(policy), {"reason": "test"}).path
 
 
 def _encoder(words: int, proprio: int) -> onnx.GraphProto:

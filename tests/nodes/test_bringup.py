@@ -1,9 +1,13 @@
 import pytest
 import yaml
+from scripted_bundle import write_bundle
 
 from vla_mbpo import bringup, processes, up
 from vla_mbpo.bringup import Options, Restart, graph, parse_override
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.releases.release import assemble
+from vla_mbpo.releases.store import Store
 from vla_mbpo.sim.tasks import TASKS
 
 
@@ -78,3 +82,52 @@ def test_a_wrong_params_file_is_one_line(tmp_path, monkeypatch, text):
     with pytest.raises(ConfigError) as error:
         graph()
     assert "params.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, spec):
+    """Whose live release is a policy alone, and its folder."""
+    folder = tmp_path_factory.mktemp("home") / "releases"
+    made = Store(folder)
+    policy = Bundle.load(write_bundle(folder.with_name("policy"), spec))
+    with made.locked():
+        added = made.add(lambda place: assemble(place, policy, {"reason": "test"}))
+        made.promote(added.path.name, "test")
+    return made
+
+
+def test_a_release_reaches_the_nodes_that_read_models(store):
+    specs = by_name(Options(release="live", store=str(store.folder)))
+    folder = str(store.find("live"))
+    with_release = {name for name, spec in specs.items() if spec.parameters.get("release") == folder}
+    assert with_release == {"gate", "policy", "task"}
+    assert specs["task"].parameters["swap_nodes"] == ["gate", "policy"]
+    assert specs["task"].parameters["store"] == str(store.folder)
+
+
+def test_a_release_by_name_stays_that_release_when_the_task_node_is_started_again(store):
+    specs = by_name(Options(release=store.state().live, store=str(store.folder)))
+    assert "store" not in specs["task"].parameters
+
+
+def test_a_release_without_a_world_model_leaves_imagination_off(store):
+    specs = by_name(Options(release="live", store=str(store.folder)))
+    assert "imagination" not in specs and "vetting.imagination" not in specs["gate"].parameters
+
+
+def test_the_parts_of_a_release_are_on(tmp_path, tiny_bundle, tiny_world_model, tiny_detector):
+    (tmp_path / "full").mkdir()
+    policy, model, watch = (Bundle.load(path) for path in (tiny_bundle, tiny_world_model, tiny_detector))
+    release = assemble(tmp_path / "full", policy, {}, model, watch, tiny_detector.with_name("bands.json"))
+    specs = by_name(Options(release=str(release.path)))
+    asked = specs["gate"].parameters
+    assert (asked["vetting.imagination"], asked["vetting.failure_detector"]) == ("on", "on")
+    nodes = ("gate", "policy", "task", "imagination", "failure_detector")
+    assert {specs[name].parameters["release"] for name in nodes} == {str(release.path)}
+    assert specs["task"].parameters["swap_nodes"] == ["gate", "policy", "imagination", "failure_detector"]
+
+
+@pytest.mark.parametrize("more", [{"bundle": "sft_few"}, {"world_model": "world_model"}, {"detector": "detector_few"}])
+def test_a_release_and_a_bundle_of_ones_own_contradict_each_other(store, more):
+    with pytest.raises(ConfigError, match="none with --release live"):
+        graph(options=Options(release="live", store=str(store.folder), **more))

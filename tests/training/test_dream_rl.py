@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 from vla_mbpo.cli import main  # noqa: E402  (after the check that torch is there)
 from vla_mbpo.core.errors import ConfigError  # noqa: E402
 from vla_mbpo.training import dream_rl  # noqa: E402
+from vla_mbpo.training.admission import Admission  # noqa: E402
 from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer  # noqa: E402
 from vla_mbpo.training.dream_world import Judged, States  # noqa: E402
 
@@ -20,6 +21,8 @@ class Toy:
     """A world in which chunks are the better the closer they are to ``best``; every other attempt fails."""
 
     best, costly, unfit = 0.5, False, False
+    trained_on = ("elsewhere",)
+    admitted = Admission(100, 0.9, 0.0, 0.9)
 
     def __init__(self, _run, _vetting, policy, net, _spec):
         self.net, self.policy = net, policy
@@ -32,7 +35,8 @@ class Toy:
         free = torch.ones(N, H)
         free[:4, :3] = 0.0
         states = States(
-            self.words, views.half(), body, *(torch.zeros(N, 1) for _ in "elp"), torch.zeros(N, 7), torch.zeros(N),
+            torch.arange(N), self.words, views.half(), body, *(torch.zeros(N, 1) for _ in "elp"), torch.zeros(N, 7),
+            torch.zeros(N),
             torch.zeros(N, H, action), free,
         )  # fmt: skip
         facts = [
@@ -45,7 +49,12 @@ class Toy:
             for i in range(N)
         ]
         whole, at = np.ones((N, 2), bool), np.zeros(N, np.int32)
-        return states, SimpleNamespace(facts=facts, episode=np.arange(N), whole=whole, at=at)
+        size = self.net.config.image_size
+        pictures = tuple(np.full((N, size, size, 3), shade, np.uint8) for shade in (50, 90))
+        return states, SimpleNamespace(facts=facts, episode=np.arange(N), whole=whole, at=at, pictures=pictures)
+
+    def located(self, states):
+        return torch.zeros(len(states), self.net.config.auxiliary)
 
     def standardised(self, _data, index):
         return torch.zeros(len(index), H, self.net.config.action)
@@ -54,9 +63,13 @@ class Toy:
         return rows, states.free
 
     def judge(self, states, rows):
-        away = (((rows - self.best).square().mean(2)) * states.free).sum(1) / states.free.sum(1)
+        free = states.free.repeat_interleave(len(rows) // len(states), 0)
+        away = (((rows - self.best).square().mean(2)) * free).sum(1) / free.sum(1)
         cost = (rows.mean((1, 2)) > 0).float() if self.costly else torch.zeros(len(rows))
-        return Judged(10 * away[None].expand(2, -1), cost, (rows.mean((1, 2)) > 0) & self.unfit)
+        return Judged(10 * away[None].expand(2, -1), cost, 1 - cost, (rows.mean((1, 2)) > 0) & self.unfit)
+
+    def admission(self, *_):
+        return self.admitted
 
 
 @pytest.fixture
@@ -67,7 +80,8 @@ def make(tiny_bundle, tiny_world_model, monkeypatch, tmp_path):
         recipe = {
             "policy": str(tiny_bundle), "vetting": str(tiny_world_model), "group": 8, "states": 12, "updates": 4,
             "batch": 12, "learning_rate": 3e-3, "warmup": 1, "ema": 0.0, "policy_weight": 1.0, "kl": 0.0,
-            "cloning": 0.0, "budget": 1e9, "threads": 1, "multiplier": 0.0, "multiplier_rate": 0.0, **options,
+            "cloning": 0.0, "budget": 1e9,
+            "locating": 0.0, "eyes": 0.0, "threads": 1, "multiplier": 0.0, "multiplier_rate": 0.0, **options,
         }  # fmt: skip
         return Trainer(DreamRlRecipe((), samples=refills * 48, **recipe), tmp_path / out)
 
@@ -121,13 +135,24 @@ def test_what_the_gate_would_refuse_is_not_rewarded(make, monkeypatch):
     assert np.mean(shares[-4:]) < 0.6 * np.mean(shares[:2])
 
 
-def test_what_the_policy_sees_with_stays_as_it_is(make):
-    trainer = make()
+@pytest.mark.parametrize("eyes", [0.0, 1.0])
+def test_what_the_policy_sees_with_learns_only_where_it_is_asked_to(make, eyes):
+    trainer = make(eyes=eyes)
     trainer.run()
     moved = {
         name for name, value in trainer.net.state_dict().items() if not value.equal(trainer.start.state_dict()[name])
     }
     assert moved and not any(name.startswith(dream_rl.FROZEN) for name in moved)
+    assert any(name.startswith(dream_rl.EYES) for name in moved) == bool(eyes)
+
+
+def test_things_are_seen_where_the_world_model_sees_them(make):
+    trainer = make(refills=20, policy_weight=0.0, eyes=1.0, locating=1.0)
+    trainer.run()
+    errors = [row["locating"] for row in trainer.history]
+    _, _, features = trainer._prefix(trainer.net, trainer.logged)
+    _, _, before = trainer._prefix(trainer.start, trainer.logged)
+    assert trainer.net.locate(features).abs().mean() < 0.3 * trainer.start.locate(before).abs().mean(), errors
 
 
 def test_a_run_goes_on_where_it_was_cut_off(make):
@@ -142,6 +167,13 @@ def test_a_run_goes_on_where_it_was_cut_off(make):
 def test_a_log_without_failures_is_refused(make, monkeypatch):
     monkeypatch.setattr(dream_rl, "LEAST_FAILURES", 0.6)
     with pytest.raises(ConfigError, match="failures"):
+        make()
+
+
+@pytest.mark.parametrize("found", [Admission(100, 0.2, 0.0, 0.9), Admission(100, 0.9, 0.2, 0.9)])
+def test_a_world_model_that_does_not_know_how_attempts_end_is_refused(make, monkeypatch, found):
+    monkeypatch.setattr(Toy, "admitted", found)
+    with pytest.raises(ConfigError, match="world_model"):
         make()
 
 

@@ -31,6 +31,7 @@ from vla_mbpo.sim.disturbances import KINDS
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TASKS, TEST_SEED_BASE, find_task
 
 EXPERT = "expert"
+IDENTITY = ("bundle", "bundle_sha256", "robot", "settings")  # a partial file of another run is not resumed
 SCENES = {"test": TEST_SEED_BASE, "calibration": CALIBRATION_SEEDS.start}  # first scene seed
 
 
@@ -106,7 +107,7 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
 
 
 def _head(args: argparse.Namespace) -> dict[str, Any]:
-    """What identifies the run; a partial file of another run is not resumed."""
+    """What the result file begins with."""
     expert = args.bundle == EXPERT
     return {
         "bundle": args.bundle,
@@ -128,6 +129,12 @@ def _head(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def identity(args: argparse.Namespace) -> dict[str, Any]:
+    """What outcomes of one partial file have in common; scenes, tasks and their number may differ."""
+    head = _head(args)
+    return {key: head[key] for key in IDENTITY}
+
+
 def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         k=args.k,
@@ -147,9 +154,8 @@ def partial_of(args: argparse.Namespace) -> Path:
 def _evaluate(args: argparse.Namespace, head: dict, jobs: list[tuple[str, int]], cadence: dict) -> list[Outcome]:
     """Outcomes of all jobs, each on disk as soon as it is known. A real-time run fills ``cadence``."""
     partial = partial_of(args)
-    identity = {key: head[key] for key in ("bundle", "bundle_sha256", "robot", "settings")}
     _prepare(*_common(args))  # says here what no worker could do
-    outcomes = _resume(partial, identity, jobs)
+    outcomes = _resume(partial, {key: head[key] for key in IDENTITY}, jobs)
     done = {(o.task, o.seed) for o in outcomes}
     left = [job for job in jobs if job not in done]
     with partial.open("a") as file, Progress() as bar:

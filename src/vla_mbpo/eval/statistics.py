@@ -14,16 +14,22 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def paired(
-    before: ArrayLike, after: ArrayLike, draws: int = 4000, group: ArrayLike | None = None
+    before: ArrayLike,
+    after: ArrayLike,
+    draws: int = 4000,
+    group: ArrayLike | None = None,
+    confidence: float = 0.95,
 ) -> tuple[float, float, float]:
     """Mean difference of two results on the same scenes, and its 95 % interval by bootstrap over scenes.
 
     ``group``: of each scene; scenes of one group are drawn together, because something random is common to them.
+    ``confidence``: of the two-sided interval; each end of one of 90 % is a one-sided bound of 95 %.
     """
     difference = np.asarray(after, float) - np.asarray(before, float)
     total, count = _grouped(difference, group), _grouped(np.ones_like(difference), group)
     chosen = np.random.default_rng(0).integers(len(total), size=(draws, len(total)))
-    low, high = np.percentile(total[chosen].sum(1) / count[chosen].sum(1), [2.5, 97.5])
+    ends = [50.0 * (1.0 - confidence), 50.0 * (1.0 + confidence)]
+    low, high = np.percentile(total[chosen].sum(1) / count[chosen].sum(1), ends)
     return round(float(difference.mean()), 4), round(float(low), 4), round(float(high), 4)
 
 

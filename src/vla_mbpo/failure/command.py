@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,24 +34,8 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, and say with what result."""
     detector = Bundle.load(bundle_dir(args.detector))
     parts, policy = Parts(detector), detector.manifest["policies"][0]
-    require(0.0 < args.alpha < 1.0, "--alpha", args.alpha, "above 0 and below 1")
-    attempts = [a for a in read_all([Path(folder) for folder in args.data]) if a.policy == policy and a.success]
-    sources, k = sorted({a.source for a in attempts}), detector.manifest["candidates"]
-    require(len(sources) <= 1, "--data", ", ".join(sources), "attempts of one source: bands are of one way to drive")
-    odd = sum(len(look.chunks) != k for a in attempts for look in a.looks)
-    require(
-        not odd, "--data", f"{odd} looks with another number of candidates", f"{k} candidates, as it was trained with"
-    )
-    taught = set(args.data) & set(detector.manifest["training"]["recipe"].get("data", ()))
-    require(not taught, "--data", ", ".join(sorted(taught)), "attempts that the detector was not trained on")
-    least = needed(args.alpha)
-    found = f"{len(attempts)} successes of {policy} in {', '.join(args.data)}"
-    require(len(attempts) >= least, "--data", found, f"at least {least} for alpha {args.alpha:g}")
-    scores = parts.scores(detector.manifest["members"])
-    curves = [curve(attempt, scores) for attempt in attempts]
+    curves, facts = successes(parts, args.data, args.alpha)
     file = args.out or calibration_file(args.detector)
-    seeds = [attempt.seed for attempt in attempts]
-    facts = {"data": args.data, "seeds": [min(seeds), max(seeds)], "tasks": sorted({a.task for a in attempts})}
     if args.propose:
         require(file.exists(), "--propose", str(file), "a file of bands to compare with; leave --propose out")
         before = Calibration.load(file, detector)
@@ -61,6 +46,33 @@ def run(args: argparse.Namespace) -> int:
         _report(args, band, [a for a in read_all([Path(f) for f in args.test]) if a.policy == policy], parts)
     print(f"{file}: {len(curves)} successes, band {band.width(args.alpha):.2f} for alpha {args.alpha:g}")
     return 0
+
+
+def successes(
+    parts: Parts, data: list[str], alpha: float, option: str = "--data"
+) -> tuple[list[FloatArray], dict[str, Any]]:
+    """Curves of the attempts in folders ``data`` that went well, of the detector's first policy version, and facts.
+
+    ConfigError: they are too few for ``alpha``, of several sources, or the detector was trained on them.
+    """
+    manifest = parts.bundle.manifest
+    policy = manifest["policies"][0]
+    require(0.0 < alpha < 1.0, "--alpha", alpha, "above 0 and below 1")
+    attempts = [a for a in read_all([Path(folder) for folder in data]) if a.policy == policy and a.success]
+    sources, k = sorted({a.source for a in attempts}), manifest["candidates"]
+    require(len(sources) <= 1, option, ", ".join(sources), "attempts of one source: bands are of one way to drive")
+    odd = sum(len(look.chunks) != k for a in attempts for look in a.looks)
+    what = f"{k} candidates, as it was trained with"
+    require(not odd, option, f"{odd} looks with another number of candidates", what)
+    taught = set(data) & set(manifest["training"]["recipe"].get("data", ()))
+    require(not taught, option, ", ".join(sorted(taught)), "attempts that the detector was not trained on")
+    least = needed(alpha)
+    found = f"{len(attempts)} successes of {policy} in {', '.join(data)}"
+    require(len(attempts) >= least, option, found, f"at least {least} for alpha {alpha:g}")
+    scores, seeds = parts.scores(manifest["members"]), [attempt.seed for attempt in attempts]
+    tasks = sorted({a.task for a in attempts})
+    facts = {"data": data, "seeds": [min(seeds), max(seeds)], "tasks": tasks}
+    return [curve(attempt, scores) for attempt in attempts], facts
 
 
 def _report(args: argparse.Namespace, band: Band, attempts: list[Attempt], parts: Parts) -> None:

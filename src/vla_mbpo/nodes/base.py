@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
@@ -124,8 +125,8 @@ class ManagedNode(LifecycleNode):
         self._activated.append(lambda: self.destroy_timer(made))
 
     def serve(self, kind: Any, name: str, callback: Callable) -> None:
-        """Answer a service until deactivated."""
-        made = self.create_service(kind, name, callback)
+        """Answer a service until deactivated. While a callback that is a coroutine waits, all others go on."""
+        made = self.create_service(kind, name, callback, callback_group=ReentrantCallbackGroup())
         self._activated.append(lambda: self.destroy_service(made))
 
     def publish_diagnostics(self) -> None:

@@ -14,8 +14,8 @@ from rclpy.task import Future
 from rclpy.utilities import get_default_context
 from std_msgs.msg import Bool
 from vla_mbpo_msgs.action import ExecuteTask
-from vla_mbpo_msgs.msg import GateState
-from vla_mbpo_msgs.srv import GateCommand, ResetScene
+from vla_mbpo_msgs.msg import GateState, ReleaseState
+from vla_mbpo_msgs.srv import GateCommand, ResetScene, SwapRelease
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.nodes import qos
@@ -27,15 +27,18 @@ DISCOVERY_TIME = 0.7  # s within which nodes on this machine find each other
 class StackClient:
     """A small node beside the stack. One thread; call ``spin`` regularly."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "vla_mbpo_up") -> None:
         start_ros([])
-        self._node = Node("vla_mbpo_up", enable_rosout=False, start_parameter_services=False)
+        self._node = Node(name, enable_rosout=False, start_parameter_services=False)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self.ready = False
         self.gate: GateState | None = None
+        self.release: ReleaseState | None = None  # that the stack uses
         self._node.create_subscription(Bool, qos.READY.name, self._on_ready, qos.READY.qos)
         self._node.create_subscription(GateState, qos.GATE_STATE.name, self._on_gate, qos.GATE_STATE.qos)
+        self._node.create_subscription(ReleaseState, qos.RELEASE.name, self._on_release, qos.RELEASE.qos)
+        self._swap: Any = self._node.create_client(SwapRelease, qos.SWAP)
         self._engage: Any = self._node.create_client(GateCommand, qos.ENGAGE)
         self._reset: Any = self._node.create_client(ResetScene, qos.RESET_SCENE)
         self._task: Any = ActionClient(self._node, ExecuteTask, qos.EXECUTE_TASK)
@@ -69,6 +72,15 @@ class StackClient:
     def reset_scene(self, task: str, seed: int) -> Future:
         """Put the simulated scene into the start state of (task, seed)."""
         return self._reset.call_async(ResetScene.Request(task=task, seed=seed))
+
+    @property
+    def swap_ready(self) -> bool:
+        """Whether ``swap`` can be asked for."""
+        return self._swap.service_is_ready()
+
+    def swap(self, release: str, now: bool) -> Future:
+        """Have the stack use another release; the future's result is a SwapRelease.Response."""
+        return self._swap.call_async(SwapRelease.Request(release=release, now=now))
 
     def execute(
         self, instruction: str, timeout: float, on_feedback: Callable[[Any], None] = lambda _: None
@@ -110,6 +122,9 @@ class StackClient:
 
     def _on_ready(self, message: Bool) -> None:
         self.ready = message.data
+
+    def _on_release(self, message: ReleaseState) -> None:
+        self.release = message
 
     def _on_gate(self, message: GateState) -> None:
         self.gate = message

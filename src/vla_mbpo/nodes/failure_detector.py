@@ -4,6 +4,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from std_msgs.msg import String
@@ -14,8 +15,10 @@ from vla_mbpo.failure.scores import Look
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.markers import risk_words
+from vla_mbpo.nodes.models import RELEASE, Models
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
+from vla_mbpo.releases.release import BANDS, part
 
 
 class FailureDetectorNode(ManagedNode):
@@ -26,6 +29,7 @@ class FailureDetectorNode(ManagedNode):
 
     PARAMETERS = (
         Param("bundle", "detector_full", "failure-detector bundle: a name in models/ or a folder"),
+        RELEASE,
         Param("calibration", "", "file of conformal bands; empty: the bundle's in calibration/"),
         Param("alpha", 0.0, "share of attempts that go well with an alarm; 0: as the bands were made for", 0.0, 0.5),
     )
@@ -33,10 +37,7 @@ class FailureDetectorNode(ManagedNode):
     def configure(self) -> None:
         """Load bundle and bands; ConfigError if they do not belong together or are too few for alpha."""
         self._spec = self.spec()
-        bundle, alpha, file = (self.parameters[name] for name in ("bundle", "alpha", "calibration"))
-        self._detector = FailureDetector.load(bundle, alpha, calibration=file)
-        self._calibration = self._detector.calibration
-        self._alpha = alpha or self._calibration.alpha
+        self._models = Models(self, self._load, self._use)
         self._out, self._markers = self.publisher(qos.RISK), self.publisher(qos.RISK_MARKERS)
         self._sets = self._unknown = self._alarms = 0
         self._latency: deque[float] = deque(maxlen=200)
@@ -45,6 +46,7 @@ class FailureDetectorNode(ManagedNode):
         """Listen."""
         self._instruction, self._epoch = "", 0
         self._begin()
+        self._models.listen()
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
         self.subscribe(qos.GATE_STATE, self._on_gate)
         self.subscribe(qos.VERDICT, self._on_verdict)
@@ -68,7 +70,21 @@ class FailureDetectorNode(ManagedNode):
 
     def warning(self) -> str:
         """What is wrong at the moment."""
-        return self._alarm or self._risk.reason or self._beyond()
+        return self._alarm or self._models.warning or self._risk.reason or self._beyond()
+
+    def _load(self, release: str) -> tuple[FailureDetector, str]:
+        """Detector and bands of a release; without one those of bundle and calibration file."""
+        bundle, alpha, file = (self.parameters[name] for name in ("bundle", "alpha", "calibration"))
+        if release:
+            bundle, file = str(part(Path(release), "failure_detector").path), str(Path(release) / BANDS)
+        found = FailureDetector.load(bundle, alpha, calibration=file)
+        return found, found.calibration.id
+
+    def _use(self, detector: FailureDetector) -> None:
+        self._detector, self._calibration = detector, detector.calibration
+        self._alpha = self.parameters["alpha"] or self._calibration.alpha
+        if self.state == "active":
+            self._begin()
 
     def _beyond(self) -> str:
         lasted, known = self._newest - self._began, self._detector.calibrated_rows * self._spec.row_period

@@ -32,7 +32,8 @@ from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.counts import Counts
 from vla_mbpo.nodes.exclusive import ExclusiveTopic
-from vla_mbpo.nodes.join import Vetted, inconsistent
+from vla_mbpo.nodes.join import Vetted, VettingJoin, inconsistent
+from vla_mbpo.nodes.models import Models
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.prefix import set_point
 from vla_mbpo.nodes.process import run
@@ -64,11 +65,10 @@ class GateNode(ManagedNode):
         self._gate = Gate(self._spec, config)
         self._off = switched_off(self.parameters)
         self._off_text = f"{', '.join(self._off)} off" if self._off else ""
-        self._join = join_of(self.parameters)
+        self._models = Models(self, lambda release: join_of(self.parameters, release), self._use)
         self._slow: Gate | None = None  # for what imagination does not know
         if self._join is not None and self.parameters["vetting.on_unknown"] == "slow":
             self._slow = Gate(self._spec, slowed(config, self.parameters["vetting.slow"]))
-        path = self.parameters["state_file"]
         self._reader = convert.JointStateReader(self._spec)
         self._jogger = Jogger(self._spec)
         self._approved = ExclusiveTopic(self, qos.APPROVED_CHUNK, self._on_other)
@@ -77,7 +77,7 @@ class GateNode(ManagedNode):
         self._heartbeat = self.publisher(qos.HEARTBEAT)
         self._state_out = self.publisher(qos.GATE_STATE)
         self._state_message = GateState(vetting_off=self._off)
-        file = Path(path).expanduser() if path else None
+        file = Path(path).expanduser() if (path := self.parameters["state_file"]) else None
         self._last_observation = 0
         self._pending_engage = self._let_go = self._asked = False
         before = getattr(self, "_machine", None)  # a latch outlives a cleanup too
@@ -105,6 +105,7 @@ class GateNode(ManagedNode):
             self.every(0.01, self._expire)
         self.subscribe(qos.TELEOP_COMMAND, self._on_teleop, on_deadline=lambda: self._machine.release("teleop silent"))
         self._approved.listen()
+        self._models.listen()
         self._pendant.restart()
         if self.parameters["pendant_timeout"]:
             self.subscribe(qos.PENDANT, self._on_pendant)
@@ -134,6 +135,9 @@ class GateNode(ManagedNode):
         if self._approved.warning:
             return self._approved.warning
         return self._counts.warning()
+
+    def _use(self, join: VettingJoin | None) -> None:
+        self._join = join
 
     def _on_joints(self, message: JointState) -> None:
         stamp = convert.to_ns(message.header.stamp)

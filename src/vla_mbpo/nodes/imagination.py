@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from sensor_msgs.msg import Image
@@ -22,10 +23,12 @@ from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.dreams import Dreams, Wish
 from vla_mbpo.nodes.frames import DEAF, FRAMES, ObservationBuilder
 from vla_mbpo.nodes.markers import ribbons
+from vla_mbpo.nodes.models import RELEASE, Models
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 from vla_mbpo.nodes.worker import Worker
 from vla_mbpo.paths import bundle_dir
+from vla_mbpo.releases.release import part
 
 KEPT = 12  # observations, 0.6 s at 20 Hz; what is older the gate would refuse anyway
 _DEFAULTS = PlannerConfig()
@@ -33,10 +36,11 @@ _DEFAULTS = PlannerConfig()
 
 @dataclass(frozen=True)
 class Asked:
-    """A chunk set to be judged, and when it came (monotonic, s)."""
+    """A chunk set to be judged, when it came (monotonic, s), and by whom it is judged."""
 
     message: ActionChunkSet
     arrived: float
+    vetting: Vetting
 
 
 class ImaginationNode(ManagedNode):
@@ -44,6 +48,7 @@ class ImaginationNode(ManagedNode):
 
     PARAMETERS = (
         Param("bundle", "world_model", "world-model bundle: a name in models/ or a folder"),
+        RELEASE,
         Param("threads", 1, "threads of the fast mode's sessions", 1, 16),
         Param("deadline", 0.12, "longest time from a chunk set to its verdict, then it is UNKNOWN, s", 0.01, 1.0),
         Param("dream_period", 1.5, "shortest time from one slow dream to the next, s; 0: no dreams", 0.0, 60.0),
@@ -56,15 +61,10 @@ class ImaginationNode(ManagedNode):
     def configure(self) -> None:
         """Load the bundle."""
         self._spec = self.spec()
-        config = PlannerConfig(**{name: self.parameters[name] for name in RANGES})
-        bundle = bundle_dir(self.parameters["bundle"])
-        session = WorldModelSession.load(bundle, self._spec, self.parameters["threads"])
-        session.warm_up()
-        self._vetting = Vetting(session, config)
         self._dreamer: Dreamer | None = None
-        if self.parameters["dream_period"]:
-            self._dreamer = Dreamer(bundle, self.parameters["robot"], self.parameters["flow_steps"])
-            self.on_cleanup_do(self._dreamer.close)
+        self._dreams: Dreams | None = None
+        self.on_cleanup_do(self._end_dreamer)
+        self._models = Models(self, self._load, self._use)
         self._out, self._pictures = self.publisher(qos.VERDICT), self.publisher(qos.DREAM)
         self._markers = self.publisher(qos.DREAM_MARKERS)
         self._sets = self._late = self._unknown = 0
@@ -81,10 +81,8 @@ class ImaginationNode(ManagedNode):
         self._open: Asked | None = None
         self._lock = threading.Lock()
         self._worker: Worker[Asked] = Worker(self._judge, self._on_error)
-        self._dreams: Dreams | None = None
-        if self._dreamer is not None:
-            ahead = self._spec.horizon * self._spec.row_period
-            self._dreams = Dreams(self._dreamer, self._pictures.publish, self.parameters["dream_period"], ahead)
+        self._begin_dreams()
+        self._models.listen()
         self.subscribe(qos.JOINT_STATES, self._inputs.add_joints)
         self.subscribe(qos.HEAD_IMAGE, lambda image: self._on_image("head", image))
         self.subscribe(qos.WRIST_IMAGE, lambda image: self._on_image("wrist", image))
@@ -112,7 +110,36 @@ class ImaginationNode(ManagedNode):
 
     def warning(self) -> str:
         """What is wrong at the moment."""
-        return self._refused or (self._dreams.fault if self._dreams else "")
+        return self._models.warning or self._refused or (self._dreams.fault if self._dreams else "")
+
+    def _load(self, release: str) -> tuple[Vetting, str]:
+        """The world model of a release; without one that of the bundle."""
+        config = PlannerConfig(**{name: self.parameters[name] for name in RANGES})
+        folder = bundle_dir(self.parameters["bundle"]) if not release else part(Path(release), "world_model").path
+        session = WorldModelSession.load(folder, self._spec, self.parameters["threads"])
+        session.warm_up()
+        return Vetting(session, config), session.version
+
+    def _use(self, vetting: Vetting) -> None:
+        """Vet by it from now on, and dream by it: one dreaming process at a time."""
+        self._vetting = vetting
+        self._end_dreamer()
+        if self.parameters["dream_period"]:
+            bundle = vetting.session.bundle.path
+            self._dreamer = Dreamer(bundle, self.parameters["robot"], self.parameters["flow_steps"])
+        if self.state == "active":
+            self._begin_dreams()
+
+    def _begin_dreams(self) -> None:
+        self._dreams = None
+        if self._dreamer is not None:
+            ahead = self._spec.horizon * self._spec.row_period
+            self._dreams = Dreams(self._dreamer, self._pictures.publish, self.parameters["dream_period"], ahead)
+
+    def _end_dreamer(self) -> None:
+        dreamer, self._dreamer, self._dreams = self._dreamer, None, None
+        if dreamer is not None:
+            dreamer.close()
 
     def _on_gate(self, message: GateState) -> None:
         if message.epoch != self._epoch:
@@ -135,7 +162,7 @@ class ImaginationNode(ManagedNode):
             self._observations.popitem(last=False)
 
     def _on_chunks(self, message: ActionChunkSet) -> None:
-        asked = Asked(message, time.monotonic())
+        asked = Asked(message, time.monotonic(), self._vetting)
         if self._inputs.deaf:
             self.leave(DEAF)
         if not self._worker.idle:
@@ -156,13 +183,13 @@ class ImaginationNode(ManagedNode):
         """In the worker's thread."""
         message = asked.message
         try:
-            judgement = self._judgement(message)
+            judgement = self._judgement(message, asked.vetting)
         except Exception as error:  # UnknownInstruction, malformed chunks, a session that fails
             judgement = unknown(len(message.chunks), f"{type(error).__name__}: {error}")
         self._close(asked, judgement)
 
-    def _judgement(self, message: ActionChunkSet) -> Judgement:
-        session, k = self._vetting.session, len(message.chunks)
+    def _judgement(self, message: ActionChunkSet, vetting: Vetting) -> Judgement:
+        session, k = vetting.session, len(message.chunks)
         if message.policy_version not in session.policies:
             return unknown(k, f"policy {message.policy_version!r}; calibrated for {', '.join(session.policies)}")
         stamp = convert.to_ns(message.observation_stamp)
@@ -182,11 +209,12 @@ class ImaginationNode(ManagedNode):
         positions = np.stack([chunk.positions for chunk in chunks])
         gripper = np.stack([chunk.gripper for chunk in chunks])
         committed, period = chunks[0].committed_rows, chunks[0].row_period
-        found = self._vetting.judge(observation, message.instruction, positions, gripper, committed, period)
-        if found.choice.order and self._dreams is not None:
+        found = vetting.judge(observation, message.instruction, positions, gripper, committed, period)
+        dreams = self._dreams
+        if found.choice.order and dreams is not None:
             best = found.choice.order[0]
             wish = Wish(message.chunk_set_id, observation, message.instruction, positions[best], gripper[best])
-            self._dreams.offer(wish)
+            dreams.offer(wish)
         return found
 
     def _close(self, asked: Asked, judgement: Judgement) -> None:
@@ -199,7 +227,7 @@ class ImaginationNode(ManagedNode):
 
     def _say(self, asked: Asked, judgement: Judgement) -> None:
         seconds = time.monotonic() - asked.arrived
-        message = convert.to_verdict(judgement, asked.message, self._vetting.session.version, self.now(), seconds)
+        message = convert.to_verdict(judgement, asked.message, asked.vetting.session.version, self.now(), seconds)
         message.dream_id = self._dreams.id if self._dreams is not None else 0
         self._out.publish(message)
         if self._markers.get_subscription_count():

@@ -17,6 +17,7 @@ from vla_mbpo.nodes import qos
 from vla_mbpo.nodes.base import ROBOT
 from vla_mbpo.nodes.parameters import Param, Parameters
 from vla_mbpo.nodes.process import run
+from vla_mbpo.nodes.waiting import sleep, within
 
 _UP = (  # transition, state after it, transition back
     ("configure", Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE, Transition.TRANSITION_CLEANUP),
@@ -98,7 +99,7 @@ class LifecycleManager(Node):
             return ""
         self._faults.pop(name, None)
         request = ChangeState.Request(transition=Transition(id=transition))
-        answer = await self._within(self._change[name].call_async(request), limit)
+        answer = await within(self, self._change[name].call_async(request), limit)
         if answer is not None and answer.success:
             return ""
         if answer is None:
@@ -106,13 +107,13 @@ class LifecycleManager(Node):
         for _ in range(30):  # the reason comes by /diagnostics
             if name in self._faults:
                 break
-            await self._sleep(0.05)
+            await sleep(self, 0.05)
         return self._faults.get(name, f"{label} failed")
 
     async def _state(self, name: str, limit: float) -> int:
         """Lifecycle state of a node. Asked again every second: a question to a node that has just died is lost."""
         for _ in range(max(1, int(limit))):
-            answer = await self._within(self._get[name].call_async(GetState.Request()), 1.0)
+            answer = await within(self, self._get[name].call_async(GetState.Request()), 1.0)
             if answer is not None:
                 return answer.current_state.id
         return State.PRIMARY_STATE_UNKNOWN
@@ -121,26 +122,8 @@ class LifecycleManager(Node):
         for _ in range(int(limit / 0.05)):
             if self._change[name].service_is_ready() and self._get[name].service_is_ready():
                 return True
-            await self._sleep(0.05)
+            await sleep(self, 0.05)
         return False
-
-    async def _sleep(self, seconds: float) -> None:
-        await self._within(Future(), seconds)
-
-    async def _within(self, future: Future, seconds: float) -> Any:
-        """The future's result, or None after ``seconds``."""
-        first: Future = Future(executor=self.executor)
-
-        def settle(result: Any) -> None:
-            if not first.done():
-                first.set_result(result)
-
-        timer = self.create_timer(seconds, lambda: settle(None), clock=self._steady)
-        future.add_done_callback(lambda done: settle(done.result()))
-        try:
-            return await first
-        finally:
-            self.destroy_timer(timer)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -165,7 +148,7 @@ class LifecycleManager(Node):
             while self._up[name] and self._change[name].service_is_ready():
                 transition = self._up[name].pop()
                 request = ChangeState.Request(transition=Transition(id=transition))
-                await self._within(self._change[name].call_async(request), 0.4)
+                await within(self, self._change[name].call_async(request), 0.4)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

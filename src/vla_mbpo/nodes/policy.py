@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +18,21 @@ from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.frames import DEAF, FRAMES, ObservationBuilder
+from vla_mbpo.nodes.models import RELEASE, Models
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.prefix import committed_prefix
 from vla_mbpo.nodes.process import run
 from vla_mbpo.nodes.worker import Worker
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates, PolicySession
+from vla_mbpo.releases.release import part
 
 
 @dataclass(frozen=True)
 class Job:
     """One inference."""
 
+    session: PolicySession
     observation: Observation
     instruction: str
     prefix: NDArray[np.float64]
@@ -42,6 +46,7 @@ class PolicyNode(ManagedNode):
 
     PARAMETERS = (
         Param("bundle", "sft_full", "model bundle: a name in models/ or a folder"),
+        RELEASE,
         Param("k", 8, "candidate chunks per inference", 1, 64),
         Param("threads", 1, "threads of the inference session", 1, 16),
         Param("steps", 5, "Euler steps of the flow", 1, 32),
@@ -58,8 +63,7 @@ class PolicyNode(ManagedNode):
     def configure(self) -> None:
         """Load the bundle."""
         self._spec = self.spec()
-        options = {key: self.parameters[key] for key in ("threads", "steps")}
-        self._session = PolicySession.load(bundle_dir(self.parameters["bundle"]), **options)
+        self._models = Models(self, self._load, self._use)
         self._out = self.publisher(qos.ACTION_CHUNKS)
         self._rng = np.random.default_rng(self.parameters["seed"])
         age, skew, frozen = (round(self.parameters[key] * 1e9) for key in ("max_age", "max_skew", "max_frozen"))
@@ -76,6 +80,7 @@ class PolicyNode(ManagedNode):
         self._instruction, self._mode, self._epoch = "", GateState.HOLD, 0
         self._round, self._started, self._last, self._wide = 0, False, 0, False
         self._worker: Worker[Job] = Worker(self._infer, self._on_error)
+        self._models.listen()
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
         self.subscribe(qos.GATE_STATE, self._on_gate)
         self.subscribe(qos.COMMITMENT, lambda message: self._commitments.append(message))
@@ -102,7 +107,22 @@ class PolicyNode(ManagedNode):
 
     def warning(self) -> str:
         """What is wrong at the moment."""
-        return self._refused
+        return self._models.warning or self._refused
+
+    def _load(self, release: str) -> tuple[PolicySession, str]:
+        """The session for a release, tried out; without one that of the bundle."""
+        options = {key: self.parameters[key] for key in ("threads", "steps")}
+        if not release:
+            session = PolicySession.load(bundle_dir(self.parameters["bundle"]), **options)
+        else:
+            session = PolicySession(part(Path(release), "policy"), **options)
+            session.try_out(len(self._spec.joints), self._spec.horizon)
+        return session, session.version
+
+    def _use(self, session: PolicySession) -> None:
+        self._session = session
+        if self.state == "active":
+            self._restart()
 
     def _on_instruction(self, message: String) -> None:
         if message.data == self._instruction:
@@ -134,7 +154,7 @@ class PolicyNode(ManagedNode):
     def _on_image(self, view: str, image: Image) -> None:
         try:
             stamp = self._inputs.add_image(view, image)
-            wanted = self._instruction and self._mode == GateState.AUTONOMOUS
+            wanted = self._instruction and self._mode == GateState.AUTONOMOUS and self._models.agreed
             if stamp is None or not wanted or stamp < self._due():
                 return
             if not self._worker.idle:
@@ -152,7 +172,7 @@ class PolicyNode(ManagedNode):
         self._started, self._last = True, observation.stamp
         noise = self.parameters["wider"] if self._wide else 1.0
         self._wide = False
-        self._worker.submit(Job(observation, self._instruction, *prefix, self._round, noise))
+        self._worker.submit(Job(self._session, observation, self._instruction, *prefix, self._round, noise))
 
     def _due(self) -> int:
         """Stamp from which on an observation is to be looked at [ns]; half a row early, as stamps jitter."""
@@ -167,7 +187,7 @@ class PolicyNode(ManagedNode):
 
     def _infer(self, job: Job) -> None:
         begin, k, spread = time.monotonic(), self.parameters["k"], self.parameters["spread"]
-        found = self._session.infer(
+        found = job.session.infer(
             job.observation, job.instruction, job.prefix, job.prefix_gripper, k, self._rng, job.noise, spread
         )  # fmt: skip
         seconds = time.monotonic() - begin
@@ -199,7 +219,7 @@ class PolicyNode(ManagedNode):
             for i, (positions, gripper) in enumerate(zip(found.positions, found.gripper, strict=True))
         ]
         message = convert.to_chunk_set(chunks, self.now(), spec.base_frame)
-        message.policy_version, message.instruction = self._session.version, job.instruction
+        message.policy_version, message.instruction = job.session.version, job.instruction
         message.features = convert.to_floats(found.features)
         message.inference_time = convert.to_duration(round(seconds * 1e9))
         return message

@@ -22,9 +22,11 @@ from vla_mbpo_msgs.msg import (
     GateDecision,
     GateState,
     ImaginationVerdict,
+    ReleaseState,
     SceneState,
     TaskStatus,
     TeleopCommand,
+    TrainingProgress,
 )
 
 GATE_STATE_PERIOD = 0.1  # s
@@ -103,11 +105,15 @@ GRIPPER = Topic("/gripper_controller/command", Float64MultiArray, LATEST)
 SCENE_STATE = Topic("/sim/scene_state", SceneState, SENSOR)
 CLOCK = Topic("/clock", Clock, SENSOR)
 TASK_STATUS = Topic("/task/status", TaskStatus, LATEST)
+RELEASE = Topic("/release", ReleaseState, LATCHED)
+TRAINING = Topic("/trainer/progress", TrainingProgress, LATEST)
 READY = Topic("/lifecycle_manager/ready", Bool, LATCHED)
 DIAGNOSTICS = Topic("/diagnostics", DiagnosticArray, EVERY)
 
 # Services and actions
 ENGAGE, RESET_GATE, ESTOP_SERVICE = "/gate/engage", "/gate/reset", "/gate/estop"
+SWAP = "/task/swap"  # and /<node>/release of each node that reads bundles, for the task node alone
+TRAINER_START, TRAINER_PAUSE, TRAINER_STOP = "/trainer/start", "/trainer/pause", "/trainer/stop"
 RESET_SCENE = "/sim/reset"
 EXECUTE_TASK = "/task/execute"
 FOLLOW_TRAJECTORY = "/arm_controller/follow_joint_trajectory"

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
@@ -14,10 +15,15 @@ from vla_mbpo_msgs.msg import GateDecision, GateState, TaskStatus
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.attempt import Attempt
 from vla_mbpo.nodes.base import ManagedNode
+from vla_mbpo.nodes.models import RELEASE, Models
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
-from vla_mbpo.paths import bundle_dir
+from vla_mbpo.nodes.swapping import Swapping
+from vla_mbpo.paths import bundle_dir, store_dir
 from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.policy.vocabulary import Vocabulary
+from vla_mbpo.releases.release import Release
+from vla_mbpo.releases.store import Store
 
 SETTLE_TIME = 5.0  # s after activation within which the gate's state must be known
 GATE_PATIENCE = 2.0  # s of silence of the gate until an attempt is over; the arm stops long before
@@ -32,13 +38,20 @@ class TaskNode(ManagedNode):
 
     PARAMETERS = (
         Param("bundle", "sft_full", "bundle whose vocabulary the instruction must keep to; empty: any words"),
+        RELEASE,
+        Param("store", "", "folder of releases: the live one is used at the start; empty: the parameter release"),
+        Param("swap_nodes", ["gate", "policy"], "nodes that read models, for /task/swap"),
+        Param("swap_patience", 120.0, "longest wait for a running attempt before a swap, s", 0.0, 3600.0),
         Param("timeout", 60.0, "longest attempt where the goal names none, s", 1.0, 3600.0),
     )
 
     def configure(self) -> None:
         """Read the vocabulary and offer the action; goals are refused until the node is active."""
-        bundle = self.parameters["bundle"]
-        self._vocabulary = Bundle.load(bundle_dir(bundle)).vocabulary if bundle else None
+        store = self.parameters["store"]
+        first = str(Store(store_dir(store)).find("live")) if store else self.parameters["release"]
+        self._models = Models(self, self._load, self._use, first)
+        nodes, patience = self.parameters["swap_nodes"], self.parameters["swap_patience"]
+        self._swapping = Swapping(self, self._models, nodes, patience)
         self._instruction_out = self.publisher(qos.INSTRUCTION)
         self._attempt: Attempt | None = None
         self._server: ActionServer | None = ActionServer(
@@ -56,12 +69,12 @@ class TaskNode(ManagedNode):
         self.subscribe(qos.GATE_DECISION, self._on_decision)
         self.subscribe(qos.TASK_STATUS, self._on_status)
         self.every(0.1, self._step)
+        self._swapping.listen(lambda: self._attempt is not None, self._end_attempt)
         self._instruction_out.publish(String(data=""))
 
     def deactivate(self) -> None:
         """End a running attempt."""
-        if self._attempt is not None:
-            self._attempt.end(_RESULT.STOPPED, "the task node was deactivated")
+        self._end_attempt("the task node was deactivated")
         self._instruction_out.publish(String(data=""))
 
     def cleanup(self) -> None:
@@ -72,7 +85,25 @@ class TaskNode(ManagedNode):
 
     def report(self) -> dict[str, object]:
         """Values for /diagnostics."""
-        return {"instruction": self._attempt.instruction if self._attempt else ""}
+        return {"instruction": self._attempt.instruction if self._attempt else "", "release": self._models.version}
+
+    def _load(self, release: str) -> tuple[Vocabulary | None, str]:
+        """The words of a release, all of which is verified; without one those of the bundle."""
+        if release:
+            found = Release.load(Path(release))
+            return found.policy.vocabulary, found.version
+        bundle = self.parameters["bundle"]
+        if not bundle:
+            return None, ""
+        policy = Bundle.load(bundle_dir(bundle))
+        return policy.vocabulary, policy.version
+
+    def _use(self, vocabulary: Vocabulary | None) -> None:
+        self._vocabulary = vocabulary
+
+    def _end_attempt(self, reason: str) -> None:
+        if self._attempt is not None:
+            self._attempt.end(_RESULT.STOPPED, reason)
 
     def _on_gate(self, message: GateState) -> None:
         self._gate, self._gate_at = message, time.monotonic()
@@ -88,6 +119,8 @@ class TaskNode(ManagedNode):
     async def _execute(self, goal: ServerGoalHandle) -> ExecuteTask.Result:
         if self.state == "active":
             await self._settled
+            if self._attempt is None:
+                await self._swapping.pause()
         refusal = self._refusal(goal.request.instruction)
         if refusal:
             self.get_logger().warning(f"goal refused: {refusal}")

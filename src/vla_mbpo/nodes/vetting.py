@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+from vla_mbpo.core.errors import require
 from vla_mbpo.failure.calibration import Calibration, calibration_file
 from vla_mbpo.nodes.join import VettingJoin
+from vla_mbpo.nodes.models import RELEASE
 from vla_mbpo.nodes.parameters import Param, Parameters
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.releases.release import stated_versions
 
 VETTING = ("imagination", "failure_detector")
 ON_ALARM = ("hold", "human", "note")
 PARAMETERS = (
+    RELEASE,
     Param("vetting.imagination", "", "whether to ask it; must be stated", choices=("off", "on")),
     Param("vetting.failure_detector", "", "whether to ask it; must be stated", choices=("off", "on")),
     Param("vetting.world_model", "world_model", "bundle whose verdicts count"),
@@ -30,17 +34,29 @@ def switched_off(parameters: Parameters) -> list[str]:
     return [name for name in VETTING if parameters[f"vetting.{name}"] == "off"]
 
 
-def join_of(parameters: Parameters) -> VettingJoin | None:
-    """For whom is asked; None: nobody. ConfigError if a bundle or its calibration cannot be read."""
+def join_of(parameters: Parameters, release: str) -> tuple[VettingJoin | None, str]:
+    """For whom is asked, None: nobody; and whose answers count, as one line.
+
+    Of a release its manifest says whose: what others answer is UNKNOWN. ConfigError if the release lacks who is asked,
+    or if a bundle or its calibration cannot be read.
+    """
     off = switched_off(parameters)
     if len(off) == len(VETTING):
-        return None
+        return None, "nobody's answers"
     version = calibration = ""
+    ends = parameters["vetting.on_alarm"] != "note"
+    if release:
+        stated = stated_versions(Path(release))
+        for name, needed in (("imagination", "world_model"), ("failure_detector", "bands")):
+            there = name in off or needed in stated
+            require(there, f"release {Path(release).name}", f"without {needed}", f"vetting.{name} is on")
+        version = "" if "imagination" in off else stated["world_model"]
+        calibration = "" if "failure_detector" in off else stated["bands"]
+        return VettingJoin(parameters["vetting.deadline"], version, calibration, ends), f"{version} {calibration}"
     if "imagination" not in off:
         version = Bundle.load(bundle_dir(parameters["vetting.world_model"])).version
     if "failure_detector" not in off:
         name = parameters["vetting.detector"]
         file = parameters["vetting.calibration"] or calibration_file(name)
         calibration = Calibration.load(Path(file).expanduser(), Bundle.load(bundle_dir(name))).id
-    ends = parameters["vetting.on_alarm"] != "note"
-    return VettingJoin(parameters["vetting.deadline"], version, calibration, ends)
+    return VettingJoin(parameters["vetting.deadline"], version, calibration, ends), f"{version} {calibration}"

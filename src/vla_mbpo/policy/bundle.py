@@ -3,10 +3,10 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.policy.vocabulary import Vocabulary
 
 KEYS = ("name", "kind", "files")  # of every manifest
@@ -15,6 +15,7 @@ KIND_KEYS = {
     "policy": (*SEEING, "policy", "gripper", "row_period"),
     "world_model": (*SEEING, "world_model", "joints", "action_bins", "calibration", "policies", "image_size"),
     "failure_detector": ("policies", "features", "width", "action_scale", "members", "votes"),
+    "release": ("versions", "decision"),
 }
 
 
@@ -67,6 +68,8 @@ class Bundle:
             if key not in manifest:
                 raise ConfigError(f"{path}/manifest.json", f"without {key!r}", f"expected the manifest of a {kind}")
         for name, digest in manifest["files"].items():
+            inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+            require(inside, f"{path}/manifest.json: files", name, "expected names of files below the bundle's folder")
             file = path / name
             found = sha256(file) if file.is_file() else "missing"
             if found != digest:
@@ -75,11 +78,12 @@ class Bundle:
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
-    """Hash the files in ``path``, write manifest.json and return the loaded bundle."""
-    files = {f.name: sha256(f) for f in sorted(path.iterdir()) if f.is_file() and f.name != "manifest.json"}
+    """Hash the files in ``path`` and below, write manifest.json and return the loaded bundle."""
+    own = path / "manifest.json"
+    files = {f.relative_to(path).as_posix(): sha256(f) for f in sorted(path.rglob("*")) if f.is_file() and f != own}
     partial = path / "manifest.json.partial"
     partial.write_text(json.dumps({**content, "files": files}, indent=1) + "\n")
-    partial.rename(path / "manifest.json")
+    partial.rename(own)
     return Bundle.load(path)
 
 

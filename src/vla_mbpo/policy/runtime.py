@@ -68,6 +68,16 @@ class PolicySession:
         """Raise UnknownInstruction if ``text`` holds words outside the vocabulary."""
         self.vocabulary.encode(text)
 
+    def try_out(self, joints: int, horizon: int) -> None:
+        """Sample once, from black pictures. ConfigError: another arm's chunks, or what comes is not a number."""
+        dark, still = np.zeros((self.image_size, self.image_size, 3), np.uint8), np.zeros(self._joints)
+        field, shape = f"bundle {self.bundle.path.name}", (self.horizon, self._joints)
+        require(shape == (horizon, joints), field, f"chunks of shape {shape}", f"shape {(horizon, joints)}")
+        seen, none = Observation(0, dark, dark, still, still, 0.0), np.zeros((0, joints))
+        found = self.infer(seen, self.vocabulary.words[0], none, none[:, 0], 1, np.random.default_rng(0))
+        fine = np.isfinite(found.positions).all() and np.isfinite(found.gripper).all()
+        require(bool(fine), field, "chunks with NaN or infinite numbers", "finite chunks")
+
     def infer(
         self,
         observation: Observation,

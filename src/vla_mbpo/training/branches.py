@@ -23,6 +23,7 @@ from vla_mbpo.core.observation import Observation
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import Trajectory
 from vla_mbpo.eval.lockstep import Settings
+from vla_mbpo.gate.kinematics import Kinematics
 from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.policy.runtime import Candidates
 from vla_mbpo.sim.experts import Expert
@@ -32,6 +33,9 @@ from vla_mbpo.training.rollouts import TapedAttempt
 
 FINISHED = 0.3  # share of the looks from which the expert goes on after each branch: that takes most of the time
 LONGEST = 140  # rows
+RISE = 8  # rows until a wandering candidate is where it goes
+OTHER_GRIP = 0.3  # share of the wandering candidates whose opening is another one, too
+ASTRAY = 0.3  # share of the looks at which any of the candidates is executed
 CAREFUL = 0.6  # share of the attempts that execute a candidate without cost events, where there is one
 
 
@@ -56,13 +60,60 @@ def expert_rows(robot: SimRobot, rows: int, until_done: bool = False) -> NDArray
     return np.array(driven).reshape(len(driven), len(robot.spec.joints) + 1)
 
 
+class Wanderer:
+    """A policy whose last candidates, half of them, also go somewhere else: what few policies propose, and RL does.
+
+    A world model that has only seen what policies choose between does not know what other motion leads to, and
+    reinforcement learning in one went where it was wrong (docs/architecture.md, "Dream RL").
+    """
+
+    def __init__(self, session: Any, spec: RobotSpec, distance: float, seed: int) -> None:
+        """``distance`` [m]: standard deviation of the tool's displacement along each axis."""
+        self._session, self._spec, self._distance = session, spec, distance
+        self._rng, self._kinematics = np.random.default_rng([seed, 11]), Kinematics(spec)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def infer(self, observation: Observation, instruction: str, prefix: NDArray[np.float64], *rest: Any) -> Candidates:
+        """As PolicySession.infer."""
+        found = self._session.infer(observation, instruction, prefix, *rest)
+        positions, gripper, spec = found.positions.copy(), found.gripper.copy(), self._spec
+        place = np.clip((np.arange(positions.shape[1]) - len(prefix) + 1) / RISE, 0.0, 1.0)
+        rising = place**2 * (3.0 - 2.0 * place)
+        inverse = np.linalg.pinv(self._jacobian(observation.joints))
+        for k in range(len(positions) // 2, len(positions)):
+            away = inverse @ self._rng.normal(0.0, self._distance, 3)
+            positions[k] = np.clip(positions[k] + rising[:, None] * away, spec.lower, spec.upper)
+            if self._rng.random() < OTHER_GRIP:
+                low, high = spec.gripper_range
+                gripper[k] = np.clip(gripper[k] + rising * self._rng.uniform(low - high, high - low), low, high)
+        return Candidates(positions, gripper, found.features)
+
+    def _jacobian(self, joints: NDArray[np.float64], step: float = 1e-4) -> NDArray[np.float64]:
+        """(3, n) of the tool's position."""
+        moved = np.concatenate([joints + step * np.eye(len(joints)), joints - step * np.eye(len(joints))])
+        self._kinematics.place(moved)
+        plus, minus = np.split(self._kinematics.tool, 2)
+        return (plus - minus).T / (2.0 * step)
+
+
 class BranchedAttempt(TapedAttempt):
-    """A policy's attempt with branches at its looks."""
+    """A policy's attempt with branches at its looks; ``wander``: see Wanderer."""
 
     def __init__(
-        self, spec: RobotSpec, session: Any, task: str, seed: int, settings: Settings, vetting: Vetting | None = None
+        self,
+        spec: RobotSpec,
+        session: Any,
+        task: str,
+        seed: int,
+        settings: Settings,
+        vetting: Vetting | None = None,
+        wander: float = 0.0,
     ) -> None:
+        session = Wanderer(session, spec, wander, seed) if wander else session
         super().__init__(spec, session, task, seed, settings, vetting)
+        self._wanders = wander > 0.0
         self._draws = np.random.default_rng([seed, 9])
         self._careful = self._draws.random() < CAREFUL
         self.branches: list[dict[str, Any]] = []
@@ -75,13 +126,15 @@ class BranchedAttempt(TapedAttempt):
     def _order(self, observation: Observation, chunks: Sequence[ActionChunk]) -> tuple[Sequence[int], bool]:
         order, unknown = super()._order(observation, chunks)
         hits = self.branches[-1]["hits"]
+        if self._wanders and self._draws.random() < ASTRAY:
+            return self._draws.permutation(len(chunks)).tolist(), unknown
         return (sorted(order, key=lambda k: hits[k]) if self._careful else order), unknown
 
     def _try(self, found: Candidates) -> dict[str, Any]:
         """Branch: the candidates, and what the expert would do."""
         chunks = list(np.concatenate([found.positions, found.gripper[..., None]], 2))
         chunks.append(expert_rows(self.robot.branch(), self.spec.horizon))
-        finish = self._draws.random() < FINISHED and not self.robot.referee.success
+        finish = self._draws.random() < (1.0 if self._wanders else FINISHED) and not self.robot.referee.success
         to_go, hits = zip(*(self._lead(chunk, finish) for chunk in chunks), strict=True)
         return {"chunks": np.array(chunks, np.float32), "to_go": np.array(to_go), "hits": np.array(hits)}
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,26 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TRAIN_SEEDS, TRAINING_TASKS, find_task
+from vla_mbpo.training.pipeline import PROGRESS, LoopRecipe, Pipeline
 
 # Rollouts per task and source: a third and more fail.
 MIX = "expert=25,clumsy=65,full=75,full_warm=25,full_wide=15,few=180,few_warm=45,few_wide=15,unguarded=25,random=25"
 
+LOOP_OPTIONS = {
+    "policy": "bundle to improve",
+    "world_model": "run folder of the world model",
+    "vetting": "bundle of that run",
+    "detector": "failure detector that goes along; none by default",
+    "rollouts": "attempts per task that are logged",
+    "refresh": "observations to train the world model on with them; 0: it stays as it is",
+    "samples": "observations of dream RL",
+    "calibration": "attempts per task for the detector's bands",
+    "episodes": "attempts per task and side before promotion",
+    "seed": "first scene seed of the log, and the run's",
+    "workers": "processes, threads",
+    "store": "of the releases",
+    "options": "other numbers of dream RL's recipe: NAME=VALUE, separated by commas",
+}
 SCENES = {"training": TRAIN_SEEDS, "calibration": CALIBRATION_SEEDS}
 
 
@@ -41,13 +58,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sft.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
     rollouts = stages.add_parser("rollouts", help="attempts of experts, policies and random motion")
     rollouts.add_argument("--out", type=Path, default=Path("data/rollouts"))
-    rollouts.add_argument("--episodes", default=MIX, help=f"SOURCE=N,… per task; default {MIX}")
+    rollouts.add_argument(
+        "--episodes", default=MIX, help=f"SOURCE=N,… per task, a SOURCE may be any policy bundle; default {MIX}"
+    )
     rollouts.add_argument("--seed", type=int, default=700_000, help="first scene seed, below 1,000,000")
     rollouts.add_argument("--scenes", choices=SCENES, default="training", help="calibration: --seed counts from there")
     rollouts.add_argument("--branches", action="store_true", help="try each candidate of every look (policies only)")
     rollouts.add_argument(
         "--disturbed", type=float, default=0.0, help="share of attempts in which something goes wrong"
     )
+    rollouts.add_argument("--wander", type=float, default=0.0, help="m that half of the branched candidates go astray")
     rollouts.add_argument("--timeout", type=float, default=10.0, help="of an attempt, s")
     rollouts.add_argument("--world-model", default="", help="bundle that vets what policies propose; none by default")
     rollouts.add_argument("--workers", type=int, default=2)
@@ -81,12 +101,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dream.add_argument("--data", nargs="+", default=["data/logged"], help="folders of rollouts of the policy")
     dream.add_argument("--policy", default="sft_few", help="bundle that it starts from")
     dream.add_argument("--world-model", default="models/training/world_model", help="run folder")
+    dream.add_argument("--vetting", default="world_model", help="bundle of that run, for its calibration")
     dream.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
     dream.add_argument("--samples", type=int, default=16_000, help="observations in updates")
     dream.add_argument("--seed", type=int, default=0)
     dream.add_argument("--threads", type=int, default=2)
     dream.add_argument("--set", default="", help="other numbers of the recipe: NAME=VALUE, separated by commas")
     dream.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
+    vampo = stages.add_parser("vampo", help="post-training of the world model's denoiser on the logged future")
+    vampo.add_argument("--data", nargs="+", default=["data/rollouts"], help="one or more folders of rollouts")
+    vampo.add_argument("--world-model", default="models/training/world_model", help="run folder that it starts from")
+    vampo.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
+    vampo.add_argument("--samples", type=int, default=3_200, help="observations in updates")
+    vampo.add_argument("--seed", type=int, default=0)
+    vampo.add_argument("--threads", type=int, default=2)
+    vampo.add_argument("--set", default="", help="other numbers of the recipe: NAME=VALUE, separated by commas")
+    vampo.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
+    loop = stages.add_parser("loop", help="all of it: rollouts, world model, dream RL, export, promotion")
+    usual = LoopRecipe(Path())
+    loop.add_argument("--out", type=Path, required=True, help="folder of everything that it makes; progress.json")
+    for name, what in LOOP_OPTIONS.items():
+        kind = type(getattr(usual, name))
+        loop.add_argument(f"--{name.replace('_', '-')}", type=kind, default=getattr(usual, name), help=what)
+    loop.add_argument("--limits", default="", help="further options of `vla-mbpo promote`, in one string")
+    loop.add_argument("--resume", action="store_true", help="go on with a loop that was cut off")
     export = stages.add_parser("export", help="ONNX, int8, parity check and manifest of a training run")
     export.add_argument("--run", type=Path, required=True, help="run folder of sft or world-model")
     export.add_argument("--policies", default="sft_full,sft_few", help="bundles that a world model may vet")
@@ -151,6 +189,7 @@ def _rollouts(args: argparse.Namespace) -> int:
     made = generate(
         args.out, TRAINING_TASKS, episodes, first, workers=args.workers, branched=args.branches,
         world_model=args.world_model, disturbed=args.disturbed, timeout=args.timeout,
+        wander=args.wander,
     )  # fmt: skip
     for source, row in made.items():
         print(f"{source:10} n {row['n']:5}  success {row['successes']:.2f}  cost events {row['cost_events']:.2f}")
@@ -209,12 +248,32 @@ def _dream_rl(args: argparse.Namespace) -> int:
 
     if not args.resume and (args.out / "state.json").exists():
         raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
-    names = ("policy", "world_model", "samples", "seed", "threads")
+    names = ("policy", "world_model", "vetting", "samples", "seed", "threads")
     common = {"data": tuple(args.data), **{name: getattr(args, name) for name in names}}
     trainer = Trainer(DreamRlRecipe(**common, **_numbers(args.set, DreamRlRecipe(()))), args.out)
     trainer.run(resume=args.resume)
     plot(trainer.history, args.out / "curves.png", f"{len(trainer.refills)} refills")
     return 0
+
+
+def _vampo(args: argparse.Namespace) -> int:
+    from vla_mbpo.training.curves import plot
+    from vla_mbpo.training.vampo import Trainer, VampoRecipe
+
+    if not args.resume and (args.out / "state.json").exists():
+        raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
+    common = {name: getattr(args, name) for name in ("world_model", "samples", "seed", "threads")}
+    recipe = VampoRecipe(tuple(args.data), **common, **_numbers(args.set, VampoRecipe(())))
+    trainer = Trainer(recipe, args.out)
+    trainer.run(resume=args.resume)
+    plot(trainer.history, args.out / "curves.png", f"{len(trainer.refills)} refills")
+    return 0
+
+
+def _loop(args: argparse.Namespace) -> int:
+    require(args.resume or not (args.out / PROGRESS).exists(), "--out", str(args.out), "a new folder, or add --resume")
+    chosen = {name: getattr(args, name) for name in LOOP_OPTIONS}
+    return Pipeline(LoopRecipe(args.out, limits=tuple(shlex.split(args.limits)), **chosen)).run()
 
 
 def _numbers(text: str, recipe: Any) -> dict[str, Any]:
@@ -279,5 +338,7 @@ STAGES = {
     "world-model": _world,
     "detector": _detector,
     "dream-rl": _dream_rl,
+    "loop": _loop,
+    "vampo": _vampo,
     "export": _export,
 }

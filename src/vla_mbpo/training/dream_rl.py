@@ -5,7 +5,7 @@ From a logged observation the policy tries a group of chunks that part at one ra
 bootstrap in one, and cost. A chunk's advantage is over the others of its observation (VLA-MBPO, arXiv 2603.20607, with
 a branch of one chunk and the world model's own value; groups as in GRPO). Anchors: the closed-form divergence from the
 policy that the run starts from, with a budget, and behaviour cloning of logged attempts that went well. Cost has a
-limit and a Lagrange multiplier (SafeVLA, arXiv 2503.03480). What the policy sees with stays frozen.
+limit and a Lagrange multiplier (SafeVLA, arXiv 2503.03480). The policy's eyes learn, too, with the world model's help.
 
 Guards against what the world model cannot judge: chunks that the gate would refuse count as the worst of their group;
 rows that the next chunk replaces are the same for all of a group and carry no credit.
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
@@ -26,20 +27,23 @@ from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.training.advantages import Multiplier, within_groups
+from vla_mbpo.training.dataset import Augment
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
 from vla_mbpo.training.flow_sde import Chain, FlowSde, Velocity
 from vla_mbpo.training.loop import Loop
 from vla_mbpo.training.rollout_data import Rollouts
 from vla_mbpo.training.sft import load_policy
+from vla_mbpo.training.world_model import held_out
 
-FROZEN = ("words", "places", "reader", "eyes", "locate", "surveyors")
+FROZEN = ("words", "places", "reader", "surveyors")
+EYES = ("eyes", "locate")
 LEAST_FAILURES = 0.1  # of the logged attempts
-UNSET = -1.0  # the limit on cost, before the start's cost is known
 FURTHEST = 3.0  # standard deviations that an advantage counts at most
 UNFIT = 3.0  # rows that a chunk which the gate would refuse is worse than the worst of its group
 RATIO = 5.0  # largest logarithm of a ratio of densities
 FIXED = 128  # observations that the run is judged by as it goes, every EVERY refills
 EVERY = 5
+PLAIN = Augment(0, 0.0, 0.0)
 TRIED = 64  # observations whose chunks are tried and judged at once
 
 
@@ -57,26 +61,30 @@ class DreamRlRecipe:
     updates: int = 8  # per refill
     samples: int = 16_000
     batch: int = 48
-    learning_rate: float = 5e-5
-    warmup: int = 10
-    ema: float = 0.95
+    learning_rate: float = 1e-4
+    eyes: float = 1.0  # learning rate of the eyes, as a multiple; 0: they stay as they are
+    brightness: float = 0.25  # of the pictures that cloning and locating see, changed at random by up to so much
+    warmup: int = 16
+    ema: float = 0.98
     weight_decay: float = 0.0
     steps: int = 5  # of the flow
     branchings: int = (
-        3  # the first steps, one of which is random: later, noise lands on the arm, and nothing smooths it
+        5  # the first steps, one of which is random; with white noise 3: what comes later, nothing smooths
     )
-    noise: float = 0.5  # of the random step
-    clip: float = 0.1
+    noise: float = 0.7  # of the random step
+    modes: int = 1  # smooth curves that the noise is made of; 0: white noise
+    clip: float = 0.2
     executed: int = 8  # rows of a chunk that are driven before the next one takes over
-    policy_weight: float = 0.1
-    kl: float = 0.1  # weight of the divergence from the start, as if the first step were the random one
-    budget: float = 1.5  # of it; above, only the anchors count
+    policy_weight: float = 1.0  # 0: the anchors alone, nothing is dreamed
+    kl: float = 0.01  # weight of the divergence from the start, as if the first step were the random one
+    budget: float = 20.0  # of it; above, only the anchors count
     cloning: float = 0.5  # weight of behaviour cloning
+    locating: float = 0.5  # weight of seeing object and goal where the world model sees them
     doubt: float = 1.0  # what a standard deviation of the ensemble takes off what a chunk saves
-    cost_limit: float = 0.75  # mean cost per chunk, as a share of the start's
+    cost_limit: float = 0.6  # mean cost per chunk, as a share of the start's at the same observations
     multiplier: float = 0.2  # first Lagrange multiplier, ...
-    multiplier_rate: float = 4.0  # ... its step per refill and unit of cost per chunk, ...
-    multiplier_most: float = 2.0  # ... and its largest value
+    multiplier_rate: float = 0.1  # ... its step per refill and unit of that share, ...
+    multiplier_most: float = 1.0  # ... and its largest value
     least_rows: float = 0.3  # standard deviation of what a group's chunks save; below, it says nothing
     least_cost: float = 0.01  # the same for cost
     seed: int = 0
@@ -117,25 +125,49 @@ class Trainer(Loop):
         fails = float(np.mean([not fact["success"] for fact in data.facts]))
         require(fails >= LEAST_FAILURES, "failures", f"{fails:.2f}", f"{LEAST_FAILURES} of the logged attempts or more")
         looks = _under_way(data)
+        admitted = self.world.admission(self.logged, data, self._unseen(data, looks)).check()
         self._tasks = np.unique([fact["task"] for fact in data.facts], return_inverse=True)[1][data.episode]
         self._starts = [torch.from_numpy(looks[self._tasks[looks] == task]) for task in np.unique(self._tasks[looks])]
         well = np.array([fact["success"] for fact in data.facts])[data.episode[looks]] & data.whole[looks, 0]
         good = looks[well]
         self._good = [torch.from_numpy(good[self._tasks[good] == task]) for task in np.unique(self._tasks[good])]
         self._chunks = self.world.standardised(data, torch.arange(len(self.logged)))
-        self.flow = FlowSde(recipe.steps, recipe.noise)
-        self.multiplier = Multiplier(UNSET, recipe.multiplier_rate, recipe.multiplier, recipe.multiplier_most)
-        self._facts_of_log = {"attempts": len(data.facts), "failures": fails, "observations": len(looks)}
+        self.flow = FlowSde(recipe.steps, recipe.noise, modes=recipe.modes, rise=recipe.executed)
+        self.multiplier = Multiplier(
+            recipe.cost_limit, recipe.multiplier_rate, recipe.multiplier, recipe.multiplier_most
+        )
+        self._pictures = tuple(torch.from_numpy(view) for view in data.pictures)
+        self._located = self.world.located(self.logged)
+        self._bright = Augment(0, recipe.brightness, 0.0)
+        self._facts_of_log = {"attempts": len(data.facts), "failures": fails, "observations": len(looks)} | {
+            "admission": admitted
+        }
+        frozen = FROZEN if recipe.eyes else (*FROZEN, *EYES)
         for name, parameter in net.named_parameters():
-            parameter.requires_grad_(not name.startswith(FROZEN))
-        trained = [p for p in net.parameters() if p.requires_grad]
-        groups = [{"params": trained, "multiple": 1.0, "weight_decay": recipe.weight_decay}]
+            parameter.requires_grad_(not name.startswith(frozen))
+        trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        groups = [
+            {"params": [p for name, p in trained.items() if name.startswith("eyes") == eyes], "multiple": multiple,
+             "weight_decay": recipe.weight_decay} for eyes, multiple in ((False, 1.0), (True, recipe.eyes))
+        ]  # fmt: skip
         self._refill: Refill | None = None
+        self._theirs: Judged | None = None
         self.refills: list[dict[str, float]] = []
         super().__init__(recipe, net, out, recipe.states, self._loss, self._facts, groups)
 
+    def _unseen(self, data: Rollouts, looks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the looks that the world model was not trained on: all, unless it was on this log, too."""
+        mine = {Path(folder).resolve() for folder in self.recipe.data}
+        if not mine & {Path(folder).resolve() for folder in self.world.trained_on}:
+            return looks
+        return looks[held_out([fact["seed"] for fact in data.facts])[data.episode[looks]]]
+
     def _loss(self, chosen: NDArray[np.int64]) -> dict[str, Tensor]:
         recipe = self.recipe
+        if not recipe.policy_weight:
+            if self.step % (EVERY * recipe.updates) == 0:
+                self._note({})
+            return self._anchors(len(chosen))
         if self._refill is None or self.step % recipe.updates == 0:
             self._refill = self._try()
         refill, drawn = self._refill, torch.from_numpy(chosen)
@@ -153,20 +185,28 @@ class Trainer(Loop):
         return {
             "policy": -inside * recipe.policy_weight * (bounded * kept).sum() / kept.sum().clamp(min=1.0),
             "kl": recipe.kl * apart,
-            "cloning": recipe.cloning * self._cloning(2 * len(drawn)),
+            **self._anchors(len(drawn)),
         }
 
-    def _cloning(self, count: int) -> Tensor:
+    def _anchors(self, count: int) -> dict[str, Tensor]:
+        """Losses that do not ask the world model about chunks: what went well, and where things are."""
+        recipe = self.recipe
+        good, every = _evenly(self._good, count), _evenly(self._starts, count)
+        states = self.logged.at(torch.cat([good, every]))
+        cache, mask, features = self._prefix(self.net, states, self._bright)
+        located = functional.smooth_l1_loss(self.net.locate(features), self._located[torch.cat([good, every])])
+        cloned = self._cloning(good, cache[:count], mask[:count])
+        return {"cloning": recipe.cloning * cloned, "locating": recipe.locating * bool(recipe.eyes) * located}
+
+    def _cloning(self, pick: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
         """Flow-matching loss on logged chunks of attempts that went well."""
-        pick = _evenly(self._good, count)
-        states = self.logged.at(pick)
+        states, count = self.logged.at(pick), len(pick)
         moment = self.flow.time(states.free, 0) + states.free * torch.rand(count, 1)
         chunk = torch.where(states.free[..., None] > 0, self._chunks[pick], states.prefix)
         noise = torch.randn_like(chunk)
         noisy = moment[..., None] * chunk + (1 - moment[..., None]) * noise
-        velocity = self._velocity(self.net, states)
         with torch.autocast("cpu", torch.bfloat16):
-            error = (velocity(noisy, moment).float() - (chunk - noise)).square().mean(-1)
+            error = (self.net.velocity(cache, mask, noisy, moment).float() - (chunk - noise)).square().mean(-1)
         return (error * states.free).sum() / states.free.sum().clamp(min=1.0)
 
     @torch.no_grad()
@@ -180,15 +220,14 @@ class Trainer(Loop):
         before, after, free, density, reference, driven, saved, cost, unfit = (
             torch.cat(column) for column in zip(*tried, strict=True)
         )
-        if self.multiplier.limit == UNSET:
-            self.multiplier.limit = recipe.cost_limit * float(cost.mean())
-        self.multiplier.update(float(cost.mean()))
+        share = float(cost.mean() / self._plain(self.start, states).cost.mean().clamp(min=1e-6))
+        self.multiplier.update(share)
         pairs = [within_groups(value, recipe.group, least) for value, least in
                  ((saved, recipe.least_rows), (cost, recipe.least_cost))]  # fmt: skip
         better, costlier = (advantage.clamp(-FURTHEST, FURTHEST) for advantage, _ in pairs)
         advantage = self.multiplier.combined(better, costlier)
         found = {"cost": cost.mean(), "unfit": unfit.float().mean(), "kept": (advantage != 0).float().mean()}
-        self._note({name: float(value) for name, value in found.items()})
+        self._note({"cost_share": share} | {name: float(value) for name, value in found.items()})
         return Refill(states, Chain(before, after, free, step), density, reference, driven, advantage)
 
     def _tried(self, states: States, step: int) -> tuple[Tensor, ...]:
@@ -204,7 +243,7 @@ class Trainer(Loop):
         chunks, driven = self.world.common_tails(made, wide, recipe.executed, recipe.group)
         density = flow.log_density(flow.step_mean(many, chain), chain, driven)
         reference = flow.step_mean(self._velocity(self.start, states, recipe.group), chain)
-        judged = self.world.judge(wide, chunks)
+        judged = self.world.judge(states, chunks)
         saved = self._saved(judged)
         return chain.before, chain.after, chain.free, density, reference, driven, saved, judged.cost, judged.unfit
 
@@ -222,7 +261,8 @@ class Trainer(Loop):
         if self.step // self.recipe.updates % EVERY == 0:
             now = FlowPolicy(self.net.config).eval()
             now.load_state_dict(self.average)
-            ours, theirs = self._at_fixed(now), self._at_fixed(self.start)
+            ours, theirs = self._at_fixed(now), self._theirs or self._at_fixed(self.start)
+            self._theirs = theirs
             found["rows_saved"] = float((theirs.to_go - ours.to_go).mean())
             found["cost_change"] = float((ours.cost - theirs.cost).mean())
             found["unfit_change"] = float((ours.unfit.float() - theirs.unfit.float()).mean())
@@ -233,20 +273,31 @@ class Trainer(Loop):
         """Plainly sampled chunks of a policy, always from the same observations and the same noise."""
         make = torch.Generator().manual_seed(0)
         every = torch.cat(self._starts)
-        states = self.logged.at(every[torch.randint(0, len(every), (FIXED,), generator=make)])
+        return self._plain(net, self.logged.at(every[torch.randint(0, len(every), (FIXED,), generator=make)]), make)
+
+    @torch.no_grad()
+    def _plain(self, net: FlowPolicy, states: States, make: torch.Generator | None = None) -> Judged:
+        """What a policy's plainly sampled chunks lead to, one from each observation."""
         noise = torch.randn(states.prefix.shape, generator=make)
         rows = torch.where(states.free[..., None] > 0, noise, states.prefix)
         return self.world.judge(states, self.flow.integrate(self._velocity(net, states), rows, states.free))
 
-    @staticmethod
-    def _velocity(net: FlowPolicy, states: States, group: int = 1) -> Velocity:
+    def _velocity(self, net: FlowPolicy, states: States, group: int = 1) -> Velocity:
         """The network's velocity at these observations, ``group`` samples of each side by side."""
-        with torch.no_grad():
-            text, _, pad = net.read(states.words)
-        views = states.views.float()
-        cache, mask, _ = net.prefix(text, pad, (views[:, :2], views[:, 2:]), states.body)
+        cache, mask, _ = self._prefix(net, states)
         cache, mask = (x.repeat_interleave(group, 0) for x in (cache, mask))
         return lambda rows, time: net.velocity(cache, mask, rows, time)
+
+    def _prefix(self, net: FlowPolicy, states: States, change: Augment | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values, mask and features; what the eyes of the start gave is at hand."""
+        with torch.no_grad():
+            text, gist, pad = net.read(states.words)
+        if net is self.start or not self.recipe.eyes:
+            views = states.views.float()
+            return net.prefix(text, pad, (views[:, :2], views[:, 2:]), states.body)
+        head, wrist = (view[states.row] for view in self._pictures)
+        head, wrist = ((change or PLAIN).images(view) for view in (head, wrist))
+        return net.prefix(text, pad, net.look(head, wrist, gist), states.body)
 
     def _facts(self) -> dict[str, Any]:
         manifest = self.bundle.manifest

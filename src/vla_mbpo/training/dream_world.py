@@ -8,14 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
-from vla_mbpo.gate.config import GateConfig
+from vla_mbpo.core.state import RobotState
+from vla_mbpo.gate.gate import Gate
 from vla_mbpo.gate.kinematics import Kinematics
 from vla_mbpo.imagination.actions import ActionBins, action_rows
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.policy.runtime import rate_limited
+from vla_mbpo.training.admission import Admission
 from vla_mbpo.training.rollout_data import HALF_TIME, Rollouts
 from vla_mbpo.training.tried import SHORTEST
 from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, load_world_model, perceive
@@ -29,14 +32,16 @@ class States:
     """Observations as policy and world model read them, (B, ...).
 
     Attributes:
+        row: in the log.
         words: ids of the instruction.
-        views: tokens that the policy's frozen eyes give, both views (B, 4, width).
+        views: tokens that the eyes of the policy which the log is of give, both views (B, 4, width).
         body: proprioception as the policy reads it, standardised.
         eyes, latents, proprio: what the world model reads.
         joints: measured [rad]; gripper: [m].
         prefix: committed rows as the policy reads them (B, H, A); free: (B, H) 1 where a row is not committed.
     """
 
+    row: Tensor
     words: Tensor
     views: Tensor
     body: Tensor
@@ -64,11 +69,13 @@ class Judged:
         to_go: (E, B) rows that who can do the task would still take after the chunk, as each member of the world
             model's ensemble expects it.
         cost: (B,) probability of a cost event within the chunk.
-        unfit: (B,) whether the gate would refuse the chunk for how its rows move.
+        success: (B,) probability that the attempt succeeds in the end.
+        unfit: (B,) whether the gate would refuse the chunk.
     """
 
     to_go: Tensor
     cost: Tensor
+    success: Tensor
     unfit: Tensor
 
 
@@ -87,6 +94,7 @@ class DreamWorld:
         """
         self.net, state = load_world_model(world_model)
         self.net.requires_grad_(False)
+        self.trained_on: tuple[str, ...] = tuple(state["recipe"]["data"])
         self.perception = load_perception(WorldModelRecipe(**state["recipe"]))
         require(policy.vocabulary.words == tuple(state["words"]) or list(policy.vocabulary.words) == state["words"],
                 "vocabulary", policy.vocabulary.words, "the world model's")  # fmt: skip
@@ -99,8 +107,8 @@ class DreamWorld:
         self._norm = norm
         said = vetting.manifest["calibration"]
         self._cost = float(said["cost"][0]), float(said["cost"][1])  # scale and shift of logits
-        self._to_go = float(said["outcome"][0][3]), float(said["outcome"][1][3])
-        self._gate = GateConfig()
+        self._success, self._to_go = ((float(said["outcome"][0][i]), float(said["outcome"][1][i])) for i in (2, 3))
+        self._gate = Gate(spec)
         self._reach = policy.manifest["gripper"]["speed"] * policy.manifest["row_period"]
         self._range = tuple(policy.manifest["gripper"]["range"])
         self._kinematics = Kinematics(spec)
@@ -123,7 +131,17 @@ class DreamWorld:
         proprio = (data.proprio - self._mean) / self._std
         arrays = (body, eyes, latents, proprio, joints, gripper, rows, free)
         read = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-        return States(torch.from_numpy(data.words), torch.cat(views), *read), data
+        return States(torch.arange(len(data)), torch.from_numpy(data.words), torch.cat(views), *read), data
+
+    def located(self, states: States) -> Tensor:
+        """Object, goal, both relative to the tool (N, 12) [units of 5 cm], as the world model sees them."""
+        with torch.no_grad():
+            parts = [self._observe(states.at(part))[3] for part in torch.arange(len(states)).split(BATCH)]
+        return torch.cat(parts)
+
+    def _observe(self, states: States) -> tuple[Tensor, ...]:
+        seen = (states.eyes, states.latents, states.proprio)
+        return self.net.observe(states.words, *(array.float() for array in seen))
 
     def _prefixes(self, files: list[Path], joints: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
         """Committed rows (N, H, A), standardised, and which rows are free (N, H)."""
@@ -169,21 +187,31 @@ class DreamWorld:
         return (spliced - mean) / std, states.free * ~tail
 
     def judge(self, states: States, rows: Tensor) -> Judged:
-        """What chunks ``rows`` (B, H, A), as the policy gives them, lead to: one evaluation, no pictures."""
-        bins, unfit = self._bins(states, rows)
-        nothing = states.latents.new_zeros(len(states), 1, *states.latents.shape[1:]).float()
-        known, level = nothing.new_ones(len(states), 1), nothing.new_ones(nothing.shape[:3])
+        """What chunks ``rows`` (B, H, A), as the policy gives them, lead to: one evaluation, no pictures.
+
+        A whole number of chunks for each of ``states``, those of a state side by side.
+        """
+        count, group = len(rows), len(rows) // len(states)
+        bins, unfit = self._bins(states.at(torch.arange(len(states)).repeat_interleave(group)), rows)
+        nothing = torch.zeros(count, 1, *states.latents.shape[1:])
+        known, level = nothing.new_ones(count, 1), nothing.new_ones(nothing.shape[:3])
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            context = self.net.observe(
-                states.words, states.eyes.float(), states.latents.float(), states.proprio.float()
-            )[:3]
+            context = [part.repeat_interleave(group, 0) for part in self._observe(states)[:3]]
             _, _, outcome, cost, _ = self.net.imagine(context, bins[:, None], known, nothing, level)
-        soon, hit = (
+        soon, well, hit = (
             (scale * logit.float() + shift).sigmoid()
-            for logit, (scale, shift) in ((outcome[:, :, 0, 3], self._to_go), (cost[:, :, 0], self._cost))
-        )
-        to_go, hit = -HALF_TIME * torch.log2(soon.clamp(min=SHORTEST)), hit.mean(0)
-        return Judged(to_go, hit, unfit)
+            for logit, (scale, shift) in (
+                (outcome[:, :, 0, 3], self._to_go), (outcome[:, :, 0, 2], self._success), (cost[:, :, 0], self._cost),
+            )
+        )  # fmt: skip
+        return Judged(-HALF_TIME * torch.log2(soon.clamp(min=SHORTEST)), hit.mean(0), well.mean(0), unfit)
+
+    def admission(self, states: States, data: Rollouts, index: NDArray[np.int64]) -> Admission:
+        """How the world model does on the chunks that were executed from looks ``index`` of the log."""
+        parts = torch.from_numpy(index).split(BATCH)
+        found = [self.judge(states.at(part), self.standardised(data, part)).success for part in parts]
+        ended_well = np.array([fact["success"] for fact in data.facts])[data.episode[index]]
+        return Admission.of(torch.cat(found).numpy().astype(np.float64), ended_well)
 
     def _bins(self, states: States, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Integers (B, H, A) of chunks, after what the runtime does to them: prefix kept, opening within its range."""
@@ -199,18 +227,22 @@ class DreamWorld:
         tool = self._kinematics.tool
         now, ways = tool[: len(joints)], tool[len(joints) :].reshape(*positions.shape[:2], 3)
         bins = self.bins.bins(action_rows(positions, opening, ways, joints, now)).astype(np.int64)
-        return torch.from_numpy(bins), torch.from_numpy(self._unfit(positions, ways))
+        return torch.from_numpy(bins), torch.from_numpy(self._unfit(states, positions, opening))
 
-    def _unfit(self, positions: NDArray[np.float64], ways: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """(B,) whether the gate's limits on rows are broken: range, speed, acceleration, jerk, the tool's box."""
-        spec, gate, period = self._spec, self._gate, self._spec.row_period / 1e9
-        limits = (
-            spec.velocity * gate.velocity_factor, spec.acceleration * gate.row_acceleration_factor,
-            spec.jerk * gate.row_jerk_factor,
-        )  # fmt: skip
+    def _unfit(self, states: States, positions: NDArray[np.float64], opening: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(B,) whether the gate refuses the rows (B, H, n), (B, H): with all its checks, as before a first motion."""
+        spec, n = self._spec, len(self._spec.joints)
+        velocities = (states.proprio.numpy() * self._std + self._mean)[:, n : 2 * n].astype(np.float64)
+        joints, gripper = states.joints.numpy().astype(np.float64), states.gripper.numpy()
+        committed = (states.free.numpy() == 0).sum(1)
         bad = np.zeros(len(positions), bool)
-        bad |= ((positions < spec.lower) | (positions > spec.upper)).any((1, 2))
-        bad |= ((ways < spec.workspace_lower) | (ways > spec.workspace_upper)).any((1, 2))
-        for order, limit in enumerate(limits, 1):
-            bad |= (np.abs(np.diff(positions, n=order, axis=1)) / period**order > limit).any((1, 2))
+        for i, rows in enumerate(positions):
+            chunk = ActionChunk(
+                chunk_set_id=1, candidate=0, observation_stamp=1, expiry=1 + len(rows) * spec.row_period,
+                action_type=ActionType.JOINT_POSITION, joint_names=spec.joints, reference=joints[i],
+                row_period=spec.row_period, positions=rows, gripper=opening[i].astype(np.float64),
+                committed_rows=int(committed[i]),
+            )  # fmt: skip
+            state = RobotState(1, joints[i], velocities[i], float(gripper[i]))
+            bad[i] = not isinstance(self._gate.vet(chunk, state, None, 1), JointRows)
         return bad

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from vla_mbpo.core.errors import require
+from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.observation import Observation
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import Trajectory
@@ -20,6 +20,7 @@ from vla_mbpo.eval.lockstep import Attempt, Settings
 from vla_mbpo.imagination.session import WorldModelSession
 from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.paths import bundle_dir, robot_dir
+from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import Candidates, PolicySession
 from vla_mbpo.processes import end_with_parent
 from vla_mbpo.sim.cameras import SceneCamera
@@ -49,6 +50,11 @@ POLICIES = {
 SOURCES = ("expert", "clumsy", *POLICIES)
 
 
+def driver(source: str) -> tuple[str, Settings]:
+    """Bundle and settings of a source that is not an expert: one of POLICIES, or any policy's bundle."""
+    return POLICIES.get(source) or (source, Settings())
+
+
 @dataclass(frozen=True)
 class Job:
     """One attempt: who drives, where, and the file it goes to."""
@@ -62,6 +68,7 @@ class Job:
     world_model: str
     disturbed: float
     timeout: float
+    wander: float
 
 
 class TapedAttempt(Attempt):
@@ -150,15 +157,17 @@ def roll(
     branched: bool = False,
     disturbed: float = 0.0,
     timeout: float = TIMEOUT,
+    wander: float = 0.0,
 ) -> dict[str, Any]:
     """One attempt of ``source`` at (task, seed), as in training/tape.py; ``branched``: as in training/branches.py.
 
     ``world_model``: bundle that vets the chunks of a policy; empty: none does. ``disturbed``: probability that
-    something goes wrong on the table (sim/disturbances.py), if a policy drives. ``timeout`` [s].
+    something goes wrong on the table (sim/disturbances.py), if a policy drives. ``timeout`` [s]. ``wander`` [m]: of
+    branched attempts, how far half of the candidates go astray (training/branches.py).
     """
     if source in ("expert", "clumsy"):
         return roll_expert(spec, task, seed, source == "clumsy", timeout)
-    bundle, settings = POLICIES[source]
+    bundle, settings = driver(source)
     session = _session(bundle) if bundle else RandomSession(spec, seed)
     vetting = _vetting(world_model, spec) if world_model and bundle else None
     kind = "any" if np.random.default_rng([seed, 19]).random() < disturbed else ""
@@ -168,7 +177,7 @@ def roll(
     if branched:
         from vla_mbpo.training.branches import BranchedAttempt
 
-        attempt = BranchedAttempt(spec, session, task, seed, replace(settings, spread=SPREAD), vetting)
+        attempt = BranchedAttempt(spec, session, task, seed, replace(settings, spread=SPREAD), vetting, wander)
         attempt.drive()
         return attempt.arrays()
     attempt = TapedAttempt(spec, session, task, seed, settings, vetting)
@@ -199,9 +208,17 @@ def _vetting(bundle: str, spec: RobotSpec) -> Vetting:
     return _vettings[bundle]
 
 
+def _is_policy(name: str) -> bool:
+    """Whether a bundle of that name or folder is a policy's."""
+    try:
+        return str(Bundle.load(bundle_dir(name)).manifest["kind"]) == "policy"
+    except ConfigError:
+        return False
+
+
 def version_of(source: str) -> str:
     """Version of the policy that ``source`` drives with; empty: none drives."""
-    bundle = POLICIES[source][0] if source in POLICIES else ""
+    bundle = "" if source in ("expert", "clumsy") else driver(source)[0]
     return _session(bundle).version if bundle else ""
 
 
@@ -209,7 +226,8 @@ def _run(job: Job) -> dict[str, Any]:
     """Make one file; an existing one is kept, so an interrupted run resumes."""
     if not job.file.exists():
         spec = RobotSpec.load(robot_dir(job.robot))
-        arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched, job.disturbed, job.timeout)
+        arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched, job.disturbed, job.timeout,
+                      job.wander)  # fmt: skip
         partial = job.file.with_suffix(".partial.npz")
         arrays |= {"source": job.source, "task": job.task, "seed": job.seed, "policy": version_of(job.source)}
         np.savez_compressed(partial, **arrays)
@@ -229,12 +247,14 @@ def generate(
     world_model: str = "",
     disturbed: float = 0.0,
     timeout: float = TIMEOUT,
+    wander: float = 0.0,
 ) -> dict[str, dict[str, float]]:
     """Make ``episodes[source]`` attempts per task and source; seeds count up from ``seed`` and are never shared.
 
     With ``branched`` each look is branched (training/branches.py); the sources are policies then. With
     ``world_model``, a bundle, it vets what policies propose: the states that a vetted policy comes to. ``disturbed``:
     share of the policies' attempts in which something goes wrong on the table. ``timeout`` [s] of an attempt.
+    ``wander`` [m]: see ``roll``.
 
     Sources take turns, so that an interrupted run holds some of each. Processes are spawned: fork after GL hangs.
 
@@ -245,19 +265,32 @@ def generate(
         ConfigError: unknown source.
     """
     known = [name for name, (bundle, _) in POLICIES.items() if bundle] if branched else SOURCES
-    unknown = set(episodes) - set(known)
-    require(not unknown, "sources", sorted(unknown), f"choose from {', '.join(known)}")
+    for source in set(episodes) - set(known):
+        found = source not in SOURCES and _is_policy(source)
+        require(found, "sources", source, f"a policy's bundle, or one of {', '.join(known)}")
     require(0.0 <= disturbed <= 1.0, "disturbed", disturbed, "0 to 1")
+    require(not wander or (branched and 0.0 < wander <= 0.2), "wander", wander, "0; with branches up to 0.2 m")
     require(not (branched and disturbed), "disturbed", disturbed, "0 with branches, which share the scene")
     out.mkdir(parents=True, exist_ok=True)
     turns = sorted(((i + 0.5) / count, source) for source, count in episodes.items() for i in range(count))
     each = [(source, task) for _, source in turns for task in tasks]
 
     def file_of(source: str, task: str, number: int) -> Path:
-        return out / f"{source}_{task}_{number:07d}.npz"
+        return out / f"{Path(source).name}_{task}_{number:07d}.npz"
 
     jobs = [
-        Job(file_of(source, task, number), source, task, number, robot, branched, world_model, disturbed, timeout)
+        Job(
+            file_of(source, task, number),
+            source,
+            task,
+            number,
+            robot,
+            branched,
+            world_model,
+            disturbed,
+            timeout,
+            wander,
+        )
         for number, (source, task) in enumerate(each, seed)
     ]
     with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as pool:

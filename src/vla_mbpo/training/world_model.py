@@ -104,13 +104,13 @@ class Trainer(Loop):
         self.things = torch.from_numpy(data.things()).to(device)
         self._pictures = [torch.from_numpy(view).to(device) for view in data.pictures]
         self._labels = {name: torch.from_numpy(getattr(data, name)).to(device) for name in LABELS}
-        held = _held_out([fact["seed"] for fact in data.facts])[data.episode]
+        held = held_out([fact["seed"] for fact in data.facts])[data.episode]
         self.train, self.validation = np.flatnonzero(~held), np.flatnonzero(held)
         self.tried: Tried | None = None
         if config.branches:
             branches = Branches(_files(config.branches), spec, self.vocabulary, data.action_bins)
             self.tried = Tried(branches, *_seen(self.perception, branches, out), self.mean, self.std)
-            held = _held_out(branches.seed)
+            held = held_out(branches.seed)
             self.tried_train, self.tried_validation = np.flatnonzero(~held), np.flatnonzero(held)
         sizes = {"eye": eyes.shape[-1], "proprio": data.proprio.shape[1], "action": data.bins.shape[-1]}
         model = WorldModelConfig(
@@ -327,7 +327,8 @@ def _bins(state: dict[str, Any]) -> ActionBins:
     return ActionBins(low, high)
 
 
-def _held_out(seeds: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
+def held_out(seeds: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which scenes are for validation."""
     return np.array([zlib.crc32(str(seed).encode()) % HELD_OUT == 0 for seed in seeds])
 
 

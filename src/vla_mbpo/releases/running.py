@@ -1,0 +1,81 @@
+"""The running stack, asked by `vla-mbpo promote` and `rollback` to use another release."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vla_mbpo.paths import ros_environment
+
+if TYPE_CHECKING:
+    from vla_mbpo.nodes.client import StackClient
+
+DISCOVERY = 4.0  # s within which a stack of this machine has to be found
+PATIENCE = 240.0  # s for the answer: an attempt may have to end first, and loading takes a busy machine long
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """What came of asking: ``refused`` is False where there is no stack that should have swapped."""
+
+    refused: bool
+    message: str
+
+
+class Running:
+    """The stack of this ROS domain, if it uses a release of the store.
+
+    Attributes:
+        used: name of that release; empty: there is no such stack, and ``why`` says so.
+    """
+
+    def __init__(self, used: str, why: str, client: "StackClient | None" = None) -> None:
+        self.used, self.why, self._client = used, why, client
+
+    def swap(self, release: Path, now: bool) -> Swapped:
+        """Have it use another release. ``now``: end a running attempt."""
+        if self._client is None or not self.used:
+            return Swapped(False, self.why)
+        before, until = self._client.release, time.monotonic() + PATIENCE
+        future = self._client.swap(str(release), now)
+        while not future.done() and self._client.release is before and time.monotonic() < until:
+            self._client.spin(0.05)
+        self._client.spin(0.5 if not future.done() else 0.0)  # the event may come before the answer
+        answer, event = future.result(), self._client.release
+        if answer is None and event is not None and event is not before:  # the answer is lost, what came of it is not
+            done = event.release == str(release)
+            return Swapped(not done, f"running stack: in use: {event.version or 'bundles'}, {event.reason}")
+        if answer is None:
+            return Swapped(True, f"the running stack did not answer within {PATIENCE:g} s")
+        return Swapped(not answer.accepted, f"running stack: {answer.message}")
+
+
+@contextmanager
+def running_stack(store: Path, ask: bool = True) -> Iterator[Running]:
+    """Look for the stack. Without ``ask`` nobody looks."""
+    if not ask:
+        yield Running("", "a running stack is left as it is")
+        return
+    os.environ.update(ros_environment())
+    from vla_mbpo.nodes.client import StackClient
+
+    client = StackClient("vla_mbpo_releases")
+    try:
+        until = time.monotonic() + DISCOVERY
+        while not (client.release is not None and client.swap_ready) and time.monotonic() < until:
+            client.spin(0.05)
+        if client.release is None or not client.swap_ready:
+            yield Running("", f"no stack is running on ROS domain {os.environ.get('ROS_DOMAIN_ID') or '0'}")
+            return
+        used = Path(client.release.release) if client.release.release else None
+        if used is None or used.resolve().parent != store.resolve():
+            what = used or "bundles, and no release"
+            yield Running("", f"the running stack uses {what}: it is left as it is")
+            return
+        client.spin(0.2)  # a server that does not know of the client yet would answer nobody
+        yield Running(used.name, "", client)
+    finally:
+        client.close()
