@@ -10,13 +10,14 @@ TASK ?= put the red cube in the bin
 # The ones that take minutes at most.
 BENCHMARKS ?= policy_latency pipeline_latency seams gate_latency gate_soak
 
-.PHONY: help setup setup-dev demo test test-slow faults bench lint
+.PHONY: help setup setup-dev demo test test-slow faults bench loop lint
 help:
 	@echo "make demo       simulated robot does a task (TASK=\"$(TASK)\")"
 	@echo "make test       tests without the slow ones"
 	@echo "make test-slow  the slow ones"
 	@echo "make faults     the fault matrix, as a table"
 	@echo "make bench      quick benchmarks, results in benchmarks/results"
+	@echo "make loop       rollouts, dream RL, promotion, swap and rollback, small, in 20 minutes"
 	@echo "make lint       ruff and mypy"
 	@echo "make setup      what 'demo' needs;  make setup-dev  what the others need"
 
@@ -43,6 +44,9 @@ bench: setup-dev
 	@set -e; for name in $(BENCHMARKS); do \
 		echo "== $$name"; $(PYTHON_BIN) -m benchmarks.$$name --json benchmarks/results/$$name.json; \
 	done
+
+loop: setup-dev
+	@scripts/loop.sh
 
 lint: setup-dev
 	$(VENV)/bin/ruff check .

@@ -1,5 +1,7 @@
 """Branches: the same moment, tried several ways."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,11 @@ torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
 from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
 from vla_mbpo.eval.lockstep import Settings  # noqa: E402
-from vla_mbpo.policy.runtime import PolicySession  # noqa: E402
+from vla_mbpo.gate.kinematics import Kinematics  # noqa: E402
+from vla_mbpo.policy.runtime import Candidates, PolicySession  # noqa: E402
 from vla_mbpo.sim.robot import SimRobot  # noqa: E402
 from vla_mbpo.sim.scene import Scene  # noqa: E402
-from vla_mbpo.training.branches import UNTRIED, BranchedAttempt, expert_rows, follow  # noqa: E402
+from vla_mbpo.training.branches import UNTRIED, BranchedAttempt, Wanderer, expert_rows, follow  # noqa: E402
 from vla_mbpo.training.rollouts import generate  # noqa: E402
 
 
@@ -81,3 +84,39 @@ def test_a_careful_attempt_executes_what_costs_nothing(spec, tiny_bundle):
 def test_only_policies_can_be_branched(tmp_path):
     with pytest.raises(ConfigError, match="sources.*random"):
         generate(tmp_path, ("button",), {"random": 1}, 0, branched=True)
+
+
+class Still:
+    """A policy that wants to stay where it is."""
+
+    def infer(self, observation, _instruction, _prefix, _grip, k, *_):
+        rows = np.tile(observation.joints, (k, 16, 1))
+        return Candidates(rows, np.full((k, 16), 0.04), np.zeros(3, np.float32))
+
+
+def test_half_of_the_candidates_of_a_wanderer_go_astray_smoothly(spec):
+    observation = SimpleNamespace(joints=spec.home)
+    kinematics, ends = Kinematics(spec), []
+    wanderer = Wanderer(Still(), spec, 0.02, 3)
+    for _ in range(60):
+        found = wanderer.infer(observation, "", np.zeros((3, 7)), np.zeros(3), 8)
+        assert (found.positions[:4] == spec.home).all() and (found.gripper[:4] == 0.04).all()
+        assert (found.positions[4:, :2] == spec.home).all()  # committed rows, but for the last
+        assert np.abs(np.diff(found.positions, axis=1)).max() < 0.06
+        kinematics.place(np.concatenate([spec.home[None], found.positions[4:, -1]]))
+        ends.append(kinematics.tool[1:] - kinematics.tool[0])
+        low, high = spec.gripper_range
+        assert (found.gripper >= low).all() and (found.gripper <= high).all()
+    assert np.concatenate(ends).std(0) == pytest.approx([0.02] * 3, rel=0.25)
+
+
+def test_every_look_of_a_wanderer_is_finished(spec, tiny_bundle):
+    settings = Settings(timeout=1.0, gate=False)
+    attempt = BranchedAttempt(spec, PolicySession.load(tiny_bundle), "button", 4, settings, wander=0.02)
+    attempt.drive()
+    assert (attempt.arrays()["to_go"] != UNTRIED).all()
+
+
+def test_wandering_needs_branches(tmp_path):
+    with pytest.raises(ConfigError, match="wander"):
+        generate(tmp_path, ("button",), {"few": 1}, 0, wander=0.02)

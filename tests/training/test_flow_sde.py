@@ -112,3 +112,20 @@ def test_the_divergence_is_that_of_two_gaussians():
 def test_the_std_is_capped():
     assert FlowSde(5, noise=50.0, cap=0.3).std(0) == pytest.approx(0.3)
     assert FlowSde(3, noise=0.5).std(0) == pytest.approx(0.5 * math.sqrt(3) * math.sqrt(1 / 3), rel=1e-6)  # published
+
+
+@pytest.mark.parametrize("modes", [1, 2, 3])
+def test_smooth_noise_has_the_density_of_its_heights(modes):
+    flow = FlowSde(modes=modes, rise=3)
+    _, chain = sampled(flow, 2)
+    mean, curves = flow.step_mean(policy(3), chain), flow.curves(FREE)
+    heights = torch.linalg.lstsq(curves, (chain.after - mean)).solution
+    torch.testing.assert_close(curves @ heights, (chain.after - mean) * FREE[..., None], atol=1e-5, rtol=1e-4)
+    expected = Independent(Normal(torch.zeros(modes, A), flow.std(2)), 2).log_prob(heights)
+    torch.testing.assert_close(flow.log_density(mean, chain), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_smooth_noise_begins_at_the_first_free_row_and_rises():
+    curves = FlowSde(modes=1, rise=3).curves(FREE)[..., 0]
+    assert curves[0, :2].tolist() == [0.0, 0.0] and (curves[0, 2:].diff() > 0).all()
+    assert curves[1, 2:].tolist() == [1.0, 1.0, 1.0] and 0.0 < curves[1, 0] < curves[1, 1] < 1.0
