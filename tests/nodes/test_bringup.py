@@ -131,3 +131,9 @@ def test_the_parts_of_a_release_are_on(tmp_path, tiny_bundle, tiny_world_model, 
 def test_a_release_and_a_bundle_of_ones_own_contradict_each_other(store, more):
     with pytest.raises(ConfigError, match="none with --release live"):
         graph(options=Options(release="live", store=str(store.folder), **more))
+
+
+def test_a_trainer_is_there_only_where_it_is_asked_for_and_moves_nothing():
+    assert "trainer" not in by_name(Options())
+    spec = by_name(Options(trainer="runs/loop"))["trainer"]
+    assert spec.parameters["out"] == "runs/loop" and not spec.motion_critical
