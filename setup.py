@@ -9,11 +9,13 @@ NAME = "vla_mbpo"
 
 # Every executable of this package: `vla-mbpo` and one per node, for `ros2 run vla_mbpo NODE` and launch files.
 NODES = (
-    "arm_driver camera failure_detector gate imagination joy lifecycle_manager monitor policy sim task teleop trainer".split()
+    "arm_driver camera failure_detector gate imagination joy lifecycle_manager monitor policy recorder sim task teleop "
+    "trainer".split()
 )
 EXECUTABLES = {"vla-mbpo": "vla_mbpo.cli:main", **{node: f"vla_mbpo.nodes.{node}:main" for node in NODES}}
 
 RUNTIME = [
+    "mcap>=1.5,<2",
     "mink>=0.0.13,<2",
     "mujoco>=3.3,<5",
     "numpy>=2.0,<3",
@@ -34,11 +36,13 @@ EXTRAS = {
         "safetensors>=0.4,<1",
         "torch==2.13.0",
     ],
+    "ray": ["ray>=2.60,<3"],
     "dev": [
         "hypothesis>=6.100,<7",
         "mypy>=1.15,<3",
         "pytest>=8,<10",
         "pytest-rerunfailures>=15,<17",
+        "rosbags>=0.10.11,<0.12",
         "ruff>=0.17,<0.18",
         "types-PyYAML>=6,<7",
     ],

@@ -61,7 +61,7 @@ class Bench:
 def test_the_loop_waits_while_the_arm_may_move(bench):
     bench.mode(GateState.HOLD)
     assert bench.ask("START").success
-    bench.graph.until(bench.works, 15)
+    bench.graph.until(bench.works, 40)
     for moving in (GateState.AUTONOMOUS, GateState.TELEOP):
         bench.mode(moving)
         assert not bench.works()
@@ -77,7 +77,7 @@ def test_until_the_gate_has_spoken_the_arm_may_move(bench):
 def test_what_a_person_set_aside_waits_for_a_person(bench):
     bench.mode(GateState.HOLD)
     bench.ask("START")
-    bench.graph.until(bench.works, 15)
+    bench.graph.until(bench.works, 40)
     assert bench.ask("PAUSE").success
     bench.mode(GateState.AUTONOMOUS)
     bench.mode(GateState.HOLD)
@@ -88,7 +88,7 @@ def test_what_a_person_set_aside_waits_for_a_person(bench):
 def test_progress_is_told(bench):
     bench.mode(GateState.HOLD)
     bench.ask("START")
-    bench.graph.until(lambda: bench.last.step == 50, 15)
+    bench.graph.until(lambda: bench.last.step == 50, 40)
     said = bench.last
     assert (said.state, said.stage, said.number, said.of) == (TrainingProgress.RUNNING, "dream_rl", 3, 5)
     assert dict(zip(said.loss_names, said.losses, strict=True)) == {"policy": -0.25}
@@ -97,7 +97,7 @@ def test_progress_is_told(bench):
 def test_deactivation_ends_the_loop(bench):
     bench.mode(GateState.HOLD)
     bench.ask("START")
-    bench.graph.until(bench.works, 15)
+    bench.graph.until(bench.works, 40)
     bench.graph.nodes[0].trigger_deactivate()
     assert not bench.works()
 

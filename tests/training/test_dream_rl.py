@@ -1,75 +1,17 @@
 """Dream RL on a world whose best chunk is known: it is reached, within the anchors' reach, and a run resumes."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
-from vla_mbpo.cli import main  # noqa: E402  (after the check that torch is there)
+from toy_world import Toy  # noqa: E402  (after the check that torch is there)
+
+from vla_mbpo.cli import main  # noqa: E402
 from vla_mbpo.core.errors import ConfigError  # noqa: E402
 from vla_mbpo.training import dream_rl  # noqa: E402
 from vla_mbpo.training.admission import Admission  # noqa: E402
 from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer  # noqa: E402
-from vla_mbpo.training.dream_world import Judged, States  # noqa: E402
-
-N, H = 12, 16
-
-
-class Toy:
-    """A world in which chunks are the better the closer they are to ``best``; every other attempt fails."""
-
-    best, costly, unfit = 0.5, False, False
-    trained_on = ("elsewhere",)
-    admitted = Admission(100, 0.9, 0.0, 0.9)
-
-    def __init__(self, _run, _vetting, policy, net, _spec):
-        self.net, self.policy = net, policy
-        self.words = torch.ones(N, policy.vocabulary.length, dtype=torch.int64)
-
-    def read(self, _files):
-        make = torch.Generator().manual_seed(0)
-        width, action = self.net.config.width, self.net.config.action
-        views, body = torch.randn(N, 4, width, generator=make), torch.randn(N, self.net.config.proprio, generator=make)
-        free = torch.ones(N, H)
-        free[:4, :3] = 0.0
-        states = States(
-            torch.arange(N), self.words, views.half(), body, *(torch.zeros(N, 1) for _ in "elp"), torch.zeros(N, 7),
-            torch.zeros(N),
-            torch.zeros(N, H, action), free,
-        )  # fmt: skip
-        facts = [
-            {
-                "success": i % 2 == 0,
-                "success_row": 40 if i % 2 == 0 else -1,
-                "task": "push",
-                "policy": self.policy.version,
-            }
-            for i in range(N)
-        ]
-        whole, at = np.ones((N, 2), bool), np.zeros(N, np.int32)
-        size = self.net.config.image_size
-        pictures = tuple(np.full((N, size, size, 3), shade, np.uint8) for shade in (50, 90))
-        return states, SimpleNamespace(facts=facts, episode=np.arange(N), whole=whole, at=at, pictures=pictures)
-
-    def located(self, states):
-        return torch.zeros(len(states), self.net.config.auxiliary)
-
-    def standardised(self, _data, index):
-        return torch.zeros(len(index), H, self.net.config.action)
-
-    def common_tails(self, rows, states, _executed, _group):
-        return rows, states.free
-
-    def judge(self, states, rows):
-        free = states.free.repeat_interleave(len(rows) // len(states), 0)
-        away = (((rows - self.best).square().mean(2)) * free).sum(1) / free.sum(1)
-        cost = (rows.mean((1, 2)) > 0).float() if self.costly else torch.zeros(len(rows))
-        return Judged(10 * away[None].expand(2, -1), cost, 1 - cost, (rows.mean((1, 2)) > 0) & self.unfit)
-
-    def admission(self, *_):
-        return self.admitted
 
 
 @pytest.fixture
@@ -103,9 +45,10 @@ def test_the_best_chunk_is_approached(make):
 def test_the_ratio_is_one_before_the_first_update(make):
     trainer = make()
     trainer._refill = refill = trainer._try()
-    mean = trainer.flow.step_mean(trainer._velocity(trainer.net, refill.states, 8), refill.chain)
-    again = trainer.flow.log_density(mean, refill.chain, refill.driven)
-    assert torch.equal((again - refill.density).exp(), torch.ones(96))
+    tried = refill.tried
+    mean = trainer.flow.step_mean(trainer._velocity(trainer.net, refill.states, 8), tried.chain)
+    again = trainer.flow.log_density(mean, tried.chain, tried.driven)
+    assert torch.equal((again - tried.density).exp(), torch.ones(96))
 
 
 @pytest.mark.parametrize("anchor", [{"kl": 30.0}, {"budget": 0.0, "kl": 1.0}])

@@ -2,14 +2,9 @@
 
 import argparse
 import json
-import multiprocessing
-import signal
 import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +21,9 @@ from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import PolicySession
-from vla_mbpo.processes import end_with_parent
 from vla_mbpo.sim.disturbances import KINDS
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TASKS, TEST_SEED_BASE, find_task
+from vla_mbpo.spread import Place, add_ray, spread
 
 EXPERT = "expert"
 IDENTITY = ("bundle", "bundle_sha256", "robot", "settings")  # a partial file of another run is not resumed
@@ -59,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ablate", default="", metavar="PART,…", help="with and without: imagination, k; scenes are the same")
     add("--scenes", choices=SCENES, default="test", help="calibration: to choose parameters without the test scenes")
     add("--robot", default="sim_panda")
-    add("--workers", type=int, default=2, help="processes (lockstep)")
+    add("--workers", type=int, default=2, help="processes, or Ray workers (lockstep)")
+    add_ray(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,9 +76,10 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     require(args.episodes > 0, "--episodes", args.episodes, "a number above 0")
     require(args.seed >= 0, "--seed", args.seed, "0 or more")
     require(1 <= args.k <= 64, "--k", args.k, "1 to 64")
-    require(args.workers > 0, "--workers", args.workers, "a number above 0")
     simulated = args.clock == "lockstep"
+    Place(args.workers, args.ray).check()
     require(simulated or args.bundle != EXPERT, "--bundle", EXPERT, "with --clock realtime: a policy bundle")
+    require(simulated or args.ray is None, "--ray", args.ray, "with --clock lockstep")
     require(simulated or args.gate == "on", "--gate", args.gate, "with --clock realtime: on")
     require(0.0 <= args.corrupt <= 1.0, "--corrupt", args.corrupt, "0 to 1")
     policy = simulated and args.bundle != EXPERT
@@ -191,27 +188,19 @@ def _resume(partial: Path, identity: dict, jobs: list[tuple[str, int]]) -> list[
 
 
 def _lockstep(args: argparse.Namespace, jobs: list[tuple[str, int]]) -> Iterator[Outcome]:
-    """Run the jobs in spawned processes (fork after a GL call hangs)."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.workers, spawn, _start_worker, _common(args)) as pool:
-        try:
-            for future in as_completed([pool.submit(_job, job) for job in jobs]):
-                yield future.result()
-        except BrokenProcessPool:
-            time.sleep(0.5)  # Ctrl-C ends the workers too; their end may be seen before it is raised here
-            raise
-        except BaseException:  # also an interrupt, or a consumer that stops: nobody waits for the other jobs
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    """Run the jobs in processes or by Ray workers (spread.py)."""
+    return spread(Place(args.workers, args.ray), _job, jobs, _prepare, *_common(args))
 
 
-_WORKER: dict[str, Any] = {}
+@dataclass(frozen=True)
+class _Prepared:
+    """What a worker attempts with. ``session``: None for the scripted experts."""
 
-
-def _start_worker(*common: Any) -> None:
-    end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _prepare(*common)
+    spec: RobotSpec
+    settings: Settings
+    session: PolicySession | None
+    vetting: Vetting | None
+    watch: FailureDetector | None
 
 
 def _common(args: argparse.Namespace) -> tuple[str, str, Settings, str, str, float]:
@@ -220,20 +209,20 @@ def _common(args: argparse.Namespace) -> tuple[str, str, Settings, str, str, flo
     return args.robot, args.bundle, _settings(args), world_model, detector, args.alpha
 
 
-def _prepare(robot: str, bundle: str, settings: Settings, world_model: str, detector: str, alpha: float) -> None:
+def _prepare(robot: str, bundle: str, settings: Settings, world_model: str, detector: str, alpha: float) -> _Prepared:
     spec = RobotSpec.load(robot_dir(robot))
-    _WORKER["spec"], _WORKER["settings"], _WORKER["vetting"] = spec, settings, None
-    _WORKER["session"] = None if bundle == EXPERT else PolicySession.load(bundle_dir(bundle))
-    if world_model:
-        _WORKER["vetting"] = Vetting(WorldModelSession.load(bundle_dir(world_model), spec))
-    _WORKER["watch"] = FailureDetector.load(detector, alpha, _WORKER["session"].version) if detector else None
+    session = None if bundle == EXPERT else PolicySession.load(bundle_dir(bundle))
+    vetting = Vetting(WorldModelSession.load(bundle_dir(world_model), spec)) if world_model else None
+    watch = FailureDetector.load(detector, alpha, session.version) if detector and session else None
+    return _Prepared(spec, settings, session, vetting, watch)
 
 
-def _job(job: tuple[str, int]) -> Outcome:
-    session = _WORKER["session"]
-    if session is None:
-        return attempt_expert(_WORKER["spec"], *job)
-    return Attempt(_WORKER["spec"], session, *job, _WORKER["settings"], _WORKER["vetting"], _WORKER["watch"]).run()
+def _job(prepared: _Prepared, _shared: None, job: tuple[str, int]) -> Outcome:
+    if prepared.session is None:
+        return attempt_expert(prepared.spec, *job)
+    task, seed = job
+    vetting, watch = prepared.vetting, prepared.watch
+    return Attempt(prepared.spec, prepared.session, task, seed, prepared.settings, vetting, watch).run()
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TRAIN_SEEDS, TRAINING_TASKS, find_task
+from vla_mbpo.spread import Place, add_ray
 from vla_mbpo.training.pipeline import PROGRESS, LoopRecipe, Pipeline
 
 # Rollouts per task and source: a third and more fail.
@@ -70,7 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rollouts.add_argument("--wander", type=float, default=0.0, help="m that half of the branched candidates go astray")
     rollouts.add_argument("--timeout", type=float, default=10.0, help="of an attempt, s")
     rollouts.add_argument("--world-model", default="", help="bundle that vets what policies propose; none by default")
-    rollouts.add_argument("--workers", type=int, default=2)
+    rollouts.add_argument("--workers", type=int, default=2, help="processes, or Ray workers")
+    add_ray(rollouts)
     rollouts.add_argument("--resume", action="store_true", help="accepted for symmetry: rollouts always resume")
     pictures = stages.add_parser("autoencoder", help="the world model's image autoencoder")
     world = stages.add_parser("world-model", help="the world model, on rollouts")
@@ -106,6 +108,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dream.add_argument("--samples", type=int, default=16_000, help="observations in updates")
     dream.add_argument("--seed", type=int, default=0)
     dream.add_argument("--threads", type=int, default=2)
+    dream.add_argument("--workers", type=int, default=1, help="that try chunks; 1 without --ray: the trainer itself")
+    add_ray(dream)
     dream.add_argument("--set", default="", help="other numbers of the recipe: NAME=VALUE, separated by commas")
     dream.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
     vampo = stages.add_parser("vampo", help="post-training of the world model's denoiser on the logged future")
@@ -163,7 +167,6 @@ def _demos(args: argparse.Namespace) -> int:
 
 
 def _sft(args: argparse.Namespace) -> int:
-    from vla_mbpo.training.curves import plot
     from vla_mbpo.training.sft import SftConfig, Trainer
 
     if not args.resume and (args.out / "state.json").exists():
@@ -171,7 +174,7 @@ def _sft(args: argparse.Namespace) -> int:
     chosen = {f.name: getattr(args, f.name) for f in fields(SftConfig) if hasattr(args, f.name)}
     trainer = Trainer(SftConfig(**{**chosen, "demos": tuple(args.demos)}), args.out)
     trainer.run(resume=args.resume)
-    plot(trainer.history, args.out / "curves.png", f"{len(trainer.demos)} observations")
+    _curves(trainer, args.out / "curves.png", f"{len(trainer.demos)} observations")
     return 0
 
 
@@ -189,7 +192,7 @@ def _rollouts(args: argparse.Namespace) -> int:
     made = generate(
         args.out, TRAINING_TASKS, episodes, first, workers=args.workers, branched=args.branches,
         world_model=args.world_model, disturbed=args.disturbed, timeout=args.timeout,
-        wander=args.wander,
+        wander=args.wander, ray=args.ray,
     )  # fmt: skip
     for source, row in made.items():
         print(f"{source:10} n {row['n']:5}  success {row['successes']:.2f}  cost events {row['cost_events']:.2f}")
@@ -198,7 +201,6 @@ def _rollouts(args: argparse.Namespace) -> int:
 
 def _world(args: argparse.Namespace) -> int:
     from vla_mbpo.training import autoencoder, world_model
-    from vla_mbpo.training.curves import plot
 
     if not args.resume and (args.out / "state.json").exists():
         raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
@@ -207,7 +209,7 @@ def _world(args: argparse.Namespace) -> int:
     if args.stage == "autoencoder":
         seeing = autoencoder.Trainer(autoencoder.AutoencoderRecipe(**common), args.out)
         seeing.run(resume=args.resume)
-        plot(seeing.history, args.out / "curves.png", "autoencoder")
+        _curves(seeing, args.out / "curves.png", "autoencoder")
         return 0
     recipe = world_model.WorldModelRecipe(
         **common,
@@ -219,13 +221,12 @@ def _world(args: argparse.Namespace) -> int:
     )
     trainer = world_model.Trainer(recipe, args.out)
     trainer.run(resume=args.resume)
-    plot(trainer.history, args.out / "curves.png", f"{len(trainer.train)} observations")
+    _curves(trainer, args.out / "curves.png", f"{len(trainer.train)} observations")
     return 0
 
 
 def _detector(args: argparse.Namespace) -> int:
     from vla_mbpo.failure.attempts import read_all
-    from vla_mbpo.training.curves import plot
     from vla_mbpo.training.detector import DetectorRecipe, Trainer
     from vla_mbpo.training.detector_export import export_detector, load_detector
 
@@ -236,28 +237,30 @@ def _detector(args: argparse.Namespace) -> int:
     recipe = DetectorRecipe(tuple(args.data), policy.version, TRAINING_TASKS, samples=args.samples, seed=args.seed)
     trainer = Trainer(recipe, attempts, args.run)
     trainer.run(resume=args.resume)
-    plot(trainer.history, args.run / "curves.png", f"{len(trainer.attempts)} attempts")
+    _curves(trainer, args.run / "curves.png", f"{len(trainer.attempts)} attempts")
+    if not trainer.ranks.leads:
+        return 0
     bundle = export_detector(*load_detector(args.run), trainer.attempts, policy, args.out)
     print(f"{bundle.version}: parity {bundle.manifest['parity']}; next: vla-mbpo calibrate detector")
     return 0
 
 
 def _dream_rl(args: argparse.Namespace) -> int:
-    from vla_mbpo.training.curves import plot
     from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer
 
     if not args.resume and (args.out / "state.json").exists():
         raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
     names = ("policy", "world_model", "vetting", "samples", "seed", "threads")
     common = {"data": tuple(args.data), **{name: getattr(args, name) for name in names}}
-    trainer = Trainer(DreamRlRecipe(**common, **_numbers(args.set, DreamRlRecipe(()))), args.out)
+    place = Place(args.workers, args.ray).check()
+    recipe = DreamRlRecipe(**common, **_numbers(args.set, DreamRlRecipe(())))
+    trainer = Trainer(recipe, args.out, place)
     trainer.run(resume=args.resume)
-    plot(trainer.history, args.out / "curves.png", f"{len(trainer.refills)} refills")
+    _curves(trainer, args.out / "curves.png", f"{len(trainer.refills)} refills")
     return 0
 
 
 def _vampo(args: argparse.Namespace) -> int:
-    from vla_mbpo.training.curves import plot
     from vla_mbpo.training.vampo import Trainer, VampoRecipe
 
     if not args.resume and (args.out / "state.json").exists():
@@ -266,7 +269,7 @@ def _vampo(args: argparse.Namespace) -> int:
     recipe = VampoRecipe(tuple(args.data), **common, **_numbers(args.set, VampoRecipe(())))
     trainer = Trainer(recipe, args.out)
     trainer.run(resume=args.resume)
-    plot(trainer.history, args.out / "curves.png", f"{len(trainer.refills)} refills")
+    _curves(trainer, args.out / "curves.png", f"{len(trainer.refills)} refills")
     return 0
 
 
@@ -274,6 +277,14 @@ def _loop(args: argparse.Namespace) -> int:
     require(args.resume or not (args.out / PROGRESS).exists(), "--out", str(args.out), "a new folder, or add --resume")
     chosen = {name: getattr(args, name) for name in LOOP_OPTIONS}
     return Pipeline(LoopRecipe(args.out, limits=tuple(shlex.split(args.limits)), **chosen)).run()
+
+
+def _curves(trainer: Any, file: Path, title: str) -> None:
+    """Plot a run's history; of several ranks the first one does."""
+    from vla_mbpo.training.curves import plot
+
+    if trainer.ranks.leads:
+        plot(trainer.history, file, title)
 
 
 def _numbers(text: str, recipe: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Guards against what the world model cannot judge: chunks that the gate would ref
 rows that the next chunk replaces are the same for all of a group and carry no credit.
 """
 
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy
+from vla_mbpo.spread import Place
 from vla_mbpo.training.advantages import Multiplier, within_groups
+from vla_mbpo.training.collector import PART, PLAIN, Collector, Columns, Hands, Part, joined
 from vla_mbpo.training.dataset import Augment
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
-from vla_mbpo.training.flow_sde import Chain, FlowSde, Velocity
+from vla_mbpo.training.flow_sde import Velocity
 from vla_mbpo.training.loop import Loop
 from vla_mbpo.training.rollout_data import Rollouts
 from vla_mbpo.training.sft import load_policy
@@ -39,12 +42,10 @@ FROZEN = ("words", "places", "reader", "surveyors")
 EYES = ("eyes", "locate")
 LEAST_FAILURES = 0.1  # of the logged attempts
 FURTHEST = 3.0  # standard deviations that an advantage counts at most
-UNFIT = 3.0  # rows that a chunk which the gate would refuse is worse than the worst of its group
 RATIO = 5.0  # largest logarithm of a ratio of densities
 FIXED = 128  # observations that the run is judged by as it goes, every EVERY refills
 EVERY = 5
-PLAIN = Augment(0, 0.0, 0.0)
-TRIED = 64  # observations whose chunks are tried and judged at once
+HERE = Place(1)  # chunks are tried in the trainer's own process
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,8 @@ class Refill:
     """Chunks that the policy tried, and what they are worth. Thrown away at the next refill."""
 
     states: States
-    chain: Chain  # this and all that follows: group after group
-    density: Tensor
-    reference: Tensor  # mean of the random step under the start
-    driven: Tensor  # (., H) rows that count for the density
-    advantage: Tensor
+    tried: Columns
+    advantage: Tensor  # of each chunk
 
 
 class Trainer(Loop):
@@ -109,8 +107,8 @@ class Trainer(Loop):
     net: FlowPolicy
     checkpoint_steps = 40
 
-    def __init__(self, recipe: DreamRlRecipe, out: Path) -> None:
-        """ConfigError where the log holds too few failures, or no attempts of the policy."""
+    def __init__(self, recipe: DreamRlRecipe, out: Path, place: Place = HERE) -> None:
+        """ConfigError where the log holds too few failures, or no attempts of the policy. ``place``: of collecting."""
         torch.manual_seed(recipe.seed)
         torch.set_num_threads(recipe.threads)
         self.recipe, self.bundle = recipe, Bundle.load(bundle_dir(recipe.policy))
@@ -132,7 +130,8 @@ class Trainer(Loop):
         good = looks[well]
         self._good = [torch.from_numpy(good[self._tasks[good] == task]) for task in np.unique(self._tasks[good])]
         self._chunks = self.world.standardised(data, torch.arange(len(self.logged)))
-        self.flow = FlowSde(recipe.steps, recipe.noise, modes=recipe.modes, rise=recipe.executed)
+        self.collector = Collector(recipe, self.start, self.world)
+        self._hands, self.flow = Hands(self.collector, place), self.collector.flow
         self.multiplier = Multiplier(
             recipe.cost_limit, recipe.multiplier_rate, recipe.multiplier, recipe.multiplier_most
         )
@@ -155,6 +154,11 @@ class Trainer(Loop):
         self.refills: list[dict[str, float]] = []
         super().__init__(recipe, net, out, recipe.states, self._loss, self._facts, groups)
 
+    def run(self, resume: bool = False) -> None:
+        """As ``Loop``; the workers that collect are there as long as it runs."""
+        with self._hands.hired():
+            super().run(resume)
+
     def _unseen(self, data: Rollouts, looks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the looks that the world model was not trained on: all, unless it was on this log, too."""
         mine = {Path(folder).resolve() for folder in self.recipe.data}
@@ -172,15 +176,16 @@ class Trainer(Loop):
             self._refill = self._try()
         refill, drawn = self._refill, torch.from_numpy(chosen)
         index = (drawn[:, None] * recipe.group + torch.arange(recipe.group)).flatten()
-        chain, advantage = refill.chain.at(index), refill.advantage[index]
+        tried, advantage = refill.tried, refill.advantage[index]
+        chain = tried.chain.at(index)
         mean = self.flow.step_mean(self._velocity(self.net, refill.states.at(drawn), recipe.group), chain)
-        density = self.flow.log_density(mean, chain, refill.driven[index])
-        ratio = (density - refill.density[index]).clamp(-RATIO, RATIO).exp()
+        density = self.flow.log_density(mean, chain, tried.driven[index])
+        ratio = (density - tried.density[index]).clamp(-RATIO, RATIO).exp()
         bounded = torch.minimum(ratio * advantage, ratio.clamp(1 - recipe.clip, 1 + recipe.clip) * advantage)
         kept = (advantage != 0).float()
         # All steps of the flow as if their std were the first one's: else a budget would be another one at each.
         share = (self.flow.std(chain.index) / self.flow.std(0)) ** 2
-        apart = share * self.flow.divergence(mean, refill.reference[index], chain).mean()
+        apart = share * self.flow.divergence(mean, tried.reference[index], chain).mean()
         inside = float(apart.detach()) <= recipe.budget
         return {
             "policy": -inside * recipe.policy_weight * (bounded * kept).sum() / kept.sum().clamp(min=1.0),
@@ -216,44 +221,33 @@ class Trainer(Loop):
         torch.manual_seed(1_000_003 * recipe.seed + self.step)  # so that a resumed run draws what it would have drawn
         states = self.logged.at(_evenly(self._starts, recipe.states))
         step = int(torch.randint(0, recipe.branchings, (1,)))
-        tried = [self._tried(states.at(part), step) for part in torch.arange(len(states)).split(TRIED)]
-        before, after, free, density, reference, driven, saved, cost, unfit = (
-            torch.cat(column) for column in zip(*tried, strict=True)
-        )
-        share = float(cost.mean() / self._plain(self.start, states).cost.mean().clamp(min=1e-6))
+        began = time.monotonic()
+        tried = self._collected(states, step)
+        share = float(tried.cost.mean() / tried.usual.mean().clamp(min=1e-6))
         self.multiplier.update(share)
         pairs = [within_groups(value, recipe.group, least) for value, least in
-                 ((saved, recipe.least_rows), (cost, recipe.least_cost))]  # fmt: skip
+                 ((tried.saved, recipe.least_rows), (tried.cost, recipe.least_cost))]  # fmt: skip
         better, costlier = (advantage.clamp(-FURTHEST, FURTHEST) for advantage, _ in pairs)
         advantage = self.multiplier.combined(better, costlier)
-        found = {"cost": cost.mean(), "unfit": unfit.float().mean(), "kept": (advantage != 0).float().mean()}
-        self._note({"cost_share": share} | {name: float(value) for name, value in found.items()})
-        return Refill(states, Chain(before, after, free, step), density, reference, driven, advantage)
+        found = {"cost": tried.cost, "unfit": tried.unfit.float(), "kept": (advantage != 0).float()}
+        means = {name: float(value.mean()) for name, value in found.items()}
+        if self.ranks.count > 1:  # they drew the same observations; from here on each has its own noise
+            torch.manual_seed(1_000_003 * recipe.seed + self.step + 500_009 * (1 + self.ranks.number))
+        self._note({"cost_share": share, "seconds": time.monotonic() - began} | means)
+        return Refill(states, tried, advantage)
 
-    def _tried(self, states: States, step: int) -> tuple[Tensor, ...]:
-        """A group of chunks from each of some observations: chain, densities, what they save [rows], cost, unfit."""
-        recipe, flow = self.recipe, self.flow
-        one, many = self._velocity(self.net, states), self._velocity(self.net, states, recipe.group)
-        noise = torch.where(states.free[..., None] > 0, torch.randn_like(states.prefix), states.prefix)
-        wide = states.at(torch.arange(len(states)).repeat_interleave(recipe.group))
-        with torch.autocast("cpu", torch.bfloat16):  # only drawn here; densities are those of the whole precision
-            before = flow.integrate(_whole(one), noise, states.free, end=step).repeat_interleave(recipe.group, 0)
-            chain = flow.branch(_whole(many), before, wide.free, step)
-            made = flow.integrate(_whole(many), chain.after, wide.free, begin=step + 1)
-        chunks, driven = self.world.common_tails(made, wide, recipe.executed, recipe.group)
-        density = flow.log_density(flow.step_mean(many, chain), chain, driven)
-        reference = flow.step_mean(self._velocity(self.start, states, recipe.group), chain)
-        judged = self.world.judge(states, chunks)
-        saved = self._saved(judged)
-        return chain.before, chain.after, chain.free, density, reference, driven, saved, judged.cost, judged.unfit
+    def _collected(self, states: States, step: int) -> Columns:
+        """Chunks tried from the observations, part by part; the flow's ``step`` is the random one."""
+        parts = []
+        for number, index in enumerate(torch.arange(len(states)).split(PART)):
+            some, seed = states.at(index), self.recipe.seed * 1_000_003 + self.step
+            parts.append(Part(some, self._shown(some), step, seed * 1_000 + number))
+        mine = parts[self.ranks.number :: self.ranks.count]
+        return joined(self.ranks.gathered(self._hands.columns(self.net, mine)))
 
-    def _saved(self, judged: Judged) -> Tensor:
-        """(B,) rows that a chunk saves over the mean of its group, less what the ensemble does not agree about."""
-        sets = judged.to_go.unflatten(1, (-1, self.recipe.group))
-        saved = sets.mean(2, keepdim=True) - sets
-        value = saved.mean(0) - self.recipe.doubt * saved.std(0)
-        worst = value.min(1, keepdim=True).values - UNFIT
-        return torch.where(judged.unfit.unflatten(0, (-1, self.recipe.group)), worst, value).flatten()
+    def _shown(self, states: States) -> tuple[Tensor, ...]:
+        """Pictures of observations, (B, S, S, 3) uint8 each; none where eyes that do not learn have seen them."""
+        return tuple(view[states.row] for view in self._pictures) if self.recipe.eyes else ()
 
     def _note(self, found: dict[str, float]) -> None:
         """One more line of ``refills``; every EVERY refills also what the average does at fixed observations."""
@@ -267,37 +261,21 @@ class Trainer(Loop):
             found["cost_change"] = float((ours.cost - theirs.cost).mean())
             found["unfit_change"] = float((ours.unfit.float() - theirs.unfit.float()).mean())
         self.refills.append({name: round(value, 4) for name, value in found.items()})
-        print(self.refills[-1], flush=True)
+        if self.ranks.leads:
+            print(self.refills[-1], flush=True)
 
     def _at_fixed(self, net: FlowPolicy) -> Judged:
         """Plainly sampled chunks of a policy, always from the same observations and the same noise."""
         make = torch.Generator().manual_seed(0)
         every = torch.cat(self._starts)
-        return self._plain(net, self.logged.at(every[torch.randint(0, len(every), (FIXED,), generator=make)]), make)
-
-    @torch.no_grad()
-    def _plain(self, net: FlowPolicy, states: States, make: torch.Generator | None = None) -> Judged:
-        """What a policy's plainly sampled chunks lead to, one from each observation."""
-        noise = torch.randn(states.prefix.shape, generator=make)
-        rows = torch.where(states.free[..., None] > 0, noise, states.prefix)
-        return self.world.judge(states, self.flow.integrate(self._velocity(net, states), rows, states.free))
+        states = self.logged.at(every[torch.randint(0, len(every), (FIXED,), generator=make)])
+        return self.collector.plain(net, states, self._shown(states), make)
 
     def _velocity(self, net: FlowPolicy, states: States, group: int = 1) -> Velocity:
-        """The network's velocity at these observations, ``group`` samples of each side by side."""
-        cache, mask, _ = self._prefix(net, states)
-        cache, mask = (x.repeat_interleave(group, 0) for x in (cache, mask))
-        return lambda rows, time: net.velocity(cache, mask, rows, time)
+        return self.collector.velocity(net, states, self._shown(states), group)
 
-    def _prefix(self, net: FlowPolicy, states: States, change: Augment | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys and values, mask and features; what the eyes of the start gave is at hand."""
-        with torch.no_grad():
-            text, gist, pad = net.read(states.words)
-        if net is self.start or not self.recipe.eyes:
-            views = states.views.float()
-            return net.prefix(text, pad, (views[:, :2], views[:, 2:]), states.body)
-        head, wrist = (view[states.row] for view in self._pictures)
-        head, wrist = ((change or PLAIN).images(view) for view in (head, wrist))
-        return net.prefix(text, pad, net.look(head, wrist, gist), states.body)
+    def _prefix(self, net: FlowPolicy, states: States, change: Augment = PLAIN) -> tuple[Tensor, Tensor, Tensor]:
+        return self.collector.prefix(net, states, self._shown(states), change)
 
     def _facts(self) -> dict[str, Any]:
         manifest = self.bundle.manifest
@@ -316,11 +294,6 @@ class Trainer(Loop):
     def _restore(self, state: dict[str, Any]) -> None:
         self.refills = state["refills"]
         self.multiplier.value, self.multiplier.limit = state["multiplier"]
-
-
-def _whole(velocity: Velocity) -> Velocity:
-    """In whole precision, also under autocast."""
-    return lambda rows, time: velocity(rows, time).float()
 
 
 def _evenly(groups: list[Tensor], count: int) -> Tensor:

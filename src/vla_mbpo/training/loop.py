@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.training.ranks import Ranks
 
 MAY_CHANGE = ("samples", "threads", "device")  # between the parts of a resumed run
 REPORT, CHECKPOINT = 50, 500  # steps
@@ -47,7 +48,11 @@ def device_of(name: str) -> torch.device:
 class Loop:
     """A training run under ``out``. One thread.
 
+    Under torchrun each process has a share of every batch (training/ranks.py), and the first one writes and prints: the
+    recipe, its ``batch`` included, is of all together, and its steps are those of one process with that batch.
+
     Attributes:
+        ranks: the processes that train together.
         net, average: the network and the moving average of its state, on ``device``.
         step: optimiser steps so far.
         history: losses and speed every REPORT steps.
@@ -79,6 +84,8 @@ class Loop:
             device: of torch, where the network is trained.
         """
         self.config, self.net, self.out, self.device = config, net, out, device_of(device)
+        self.ranks = Ranks.join()
+        self.ranks.check(config.batch)
         net.to(self.device)
         self._population, self._losses, self._facts = population, losses, facts
         groups = groups or [{"params": list(net.parameters()), "multiple": 1.0}]
@@ -97,15 +104,19 @@ class Loop:
         self.out.mkdir(parents=True, exist_ok=True)
         if resume and (self.out / "state.json").exists():
             self._load()
+        self.ranks.same(self.net, self.step)
+        if self.ranks.count > 1:  # else all would draw the same noise
+            torch.manual_seed(self.config.seed * self.ranks.count + self.ranks.number)
         order, batch = np.random.default_rng(self.config.seed), self.config.batch
         for _ in range(self.step):
             order.integers(self._population, size=batch)
         sums: dict[str, Tensor] = {}
         since = time.time()
-        with Progress() as bar:
+        with Progress(disable=not self.ranks.leads) as bar:
             task = bar.add_task(self.out.name, total=self.steps, completed=self.step)
             while self.step < self.steps:
-                for name, value in self._update(order.integers(self._population, size=batch)).items():
+                index = self.ranks.share(order.integers(self._population, size=batch))
+                for name, value in self._update(index).items():
                     sums[name] = sums[name] + value if name in sums else value
                 self.step += 1
                 bar.update(task, advance=1)
@@ -113,7 +124,8 @@ class Loop:
                     means = {name: float(value) / REPORT for name, value in sums.items()}
                     rate = REPORT * batch / (time.time() - since)
                     self.history.append({"step": self.step, **means, "samples_per_s": rate})
-                    bar.console.print(self.history[-1])
+                    if self.ranks.leads:
+                        bar.console.print(self.history[-1])
                     sums, since = {}, time.time()
                 if self.step % self.checkpoint_steps == 0:
                     self.save()
@@ -128,16 +140,19 @@ class Loop:
         losses = self._losses(index)
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
+        self.ranks.average(self.net.parameters())
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimiser.step()
         keep = min(config.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             for key, value in self.net.state_dict().items():
                 self.average[key].lerp_(value, 1 - keep) if value.is_floating_point() else None
-        return {name: value.detach() for name, value in losses.items()}
+        return self.ranks.means({name: value.detach() for name, value in losses.items()})
 
     def save(self) -> None:
         """Checkpoint; the JSON is renamed into place last, so a killed run leaves the previous one whole."""
+        if not self.ranks.leads:
+            return
         flat = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         flat |= {f"average.{k}": v for k, v in self.average.items()}
         for i, state in self.optimiser.state_dict()["state"].items():

@@ -3,8 +3,8 @@
 Sources differ in how well they do, so that the world model sees success and failure, careful and careless motion.
 """
 
+import io
 import json
-import multiprocessing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import Candidates, PolicySession
-from vla_mbpo.processes import end_with_parent
 from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.experts import Expert
 from vla_mbpo.sim.robot import SimRobot
 from vla_mbpo.sim.scene import Scene
+from vla_mbpo.spread import Place, nothing, spread
 from vla_mbpo.training.demonstrations import Perturbation, Recipe
 from vla_mbpo.training.tape import LOOK_ROWS, Tape
 
@@ -222,16 +222,25 @@ def version_of(source: str) -> str:
     return _session(bundle).version if bundle else ""
 
 
-def _run(job: Job) -> dict[str, Any]:
-    """Make one file; an existing one is kept, so an interrupted run resumes."""
-    if not job.file.exists():
-        spec = RobotSpec.load(robot_dir(job.robot))
-        arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched, job.disturbed, job.timeout,
-                      job.wander)  # fmt: skip
-        partial = job.file.with_suffix(".partial.npz")
-        arrays |= {"source": job.source, "task": job.task, "seed": job.seed, "policy": version_of(job.source)}
-        np.savez_compressed(partial, **arrays)
-        partial.rename(job.file)
+def attempted(_state: None, _shared: None, job: Job) -> tuple[Path, bytes]:
+    """Drive one attempt. Returns its file and what is to be in it: compressed here, written where the driver is."""
+    spec = RobotSpec.load(robot_dir(job.robot))
+    arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched, job.disturbed, job.timeout,
+                  job.wander)  # fmt: skip
+    content = io.BytesIO()
+    arrays |= {"source": job.source, "task": job.task, "seed": job.seed, "policy": version_of(job.source)}
+    np.savez_compressed(content, **arrays)
+    return job.file, content.getvalue()
+
+
+def _keep(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = file.with_suffix(".partial.npz")
+    partial.write_bytes(content)
+    partial.rename(file)
+
+
+def _ended(job: Job) -> dict[str, Any]:
     with np.load(job.file) as found:
         return {"source": job.source, "success": bool(found["success_row"] >= 0), "events": int(found["cost"].sum())}
 
@@ -248,6 +257,7 @@ def generate(
     disturbed: float = 0.0,
     timeout: float = TIMEOUT,
     wander: float = 0.0,
+    ray: str | None = None,
 ) -> dict[str, dict[str, float]]:
     """Make ``episodes[source]`` attempts per task and source; seeds count up from ``seed`` and are never shared.
 
@@ -256,13 +266,14 @@ def generate(
     share of the policies' attempts in which something goes wrong on the table. ``timeout`` [s] of an attempt.
     ``wander`` [m]: see ``roll``.
 
-    Sources take turns, so that an interrupted run holds some of each. Processes are spawned: fork after GL hangs.
+    Sources take turns, so that an interrupted run holds some of each. ``workers`` are processes, or Ray's with ``ray``
+    (spread.py); this process writes the files.
 
     Returns:
         Per source: number, share of successes, cost events per attempt. Also in ``out/summary.json``.
 
     Raises:
-        ConfigError: unknown source.
+        ConfigError: unknown source; Ray is asked for and not there.
     """
     known = [name for name, (bundle, _) in POLICIES.items() if bundle] if branched else SOURCES
     for source in set(episodes) - set(known):
@@ -293,8 +304,10 @@ def generate(
         )
         for number, (source, task) in enumerate(each, seed)
     ]
-    with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as pool:
-        done = list(track(pool.imap_unordered(_run, jobs, chunksize=2), "rollouts", total=len(jobs)))
+    left = [job for job in jobs if not job.file.exists()]  # so an interrupted run resumes
+    for file, content in track(spread(Place(workers, ray), attempted, left, nothing), "rollouts", total=len(left)):
+        _keep(file, content)
+    done = [_ended(job) for job in jobs]
     summary = {}
     for source in episodes:
         mine = [one for one in done if one["source"] == source]

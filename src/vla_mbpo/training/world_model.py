@@ -1,6 +1,7 @@
 """``vla-mbpo train world-model``: the unified world model on rollouts (imagination/network.py)."""
 
 import hashlib
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -129,6 +130,8 @@ class Trainer(Loop):
     def run(self, resume: bool = False) -> None:
         """Train to the end, then calibrate the averaged network."""
         super().run(resume)
+        if not self.ranks.leads:
+            return
         net = WorldModel(self.net.config).to(self.device)
         net.load_state_dict(self.average)
         calibrate(self, net.eval())
@@ -307,7 +310,9 @@ def _seen(perception: Perception, looks: Rollouts | Branches, out: Path) -> tupl
         return found["eyes"].numpy(), found["latents"].numpy()
     eyes, latents = perceive(perception, looks)
     out.mkdir(parents=True, exist_ok=True)
-    save_file({"eyes": torch.from_numpy(eyes), "latents": torch.from_numpy(latents)}, file)
+    partial = file.with_suffix(f".{os.getpid()}.partial")  # several ranks may be at it
+    save_file({"eyes": torch.from_numpy(eyes), "latents": torch.from_numpy(latents)}, partial)
+    partial.rename(file)
     return eyes, latents
 
 
