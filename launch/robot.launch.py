@@ -50,6 +50,7 @@ ARGUMENTS = (
     DeclareLaunchArgument("release", default_value="", description="Models as one: live, a name or a folder."),
     DeclareLaunchArgument("store", default_value="", description="Folder of the releases; empty: the default one."),
     DeclareLaunchArgument("trainer", default_value="", description="Folder of a training loop; empty: none."),
+    DeclareLaunchArgument("record", default_value="", description="Folder of recorded episodes; empty: none."),
     DeclareLaunchArgument(
         "joy", default_value="true", choices=["true", "false"], description="Read gamepads with our own node."
     ),
@@ -91,6 +92,7 @@ def _nodes(context: LaunchContext) -> list:
         release=values["release"],
         store=values["store"],
         trainer=values["trainer"],
+        record=values["record"],
     )
     actions = []
     for spec in graph(values["robot"], options):

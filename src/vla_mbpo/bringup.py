@@ -42,6 +42,7 @@ class Options:
             bands, in place of ``bundle``, ``world_model`` and ``detector``; empty: those.
         store: folder of the releases; empty: the default one.
         trainer: folder of a training loop beside the stack; empty: none.
+        record: folder of recorded episodes; empty: nothing is recorded.
         joy: with our own reader of gamepads; without it, where the ROS package joy runs or nobody takes over.
     """
 
@@ -58,6 +59,7 @@ class Options:
     release: str = ""
     store: str = ""
     trainer: str = ""
+    record: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class NodeSpec:
         parameters: stronger than ``params_file``.
         params_file: ROS parameters of the robot.
         restart: what to do when the process ends by itself.
+        spare: when it keeps failing, the others go on without it.
         motion_critical: its loss ends motion, and starting it again is a person's decision.
         nice: scheduling priority; what makes the arm move goes before what looks and thinks.
         condition: robots of which kind have it: ``always`` or ``simulated``.
@@ -82,6 +85,7 @@ class NodeSpec:
     params_file: Path
     restart: Restart = Restart.ON_FAILURE
     motion_critical: bool = False
+    spare: bool = False
     nice: int = 0
     condition: str = "always"
     lifecycle: bool = True
@@ -110,6 +114,8 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
         ("policy", "policy", {"bundle": options.bundle, "k": options.k, **release}, {"nice": 5}),
         ("task", "task", {"bundle": options.bundle, **release, **_swaps(options)}, {}),
     ]
+    if options.record:  # first up and last down: it hears how everything else begins and ends
+        rows.insert(0, ("recorder", "recorder", {"out": options.record}, {"nice": 5, "spare": True}))
     if options.world_model:
         rows.append(("imagination", "imagination", {"bundle": options.world_model, **release}, {"nice": 3}))
     if options.detector:

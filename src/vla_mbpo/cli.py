@@ -17,6 +17,7 @@ COMMANDS = {
     "calibrate": ("vla_mbpo.failure.command", "conformal bands of a failure detector"),
     "promote": ("vla_mbpo.releases.promote", "a candidate goes live if it is better than the incumbent"),
     "rollback": ("vla_mbpo.releases.rollback", "the release before the live one is live again"),
+    "record": ("vla_mbpo.record.command", "list recorded episodes, repair interrupted ones"),
     "dream": ("vla_mbpo.eval.dreams", "a recorded attempt beside what the world model imagines"),
     "doctor": ("vla_mbpo.doctor", "check this machine: versions, rendering, messages, transport, models"),
 }

@@ -110,6 +110,9 @@ class Supervisor:
             child.popen = None
             recent = [start for start in child.starts if now - start < RESTART_WINDOW]
             wanted = child.spec.restart == Restart.ON_FAILURE and ended.code not in (0, 64)
+            if wanted and len(recent) > RESTARTS and child.spec.spare:
+                self._log("up", f"{ended}; going on without it")
+                continue
             if not wanted or len(recent) > RESTARTS:
                 return ended
             self._log("up", f"{ended}; restarting it")

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--release", default="", metavar="live|NAME|FOLDER", help="models as one, instead of bundles")
     parser.add_argument("--store", default="", help="folder of the releases; default: releases/ below VLA_MBPO_HOME")
     parser.add_argument("--trainer", default="", metavar="FOLDER", help="with the trainer node; its loop's folder")
+    parser.add_argument("--record", default="", metavar="FOLDER", help="record every attempt there, as rosbag2 (MCAP)")
     parser.add_argument("--task", metavar="INSTRUCTION", help="execute this instruction")
     parser.add_argument("--scene", metavar="TASK", help=f"simulated scene: {', '.join(TASKS)}")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulated scene (default %(default)s)")
@@ -117,6 +118,7 @@ def plan(args: argparse.Namespace) -> list[NodeSpec]:
             release=args.release,
             store=args.store,
             trainer=args.trainer,
+            record=args.record,
         ),
     )
 

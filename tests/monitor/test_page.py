@@ -99,3 +99,22 @@ def test_the_picture_shows_the_scene_and_both_cameras():
 def test_missing_images_stay_dark():
     picture = np.asarray(Image.open(io.BytesIO(compose(None, None, None))))
     assert picture.max() < 60
+
+
+@pytest.mark.parametrize(
+    ("path", "order"),
+    [("start", ("start", "")), ("save", ("save", "")), ("stop/failed", ("stop", "failed"))],
+)
+def test_an_order_to_the_recorder_is_passed_on_and_its_answer_shown(path, order):
+    orders = []
+    server = PageServer(0, lambda: None, lambda *words: orders.append(words) or "done")
+    try:
+        answer = ask(server, "POST", f"/record/{path}")
+        assert json.loads(answer.read()) == {"said": "done"} and orders == [order]
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("path", ["/record/stop", "/record/stop/great", "/record/label"])
+def test_an_unknown_order_to_the_recorder_is_not_passed_on(page, path):
+    assert ask(page, "POST", path).status == 404

@@ -1,3 +1,8 @@
+import os
+import sys
+import time
+from dataclasses import replace
+
 import pytest
 import yaml
 from scripted_bundle import write_bundle
@@ -137,3 +142,26 @@ def test_a_trainer_is_there_only_where_it_is_asked_for_and_moves_nothing():
     assert "trainer" not in by_name(Options())
     spec = by_name(Options(trainer="runs/loop"))["trainer"]
     assert spec.parameters["out"] == "runs/loop" and not spec.motion_critical
+
+
+def test_the_recorder_is_up_first_and_down_last():
+    specs = graph(options=Options(record="episodes"))
+    assert specs[0].name == "recorder" and specs[0].parameters["out"] == "episodes"
+    assert not specs[0].motion_critical and "recorder" not in by_name()
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_a_spare_process_that_keeps_failing_does_not_end_the_others(spare, monkeypatch):
+    """A recorder that cannot run is no reason to end motion."""
+    (spec,) = [replace(s, spare=spare) for s in graph(options=Options(record="episodes")) if s.name == "recorder"]
+    monkeypatch.setattr(processes, "command", lambda _: [sys.executable, "-c", "raise SystemExit(1)"])
+    monkeypatch.setattr(processes, "RESTART_DELAY", 0.0)
+    lines = []
+    supervisor = processes.Supervisor([spec], dict(os.environ), lambda name, line: lines.append(line))
+    supervisor.start()
+    ended, until = None, time.monotonic() + 20.0
+    while ended is None and not any("without it" in line for line in lines) and time.monotonic() < until:
+        ended = supervisor.poll()
+        time.sleep(0.01)
+    supervisor.stop()
+    assert (ended is None) == spare and any("without it" in line for line in lines) == spare

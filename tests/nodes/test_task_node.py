@@ -137,3 +137,23 @@ def test_a_late_joiner_hears_the_instruction(bench, graph):
     late = []
     graph.probe.create_subscription(String, qos.INSTRUCTION.name, lambda m: late.append(m.data), qos.INSTRUCTION.qos)
     graph.until(lambda: late == [SAY])
+
+
+def test_begin_and_end_of_an_attempt_are_told(bench, graph):
+    graph.listen(qos.ATTEMPT)
+    heard = graph.heard[qos.ATTEMPT.name]
+    future = bench.goal()
+    graph.until(lambda: bool(heard))
+    assert (heard[0].running, heard[0].instruction, heard[0].number) == (True, SAY, 1)
+    bench.scene.success, bench.scene.cost_events = True, ["table_hit"]
+    bench.result(future)
+    graph.until(lambda: len(heard) == 2)
+    last = heard[-1]
+    assert (last.running, last.outcome, list(last.cost_events)) == (False, Result.SUCCEEDED, ["table_hit"])
+
+
+def test_a_refused_goal_is_no_attempt(bench, graph):
+    graph.listen(qos.ATTEMPT)
+    bench.result(bench.goal("juggle the cubes"))
+    graph.spin(0.3)
+    assert graph.heard[qos.ATTEMPT.name] == []

@@ -12,18 +12,31 @@ from typing import Any
 from vla_mbpo.core.errors import ConfigError
 
 BOUNDARY = "frame"
+RECORD = {"/record/start": ("start", ""), "/record/save": ("save", "")} | {
+    f"/record/stop/{outcome}": ("stop", outcome) for outcome in ("succeeded", "failed", "aborted")
+}
 PICTURE_WAIT = 5.0  # s without a picture before the last one is sent again
 
 
 class PageServer:
     """Serves the page from its own threads. ``show`` and ``tell`` may be called from any thread.
 
-    Routes: ``GET /`` page, ``GET /picture`` stream of JPEGs, ``GET /state`` JSON, ``POST /stop``.
+    Routes: ``GET /`` page, ``GET /picture`` stream of JPEGs, ``GET /state`` JSON, ``POST /stop``, and
+    ``POST /record/start``, ``/record/save`` and ``/record/stop/OUTCOME``.
     """
 
-    def __init__(self, port: int, stop: Callable[[], None], host: str = "127.0.0.1") -> None:
-        """Bind. ConfigError when the port is taken. ``stop`` is called from a server thread, at once."""
-        self._stop = stop
+    def __init__(
+        self,
+        port: int,
+        stop: Callable[[], None],
+        record: Callable[[str, str], str] = lambda what, outcome: "nothing is recorded",
+        host: str = "127.0.0.1",
+    ) -> None:
+        """Bind. ConfigError when the port is taken.
+
+        ``stop`` and ``record`` are called from a server thread; ``record(what, outcome)`` says what came of it.
+        """
+        self._stop, self._record = stop, record
         self._page = files("vla_mbpo.monitor").joinpath("page.html").read_bytes()
         self._fresh = threading.Condition()
         self._picture, self._number = b"", 0
@@ -89,11 +102,14 @@ class PageServer:
                     self.send_error(HTTPStatus.NOT_FOUND)
 
             def do_POST(self) -> None:  # noqa: N802
-                if self.path != "/stop":
+                if self.path == "/stop":
+                    server._stop()  # first of all, and for anyone: a stop needs no permission
+                    self._answer(b'{"stopped": true}', "application/json")
+                elif self.path in RECORD:
+                    said = server._record(*RECORD[self.path])
+                    self._answer(json.dumps({"said": said}).encode(), "application/json")
+                else:
                     self.send_error(HTTPStatus.NOT_FOUND)
-                    return
-                server._stop()  # first of all, and for anyone: a stop needs no permission
-                self._answer(b'{"stopped": true}', "application/json")
 
             def _answer(self, body: bytes, kind: str) -> None:
                 self.send_response(HTTPStatus.OK)

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.callback_groups import CallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.publisher import Publisher
+from rclpy.subscription import Subscription
 from rclpy.task import Future
 
 from vla_mbpo.core.errors import ConfigError
@@ -105,8 +106,13 @@ class ManagedNode(LifecycleNode):
         self._configured.append(action)
 
     def subscribe(
-        self, topic: Topic, callback: Callable, on_deadline: Callable[[], None] | None = None, raw: bool = False
-    ) -> None:
+        self,
+        topic: Topic,
+        callback: Callable,
+        on_deadline: Callable[[], None] | None = None,
+        raw: bool = False,
+        group: CallbackGroup | None = None,
+    ) -> Subscription:
         """Call back until deactivated; ``on_deadline`` whenever the topic's deadline passes without a message.
 
         With ``raw`` the callback gets the serialised bytes.
@@ -114,8 +120,11 @@ class ManagedNode(LifecycleNode):
         events = None
         if on_deadline is not None:
             events = SubscriptionEventCallbacks(deadline=lambda _: on_deadline())
-        made = self.create_subscription(topic.type, topic.name, callback, topic.qos, event_callbacks=events, raw=raw)
+        made = self.create_subscription(
+            topic.type, topic.name, callback, topic.qos, callback_group=group, event_callbacks=events, raw=raw
+        )
         self._activated.append(lambda: self.destroy_subscription(made))
+        return made
 
     def every(self, period: float, callback: Callable[[], None]) -> None:
         """Call back every ``period`` seconds until deactivated: steady time, or /clock under use_sim_time."""

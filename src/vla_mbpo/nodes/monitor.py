@@ -1,14 +1,17 @@
-"""Node `monitor`: the web page. It only watches; its one action is the e-stop."""
+"""Node `monitor`: the web page. It only watches; all it can do is the e-stop, and orders to the recorder."""
 
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
 from vla_mbpo_msgs.msg import Commitment, GateDecision, GateState, SceneState, TaskStatus
+from vla_mbpo_msgs.srv import Record
 
 from vla_mbpo.cameras.sim import SimSource
 from vla_mbpo.gate.machine import Mode
@@ -18,6 +21,8 @@ from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
+
+RECORD_TIME = 5.0  # s for the recorder's answer
 
 
 class MonitorNode(ManagedNode):
@@ -33,8 +38,13 @@ class MonitorNode(ManagedNode):
         self._estop = self.publisher(qos.ESTOP)
         self._latest: dict[str, Any] = {}
         self._decisions = {True: 0, False: 0}
-        self._reason = ""
-        self._page = PageServer(self.parameters["port"], self._stop)
+        self._reason = self._recording = ""
+        self._records: dict[str, Any] = {}
+        for what in ("start", "stop", "save"):
+            client: Any = self.create_client(Record, f"{qos.RECORDER}/{what}")
+            self.on_cleanup_do(partial(self.destroy_client, client))
+            self._records[what] = client
+        self._page = PageServer(self.parameters["port"], self._stop, self._record)
         self.get_logger().info(f"page: {self._page.address}")
 
     def activate(self) -> None:
@@ -43,6 +53,7 @@ class MonitorNode(ManagedNode):
         for topic in keep:
             self.subscribe(topic, lambda message, name=topic.name: self._latest.__setitem__(name, message))
         self.subscribe(qos.GATE_DECISION, self._on_decision)
+        self.subscribe(qos.DIAGNOSTICS, self._on_diagnostics)
         self._source = SimSource(self.spec(), "head", SIDE)
         self.subscribe(qos.SCENE_STATE, self._on_scene)
         self.every(0.25, lambda: self._page.tell(self._state()))
@@ -67,6 +78,25 @@ class MonitorNode(ManagedNode):
     def _stop(self) -> None:
         self._estop.publish(Bool(data=True))
         self.get_logger().warning("e-stop from the page")
+
+    def _record(self, what: str, outcome: str) -> str:
+        """Pass on an order to the recorder, from a thread of the page. What came of it, in words."""
+        client = self._records[what]
+        if not client.service_is_ready():
+            return "there is no recorder: `vla-mbpo up --record FOLDER`"
+        asked, until = client.call_async(Record.Request(outcome=outcome)), time.monotonic() + RECORD_TIME
+        while not asked.done() and time.monotonic() < until:
+            time.sleep(0.02)
+        answer = asked.result() if asked.done() else None
+        return "the recorder does not answer" if answer is None else f"{answer.message} {answer.episode}".strip()
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == "recorder":
+                values = {value.key: value.value for value in status.values}
+                self._recording = values.get("episode") or f"not now; last: {values.get('last') or 'none'}"
+                if status.level != DiagnosticStatus.OK:
+                    self._recording += f" ({status.message})"
 
     def _on_decision(self, message: GateDecision) -> None:
         self._decisions[message.accepted] += 1
@@ -118,6 +148,8 @@ class MonitorNode(ManagedNode):
         state["last rejection"] = self._reason or "none"
         if rows is not None:
             state["rows"] = f"{rows.rows_executed} executed, {rows.rows_dropped_late} dropped late"
+        if self._recording:
+            state["recording"] = self._recording
         return state
 
 

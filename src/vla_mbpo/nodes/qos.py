@@ -17,6 +17,7 @@ from visualization_msgs.msg import MarkerArray
 from vla_mbpo_msgs.msg import (
     ActionChunkSet,
     ApprovedChunk,
+    AttemptState,
     Commitment,
     FailureRisk,
     GateDecision,
@@ -104,6 +105,7 @@ POSITION_STREAM = Topic("/arm_controller/commands", Float64MultiArray, LATEST)
 GRIPPER = Topic("/gripper_controller/command", Float64MultiArray, LATEST)
 SCENE_STATE = Topic("/sim/scene_state", SceneState, SENSOR)
 CLOCK = Topic("/clock", Clock, SENSOR)
+ATTEMPT = Topic("/task/attempt", AttemptState, LATCHED)
 TASK_STATUS = Topic("/task/status", TaskStatus, LATEST)
 RELEASE = Topic("/release", ReleaseState, LATCHED)
 TRAINING = Topic("/trainer/progress", TrainingProgress, LATEST)
@@ -113,6 +115,7 @@ DIAGNOSTICS = Topic("/diagnostics", DiagnosticArray, EVERY)
 # Services and actions
 ENGAGE, RESET_GATE, ESTOP_SERVICE = "/gate/engage", "/gate/reset", "/gate/estop"
 SWAP = "/task/swap"  # and /<node>/release of each node that reads bundles, for the task node alone
+RECORDER = "/recorder"  # /recorder/start, stop, save and label
 TRAINER_START, TRAINER_PAUSE, TRAINER_STOP = "/trainer/start", "/trainer/pause", "/trainer/stop"
 RESET_SCENE = "/sim/reset"
 EXECUTE_TASK = "/task/execute"

@@ -10,7 +10,7 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.task import Future
 from std_msgs.msg import String
 from vla_mbpo_msgs.action import ExecuteTask
-from vla_mbpo_msgs.msg import GateDecision, GateState, TaskStatus
+from vla_mbpo_msgs.msg import AttemptState, GateDecision, GateState, TaskStatus
 
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.attempt import Attempt
@@ -53,6 +53,8 @@ class TaskNode(ManagedNode):
         nodes, patience = self.parameters["swap_nodes"], self.parameters["swap_patience"]
         self._swapping = Swapping(self, self._models, nodes, patience)
         self._instruction_out = self.publisher(qos.INSTRUCTION)
+        self._attempt_out = self.publisher(qos.ATTEMPT)
+        self._number = 0
         self._attempt: Attempt | None = None
         self._server: ActionServer | None = ActionServer(
             self, ExecuteTask, qos.EXECUTE_TASK, self._execute, cancel_callback=lambda _: CancelResponse.ACCEPT
@@ -128,6 +130,8 @@ class TaskNode(ManagedNode):
             return _RESULT(outcome=_RESULT.REFUSED, message=refusal)
         limit = goal.request.timeout or self.parameters["timeout"]
         attempt = self._attempt = Attempt(goal, self.now(), limit)
+        self._number += 1
+        self._tell(AttemptState(running=True, instruction=attempt.instruction))
         self._instruction_out.publish(String(data=attempt.instruction))
         self.get_logger().info(f"attempt begins: {attempt.instruction}")
         try:
@@ -137,6 +141,9 @@ class TaskNode(ManagedNode):
         if self._server is None:  # shut down meanwhile: nobody to answer to
             return _RESULT()
         self._instruction_out.publish(String(data=""))
+        events = list(self._status.cost_events) if self._status else []
+        result = {"outcome": outcome, "message": message, "elapsed": attempt.elapsed(self.now()), "cost_events": events}
+        self._tell(AttemptState(instruction=attempt.instruction, **result))
         if outcome == _RESULT.SUCCEEDED:
             goal.succeed()
         elif goal.is_cancel_requested:
@@ -144,8 +151,12 @@ class TaskNode(ManagedNode):
         else:
             goal.abort()
         self.get_logger().info(f"attempt ended: {message}")
-        events = list(self._status.cost_events) if self._status else []
-        return _RESULT(outcome=outcome, message=message, elapsed=attempt.elapsed(self.now()), cost_events=events)
+        return _RESULT(**result)
+
+    def _tell(self, state: AttemptState) -> None:
+        """Publish begin or end of an attempt."""
+        state.header.stamp, state.number = convert.to_time(self.now()), self._number
+        self._attempt_out.publish(state)
 
     def _refusal(self, instruction: str) -> str:
         """Why a goal cannot begin, or an empty string."""

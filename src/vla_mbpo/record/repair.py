@@ -1,0 +1,87 @@
+"""Brings the bag of a recorder that was killed, or whose disk was full, into order."""
+
+import fcntl
+import json
+from pathlib import Path
+from typing import Any
+
+from mcap.records import Channel
+
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.record.episode import BAD, LABELS, RECORDING
+from vla_mbpo.record.index import Scan, append_index, scan
+from vla_mbpo.record.message import TopicInfo
+from vla_mbpo.record.metadata import write_json, write_metadata
+
+INTERRUPTED = "the recorder was interrupted; what it had not written is missing"
+
+
+def episodes(folder: Path) -> list[Path]:
+    """The episode itself, or those in ``folder``, oldest first. Raises ConfigError: there are none."""
+    if (folder / LABELS).is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{LABELS}"))
+    if not found:
+        raise ConfigError("folder", str(folder), f"expected an episode (a folder with {LABELS}) or a folder of them")
+    return found
+
+
+def read_labels(episode: Path) -> dict[str, Any]:
+    """Content of episode.json. Raises ConfigError: it cannot be read."""
+    try:
+        content = json.loads((episode / LABELS).read_text())
+        content["state"], content["bag"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(str(episode / LABELS), type(error).__name__, "expected the labels of an episode") from None
+    return content
+
+
+def repair(episode: Path) -> bool:
+    """Give the episode's bag an index and metadata, and mark it bad if it was interrupted. False: nothing to do.
+
+    In place: no room for a second file is needed, and after a kill it can be done again.
+
+    Raises:
+        ConfigError: no labels, or it is being recorded.
+        OSError: no space for the index, for example.
+    """
+    labels = read_labels(episode)
+    path = episode / labels["bag"]
+    with path.open("rb") as old:
+        try:
+            fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError("episode", episode.name, "it is being recorded") from None
+        found = scan(path)
+        if labels["state"] != RECORDING and found.whole:
+            return False
+        (episode / ".reserve").unlink(missing_ok=True)
+        append_index(path, found)
+    topics = [_topic(found, channel) for channel in found.channels.values()]
+    counts = [found.counts.get(channel, 0) for channel in found.channels]
+    begin, end = found.begin, found.finish
+    write_metadata(episode, path.name, topics, counts, begin, end)
+    listed = {
+        topic.name: {**labels["topics"].get(topic.name, {}), "type": topic.type, "recorded": count}
+        for topic, count in zip(topics, counts, strict=True)
+        if count
+    }
+    reasons = [*labels["reasons"], *([] if INTERRUPTED in labels["reasons"] else [INTERRUPTED])]
+    span = {"begin_ns": begin, "end_ns": end, "duration_s": round(max(0, end - begin) / 1e9, 3)}
+    spans = [{**part, "end_ns": part["end_ns"] or end} for part in labels["interventions"]]
+    changed = {
+        "state": BAD,
+        "interventions": spans,
+        "reasons": reasons,
+        **span,
+        "bytes": path.stat().st_size,
+        "topics": listed,
+    }
+    write_json(episode / LABELS, {**labels, **changed})
+    return True
+
+
+def _topic(found: Scan, channel: Channel) -> TopicInfo:
+    return TopicInfo(
+        channel.topic, found.schemas[channel.schema_id].name, channel.metadata.get("offered_qos_profiles", "")
+    )

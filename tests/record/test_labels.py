@@ -1,0 +1,74 @@
+"""Labels come from the messages themselves."""
+
+import pytest
+from record_samples import attempt, said
+
+from vla_mbpo.record.labels import SETTLED, Labels
+from vla_mbpo.record.message import Approved, Decided, Person, Proposed, Rows
+
+BEGIN = 10**12
+
+
+def labels(*notes, step=SETTLED):
+    """Of one note per ``step`` [ns]."""
+    made = Labels()
+    for number, note in enumerate(notes):
+        made.add(said("", BEGIN + number * step, note=note))
+    return made
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "aborted"])
+def test_an_attempt_gives_instruction_and_outcome(outcome):
+    made = Labels()
+    for message in (attempt(True), attempt(False, outcome)):
+        made.add(message)
+    report = made.report()
+    assert (report["instruction"], report["outcome"]) == ("open the drawer", outcome)
+
+
+def test_the_outcome_of_another_attempt_is_none_of_it():
+    made = Labels()
+    for message in (attempt(False, "failed", "press the button"), attempt(True)):
+        made.add(message)
+    assert made.report()["outcome"] == ""
+
+
+def test_a_persons_spans_begin_and_end_with_the_gates_word():
+    made = labels(*(Person(stamp, there) for stamp, there in ((1, False), (2, True), (3, True), (5, False), (7, True))))
+    made.close(9)
+    assert made.spans == [[2, 5], [7, 9]]
+
+
+def test_decisions_are_counted_with_the_check_that_refused():
+    report = labels(
+        Decided(1, 0, False, ("reach", "jerk")), Decided(1, 1, False, ("reach",)), Decided(1, 2, True)
+    ).report()
+    assert report["decisions"] == {"accepted": 1, "rejected": 2} and report["vetoes"] == {"reach": 2}
+
+
+def test_policy_versions_are_listed_once():
+    assert labels(*(Proposed(n, v) for n, v in enumerate("aab")), step=0).report()["policy_versions"] == ["a", "b"]
+
+
+def test_rows_are_those_of_the_episode():
+    report = labels(Rows(0, 100, 5, 0), Rows(1, 130, 6, 0)).report()
+    assert report["rows"] == {"executed": 30, "dropped_late": 1, "executed_late": 0}
+
+
+def test_executed_rows_with_a_decision_are_explained():
+    decided = (Decided(4, 2, True), Approved(4, 2), Rows(4, 1, 0, 0), Rows(4, 2, 0, 0))
+    assert labels(Rows(0, 0, 0, 0), *decided).unexplained() == []
+
+
+def test_executed_rows_without_an_approved_chunk_are_not():
+    (reason,) = labels(Rows(0, 0, 0, 0), Rows(0, 0, 0, 0), Rows(4, 1, 0, 0)).unexplained()
+    assert "4" in reason
+
+
+def test_an_approved_chunk_without_a_decision_is_not_explained():
+    (reason,) = labels(Rows(0, 0, 0, 0), Decided(4, 1, True), Approved(4, 2)).unexplained()
+    assert "4/2" in reason
+
+
+def test_rows_that_were_under_way_at_the_begin_need_no_decision():
+    assert labels(Rows(3, 7, 0, 0), Rows(4, 8, 0, 0), step=SETTLED // 2).unexplained() == []
