@@ -13,9 +13,10 @@ say "first release: sft_few with the world model that vets its chunks"
 [[ -f $store/live.json ]] || vla promote --incumbent sft_few --world-model world_model --store "$store"
 
 say "a stack that runs on it"
-vla up --headless --release live --store "$store" >"$work/stack.log" 2>&1 &
+"${VENV:-.venv}/bin/vla-mbpo" up --headless --release live --store "$store" >"$work/stack.log" 2>&1 &
 stack=$!
-trap 'kill -INT $stack 2>/dev/null || true; wait $stack || true' EXIT
+# Not SIGINT: a job in the background ignores it, and the stack ran on for hours.
+trap 'kill -TERM $stack 2>/dev/null || true; wait $stack || true' EXIT
 for _ in $(seq 120); do grep -q ready "$work/stack.log" && break; sleep 0.5; done
 grep -q ready "$work/stack.log" || { cat "$work/stack.log" >&2; exit 1; }
 

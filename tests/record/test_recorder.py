@@ -227,7 +227,7 @@ def small_disk(tmp_path):
 def test_on_a_file_system_that_is_full_the_episode_needs_no_repair(small_disk):
     made = recorder(small_disk)
     made.put(attempt(True))
-    for number in range(3000):
+    for number in range(6000):  # 12 MB, half of it after compression
         made.put(said(f"{number} " + os.urandom(1000).hex()))
         time.sleep(0.0005)
     end(made)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vla_mbpo.core.errors import ConfigError
@@ -50,17 +50,20 @@ def test_a_better_candidate_goes_live():
     assert goes_live(*good())
 
 
+@settings(max_examples=30)  # each draws a bootstrap
 @given(sides())
 def test_nobody_beats_itself(two):
     assert not goes_live(two[0], two[0])
 
 
+@settings(max_examples=30)  # each draws a bootstrap
 @given(sides())
 def test_of_two_at_most_one_beats_the_other(two):
     before, after = two
     assert not (goes_live(before, after) and goes_live(after, before))
 
 
+@settings(max_examples=30)  # each draws a bootstrap
 @given(sides())
 def test_what_goes_live_is_better_nowhere_much_worse_and_costs_no_more(two):
     before, after = two
@@ -71,6 +74,7 @@ def test_what_goes_live_is_better_nowhere_much_worse_and_costs_no_more(two):
         assert sum(after[s].costs for s in training) <= sum(before[s].costs for s in training)
 
 
+@settings(max_examples=30)  # each draws a bootstrap
 @given(sides(), st.data())
 def test_one_more_failure_of_the_candidate_never_helps_it(two, data):
     before, after = two

@@ -160,7 +160,7 @@ def test_without_a_recorded_parity_of_the_engine_it_is_refused(bench, policies, 
     assert "engine parity: not recorded" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("share", [0.5, 0.95])
 def test_a_promotion_killed_on_its_way_leaves_a_live_release_and_can_be_made_again(bench, policies, share):
     """Whole processes; every single moment of what is written: test_store.py."""
     bench.evaluated(policies["new"].path, lambda task, seed: True)

@@ -14,6 +14,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from vla_mbpo.nodes import qos
 from vla_mbpo.record.repair import repair
 
+pytestmark = pytest.mark.slow  # real stacks, one after the other: minutes
+
 SAY = "press the button"
 CAMERAS = (qos.HEAD_IMAGE, qos.WRIST_IMAGE, qos.HEAD_INFO, qos.WRIST_INFO)
 

@@ -19,6 +19,8 @@ from vla_mbpo.eval.realtime import running_stack  # noqa: E402
 from vla_mbpo.nodes import qos  # noqa: E402
 from vla_mbpo.policy.bundle import Bundle  # noqa: E402
 
+pytestmark = pytest.mark.slow  # real stacks, one after the other: minutes
+
 SAY, LIMIT = "press the button", 3.0  # s; this policy never presses it
 PARITY = {"encoder": 5e-6, "step": 3e-6}
 STOPPED, TIMED_OUT = 2, 3
