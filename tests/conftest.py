@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,14 @@ def _write_world_model(folder: Path, policy_net, spec: RobotSpec, policy: Path) 
     extra = {"policies": [Bundle.load(policy).version], "calibration": calibration}
     export_world_model(net, seeing, Familiar(2, 16 * 8), state, spec, folder, extra)
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB at ``tmp_path / "episodes"``."""
+    folder = tmp_path / "episodes"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system: run the tests as root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)

@@ -34,3 +34,22 @@ def tapes(folder, policy, seeds, wild=1.0, success=True, source="few", k=2):
             joints=np.stack([look.joints for look in looks]),
         )  # fmt: skip
     return folder
+
+
+def noise_attempts(folder: Path, count: int, rows: int, size: int) -> Path:
+    """Attempts of noise pictures in ``folder``; in half of them the arm moves and succeeds, 8 rows before the end."""
+    rng = np.random.default_rng(0)
+    for seed in range(count):
+        at, moves = np.arange(0, rows, 8, dtype=np.int32), seed % 2
+        m = len(at)
+        np.savez(
+            folder / f"test_button_{seed}.npz", source="test", policy="", task="button", seed=seed, at=at,
+            head=rng.integers(0, 256, (m, size, size, 3), dtype=np.uint8),
+            wrist=rng.integers(0, 256, (m, size, size, 3), dtype=np.uint8),
+            joints=np.zeros((m, 7), np.float32), velocities=np.zeros((m, 7), np.float32),
+            gripper=np.full(m, 0.04, np.float32), points=np.zeros((m, 9), np.float32),
+            set_point=(0.3 * moves * np.linspace(0, 1, rows)[:, None] * np.ones(7)).astype(np.float32),
+            opening=np.full(rows, 0.04, np.float32), cost=np.zeros(rows, np.uint8),
+            success_row=rows - 8 if moves else -1,
+        )  # fmt: skip
+    return folder

@@ -213,17 +213,6 @@ def _full(file, data, write, size=300_000):
     return write(file, data[:room])
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 4 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_on_a_file_system_that_is_full_the_episode_needs_no_repair(small_disk):
     made = recorder(small_disk)
     made.put(attempt(True))

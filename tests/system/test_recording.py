@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 
 import pytest
@@ -147,17 +146,6 @@ def test_a_full_disk_does_not_touch_motion(up, graph, tmp_path):
     assert process.wait(1.0) == 2, process.output
     assert graph.heard[qos.COMMITMENT.name][-1].rows_executed > 10
     assert "disk full" in process.output and not episodes(tmp_path)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """The folder of the episodes is a file system of 5 MB."""
-    folder = tmp_path / "episodes"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_disk_that_runs_full_in_an_attempt_does_not_touch_motion(small_disk, up, graph, tmp_path):

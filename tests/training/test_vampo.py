@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import noise_attempts
 
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
@@ -151,21 +152,7 @@ def test_the_readout_has_the_rank_of_what_can_be_read():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Short attempts of noise; in half of them the arm moves and succeeds."""
-    folder, rng = tmp_path_factory.mktemp("rollouts"), np.random.default_rng(0)
-    for seed in range(30):
-        rows, at = 32, np.arange(0, 32, 8, dtype=np.int32)
-        m, moves = len(at), seed % 2
-        np.savez(
-            folder / f"test_button_{seed}.npz", source="test", policy="", task="button", seed=seed, at=at,
-            head=rng.integers(0, 256, (m, SIZE, SIZE, 3), dtype=np.uint8),
-            wrist=rng.integers(0, 256, (m, SIZE, SIZE, 3), dtype=np.uint8),
-            joints=np.zeros((m, 7), np.float32), velocities=np.zeros((m, 7), np.float32),
-            gripper=np.full(m, 0.04, np.float32), points=np.zeros((m, 9), np.float32),
-            set_point=(0.3 * moves * np.linspace(0, 1, rows)[:, None] * np.ones(7)).astype(np.float32),
-            opening=np.full(rows, 0.04, np.float32), cost=np.zeros(rows, np.uint8), success_row=28 if moves else -1,
-        )  # fmt: skip
-    return folder
+    return noise_attempts(tmp_path_factory.mktemp("rollouts"), 30, 32, SIZE)
 
 
 @pytest.fixture

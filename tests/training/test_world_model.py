@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from made_up import noise_attempts
 
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
@@ -22,21 +23,7 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Forty short attempts of noise; in half of them the arm moves and succeeds."""
-    folder, rng = tmp_path_factory.mktemp("rollouts"), np.random.default_rng(0)
-    for seed in range(40):
-        rows, at = 48, np.arange(0, 48, 8, dtype=np.int32)
-        m, moves = len(at), seed % 2
-        np.savez(
-            folder / f"test_button_{seed}.npz", source="test", policy="", task="button", seed=seed, at=at,
-            head=rng.integers(0, 256, (m, SIZE, SIZE, 3), dtype=np.uint8),
-            wrist=rng.integers(0, 256, (m, SIZE, SIZE, 3), dtype=np.uint8),
-            joints=np.zeros((m, 7), np.float32), velocities=np.zeros((m, 7), np.float32),
-            gripper=np.full(m, 0.04, np.float32), points=np.zeros((m, 9), np.float32),
-            set_point=(0.3 * moves * np.linspace(0, 1, rows)[:, None] * np.ones(7)).astype(np.float32),
-            opening=np.full(rows, 0.04, np.float32), cost=np.zeros(rows, np.uint8), success_row=40 if moves else -1,
-        )  # fmt: skip
-    return folder
+    return noise_attempts(tmp_path_factory.mktemp("rollouts"), 40, 48, SIZE)
 
 
 @pytest.fixture
