@@ -23,7 +23,7 @@ def make(tiny_bundle, tiny_world_model, monkeypatch, tmp_path):
             "policy": str(tiny_bundle), "vetting": str(tiny_world_model), "group": 8, "states": 12, "updates": 4,
             "batch": 12, "learning_rate": 3e-3, "warmup": 1, "ema": 0.0, "policy_weight": 1.0, "kl": 0.0,
             "cloning": 0.0, "budget": 1e9,
-            "locating": 0.0, "eyes": 0.0, "threads": 1, "multiplier": 0.0, "multiplier_rate": 0.0, **options,
+            "locating": 0.0, "seeing": 0.0, "eyes": 0.0, "threads": 1, "multiplier": 0.0, "multiplier_rate": 0.0, **options,
         }  # fmt: skip
         return Trainer(DreamRlRecipe((), samples=refills * 48, **recipe), tmp_path / out)
 
@@ -42,11 +42,19 @@ def test_the_best_chunk_is_approached(make):
     assert level(trainer) < 0.6 * before
 
 
+def test_the_best_chunks_are_cloned_where_that_is_asked_for(make):
+    trainer = make(refills=20, policy_weight=0.0, imitation=1.0)
+    before = level(trainer)
+    trainer.run()
+    assert level(trainer) < 0.8 * before
+
+
 def test_the_ratio_is_one_before_the_first_update(make):
     trainer = make()
     trainer._refill = refill = trainer._try()
     tried = refill.tried
-    mean = trainer.flow.step_mean(trainer._velocity(trainer.net, refill.states, 8), tried.chain)
+    velocity = trainer.collector.velocity(trainer.net, refill.states, trainer._shown(refill.states), 8)
+    mean = trainer.flow.step_mean(velocity, tried.chain)
     again = trainer.flow.log_density(mean, tried.chain, tried.driven)
     assert torch.equal((again - tried.density).exp(), torch.ones(96))
 

@@ -11,6 +11,13 @@ from vla_mbpo.training.dream_world import Judged, States
 N, H = 12, 16
 
 
+class Looks:
+    """Eyes that see how bright a picture is."""
+
+    def points(self, head, wrist, _words):
+        return torch.stack([view.mean((1, 2, 3))[:, None] / 100 for view in (head, wrist)], 1)
+
+
 class Toy:
     """A world in which chunks are the better the closer they are to ``best``; every other attempt fails."""
 
@@ -18,8 +25,8 @@ class Toy:
     trained_on = ("elsewhere",)
     admitted = Admission(100, 0.9, 0.0, 0.9)
 
-    def __init__(self, _run, _vetting, policy, net, _spec):
-        self.net, self.policy = net, policy
+    def __init__(self, _run, _vetting, policy, net, _spec, _device=None):
+        self.net, self.policy, self.perception = net, policy, Looks()
         self.words = torch.ones(N, policy.vocabulary.length, dtype=torch.int64)
 
     def read(self, _files):
@@ -29,7 +36,7 @@ class Toy:
         free = torch.ones(N, H)
         free[:4, :3] = 0.0
         states = States(
-            torch.arange(N), self.words, views.half(), body, *(torch.zeros(N, 1) for _ in "elp"), torch.zeros(N, 7),
+            torch.arange(N), self.words, views.half(), body, torch.zeros(N, 2, 1), *(torch.zeros(N, 1) for _ in "lp"), torch.zeros(N, 7),
             torch.zeros(N),
             torch.zeros(N, H, action), free,
         )  # fmt: skip

@@ -24,6 +24,11 @@ class Perception(nn.Module):
 
     def forward(self, head: Tensor, wrist: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures (B, 3, s, s) in 0..255, word ids (B, L) -> eyes (B, 2, E), latents (B, 2, TOKENS, latent)."""
+        latents = self.autoencoder.encode(torch.cat([head, wrist])).unflatten(0, (2, -1)).transpose(0, 1)
+        return self.points(head, wrist, words), latents
+
+    def points(self, head: Tensor, wrist: Tensor, words: Tensor) -> Tensor:
+        """The first of ``forward`` alone."""
         pad = (words == 0).to(head.dtype) * -1e4
         text, _ = self.reader(self.words(words) + self.places, pad[:, None, None, :], None)
         present = (words != 0).to(text.dtype)[..., None]
@@ -31,5 +36,4 @@ class Perception(nn.Module):
         seen = []
         for name, image in (("head", head), ("wrist", wrist)):
             seen.append(cast(Eye, self.eyes[name]).keypoints(image / 127.5 - 1.0, gist))
-        latents = self.autoencoder.encode(torch.cat([head, wrist])).unflatten(0, (2, -1)).transpose(0, 1)
-        return torch.stack(seen, 1), latents
+        return torch.stack(seen, 1)

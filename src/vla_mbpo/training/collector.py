@@ -52,7 +52,7 @@ class Columns:
     Attributes:
         chain: the random step.
         density: of it, under the policy that tried it.
-        reference: mean of the random step under the start.
+        made: (., H, A) the chunks.
         driven: (., H) rows that count for the density.
         saved: rows [control steps] that a chunk saves over the mean of its group.
         cost: probability of a cost event within the chunk.
@@ -62,7 +62,7 @@ class Columns:
 
     chain: Chain
     density: Tensor
-    reference: Tensor
+    made: Tensor
     driven: Tensor
     saved: Tensor
     cost: Tensor
@@ -74,7 +74,7 @@ def joined(parts: list[Columns]) -> Columns:
     """One after the other."""
     chains = [part.chain for part in parts]
     before, after, free = (torch.cat([getattr(c, name) for c in chains]) for name in ("before", "after", "free"))
-    names = ("density", "reference", "driven", "saved", "cost", "unfit", "usual")
+    names = ("density", "made", "driven", "saved", "cost", "unfit", "usual")
     rest = (torch.cat([getattr(part, name) for part in parts]) for name in names)
     return Columns(Chain(before, after, free, chains[0].index), *rest)
 
@@ -89,7 +89,7 @@ class Collector:
     @torch.no_grad()
     def tried(self, net: FlowPolicy, part: Part) -> Columns:
         """A group of chunks of the policy from each observation, and what they are worth."""
-        with torch.random.fork_rng(devices=[]):  # what the caller draws next is not this part's business
+        with torch.random.fork_rng(devices=cards(part.states.words.device)):  # what the caller draws next is not this part's business
             torch.manual_seed(part.seed)
             return self._tried(net, part)
 
@@ -98,16 +98,16 @@ class Collector:
         one, many = (self.velocity(net, states, part.pictures, copies) for copies in (1, group))
         noise = torch.where(states.free[..., None] > 0, torch.randn_like(states.prefix), states.prefix)
         wide = states.at(torch.arange(len(states)).repeat_interleave(group))
-        with torch.autocast("cpu", torch.bfloat16):  # only drawn here; densities are those of the whole precision
+        with torch.autocast(noise.device.type, torch.bfloat16):  # only drawn here; densities are those of the whole precision
             before = flow.integrate(_whole(one), noise, states.free, end=step).repeat_interleave(group, 0)
             chain = flow.branch(_whole(many), before, wide.free, step)
             made = flow.integrate(_whole(many), chain.after, wide.free, begin=step + 1)
         chunks, driven = self.world.common_tails(made, wide, self.recipe.executed, group)
         density = flow.log_density(flow.step_mean(many, chain), chain, driven)
-        reference = flow.step_mean(self.velocity(self.start, states, (), group), chain)
         judged = self.world.judge(states, chunks)
         usual = self.plain(self.start, states, ()).cost
-        return Columns(chain, density, reference, driven, self._saved(judged), judged.cost, judged.unfit, usual)
+        saved = self._saved(judged)
+        return Columns(chain, density, made, driven, saved, judged.cost, judged.unfit, usual)
 
     def _saved(self, judged: Judged) -> Tensor:
         """(B,) rows that a chunk saves over the mean of its group, less what the ensemble does not agree about."""
@@ -122,7 +122,7 @@ class Collector:
         self, net: FlowPolicy, states: States, pictures: tuple[Tensor, ...], make: torch.Generator | None = None
     ) -> Judged:
         """What a policy's plainly sampled chunks lead to, one from each observation."""
-        noise = torch.randn(states.prefix.shape, generator=make)
+        noise = torch.randn(states.prefix.shape, generator=make).to(states.prefix.device)
         rows = torch.where(states.free[..., None] > 0, noise, states.prefix)
         return self.world.judge(states, self.flow.integrate(self.velocity(net, states, pictures), rows, states.free))
 
@@ -191,6 +191,11 @@ def try_part(
     collector, net = state
     net.load_state_dict(weights)
     return job[0], collector.tried(net, job[1])
+
+
+def cards(device: torch.device) -> list[torch.device]:
+    """Of the devices whose noise is drawn, those that torch.random.fork_rng has to be told of."""
+    return [] if device.type == "cpu" else [device]
 
 
 def _whole(velocity: Velocity) -> Velocity:

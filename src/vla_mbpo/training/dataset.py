@@ -133,14 +133,14 @@ class Augment:
         """(B, s, s, 3) uint8 -> (B, 3, s, s) float in 0..255."""
         if self._shift:
             pad, size = self._shift, batch.shape[1]
-            near = torch.arange(size)
-            moves = torch.randint(-pad, pad + 1, (2, len(batch), 1))
+            near = torch.arange(size, device=batch.device)
+            moves = torch.randint(-pad, pad + 1, (2, len(batch), 1), device=batch.device)
             down, right = ((near + move).clamp(0, size - 1) for move in moves)
-            batch = batch[torch.arange(len(batch))[:, None, None], down[:, :, None], right[:, None, :]]
+            batch = batch[torch.arange(len(batch), device=batch.device)[:, None, None], down[:, :, None], right[:, None, :]]
         x = batch.permute(0, 3, 1, 2).float()
         if self._brightness:
-            gain = 1 + self._brightness * (2 * torch.rand(len(x), 1, 1, 1) - 1)
-            tint = 1 + 0.3 * self._brightness * (2 * torch.rand(len(x), 3, 1, 1) - 1)
+            gain = 1 + self._brightness * (2 * torch.rand(len(x), 1, 1, 1, device=x.device) - 1)
+            tint = 1 + 0.3 * self._brightness * (2 * torch.rand(len(x), 3, 1, 1, device=x.device) - 1)
             x = (x * gain * tint).clamp(0, 255)
         return x
 

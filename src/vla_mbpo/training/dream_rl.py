@@ -5,7 +5,8 @@ From a logged observation the policy tries a group of chunks that part at one ra
 bootstrap in one, and cost. A chunk's advantage is over the others of its observation (VLA-MBPO, arXiv 2603.20607, with
 a branch of one chunk and the world model's own value; groups as in GRPO). Anchors: the closed-form divergence from the
 policy that the run starts from, with a budget, and behaviour cloning of logged attempts that went well. Cost has a
-limit and a Lagrange multiplier (SafeVLA, arXiv 2503.03480). The policy's eyes learn, too, with the world model's help.
+limit and a Lagrange multiplier (SafeVLA, arXiv 2503.03480). The policy's eyes learn, too, with the world model's help:
+what it does not see, no reward teaches it to reach for.
 
 Guards against what the world model cannot judge: chunks that the gate would refuse count as the worst of their group;
 rows that the next chunk replaces are the same for all of a group and carry no credit.
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_mbpo.core.errors import require
@@ -32,9 +33,10 @@ from vla_mbpo.training.advantages import Multiplier, within_groups
 from vla_mbpo.training.collector import PART, PLAIN, Collector, Columns, Hands, Part, joined
 from vla_mbpo.training.dataset import Augment
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
-from vla_mbpo.training.flow_sde import Velocity
-from vla_mbpo.training.loop import Loop
+from vla_mbpo.training.flow_sde import Chain
+from vla_mbpo.training.loop import Loop, device_of
 from vla_mbpo.training.rollout_data import Rollouts
+from vla_mbpo.training.seeing import Seeing
 from vla_mbpo.training.sft import load_policy
 from vla_mbpo.training.world_model import held_out
 
@@ -45,6 +47,7 @@ FURTHEST = 3.0  # standard deviations that an advantage counts at most
 RATIO = 5.0  # largest logarithm of a ratio of densities
 FIXED = 128  # observations that the run is judged by as it goes, every EVERY refills
 EVERY = 5
+HEADS = 10.0  # learning rate of what is only there for training, as a multiple
 HERE = Place(1)  # chunks are tried in the trainer's own process
 
 
@@ -76,11 +79,16 @@ class DreamRlRecipe:
     modes: int = 1  # smooth curves that the noise is made of; 0: white noise
     clip: float = 0.2
     executed: int = 8  # rows of a chunk that are driven before the next one takes over
-    policy_weight: float = 1.0  # 0: the anchors alone, nothing is dreamed
-    kl: float = 0.01  # weight of the divergence from the start, as if the first step were the random one
+    policy_weight: float = 1.0  # of the policy gradient
+    imitation: float = 0.0  # weight of cloning the best chunk of each group; with neither of both nothing is dreamed
+    centred: bool = False  # take off an advantage what the noise alone explains, in all observations alike
+    kl: float = 1.0  # weight of the divergence from where dreaming began, as if the first step were the random one
     budget: float = 20.0  # of it; above, only the anchors count
     cloning: float = 0.5  # weight of behaviour cloning
     locating: float = 0.5  # weight of seeing object and goal where the world model sees them
+    seeing: float = 0.5  # weight of finding the keypoints that the world model's eyes find (training/seeing.py), ...
+    seen: int = 96  # ... of so many observations
+    anchored: int = 0  # first updates, of the anchors alone; the divergence is from what comes of them
     doubt: float = 1.0  # what a standard deviation of the ensemble takes off what a chunk saves
     cost_limit: float = 0.6  # mean cost per chunk, as a share of the start's at the same observations
     multiplier: float = 0.2  # first Lagrange multiplier, ...
@@ -90,6 +98,7 @@ class DreamRlRecipe:
     least_cost: float = 0.01  # the same for cost
     seed: int = 0
     threads: int = 2
+    device: str = "cpu"
 
 
 @dataclass
@@ -98,6 +107,7 @@ class Refill:
 
     states: States
     tried: Columns
+    reference: Tensor  # mean of each chunk's random step under the policy that the divergence is from
     advantage: Tensor  # of each chunk
 
 
@@ -111,11 +121,12 @@ class Trainer(Loop):
         """ConfigError where the log holds too few failures, or no attempts of the policy. ``place``: of collecting."""
         torch.manual_seed(recipe.seed)
         torch.set_num_threads(recipe.threads)
+        device = device_of(recipe.device)
         self.recipe, self.bundle = recipe, Bundle.load(bundle_dir(recipe.policy))
         net = load_policy(self.bundle.path)
-        self.start = load_policy(self.bundle.path).requires_grad_(False)
+        self.start = load_policy(self.bundle.path).requires_grad_(False).to(device)
         vetting, spec = Bundle.load(bundle_dir(recipe.vetting)), RobotSpec.load(robot_dir(recipe.robot))
-        self.world = DreamWorld(Path(recipe.world_model), vetting, self.bundle, self.start, spec)
+        self.world = DreamWorld(Path(recipe.world_model), vetting, self.bundle, self.start, spec, device)
         files = [f for folder in recipe.data for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]
         self.logged, data = self.world.read(files)
         strangers = sorted({fact["policy"] for fact in data.facts} - {self.bundle.version})
@@ -135,9 +146,12 @@ class Trainer(Loop):
         self.multiplier = Multiplier(
             recipe.cost_limit, recipe.multiplier_rate, recipe.multiplier, recipe.multiplier_most
         )
-        self._pictures = tuple(torch.from_numpy(view) for view in data.pictures)
+        self._pictures = tuple(torch.from_numpy(view).to(device) for view in data.pictures)
         self._located = self.world.located(self.logged)
         self._bright = Augment(0, recipe.brightness, 0.0)
+        width, every = net.config.width, torch.unique(self.logged.words, dim=0)
+        self._seeing = Seeing(self.world.perception, width, self.logged.eyes, every).requires_grad_(bool(recipe.eyes))
+        self._reference = load_policy(self.bundle.path).requires_grad_(False)
         self._facts_of_log = {"attempts": len(data.facts), "failures": fails, "observations": len(looks)} | {
             "admission": admitted
         }
@@ -149,10 +163,12 @@ class Trainer(Loop):
             {"params": [p for name, p in trained.items() if name.startswith("eyes") == eyes], "multiple": multiple,
              "weight_decay": recipe.weight_decay} for eyes, multiple in ((False, 1.0), (True, recipe.eyes))
         ]  # fmt: skip
+        groups.append({"params": list(self._seeing.parameters()), "multiple": HEADS, "weight_decay": 0.0})
+        helpers = nn.ModuleList([self._seeing, self._reference])  # kept with the run, no part of the policy
         self._refill: Refill | None = None
         self._theirs: Judged | None = None
         self.refills: list[dict[str, float]] = []
-        super().__init__(recipe, net, out, recipe.states, self._loss, self._facts, groups)
+        super().__init__(recipe, net, out, recipe.states, self._loss, self._facts, groups, recipe.device, helpers)
 
     def run(self, resume: bool = False) -> None:
         """As ``Loop``; the workers that collect are there as long as it runs."""
@@ -168,28 +184,33 @@ class Trainer(Loop):
 
     def _loss(self, chosen: NDArray[np.int64]) -> dict[str, Tensor]:
         recipe = self.recipe
-        if not recipe.policy_weight:
+        if self.step < recipe.anchored or not (recipe.policy_weight or recipe.imitation):
             if self.step % (EVERY * recipe.updates) == 0:
                 self._note({})
             return self._anchors(len(chosen))
+        if recipe.anchored and self.step == recipe.anchored:
+            self._reference.load_state_dict(self.average)
         if self._refill is None or self.step % recipe.updates == 0:
             self._refill = self._try()
         refill, drawn = self._refill, torch.from_numpy(chosen)
-        index = (drawn[:, None] * recipe.group + torch.arange(recipe.group)).flatten()
+        index = (drawn[:, None] * recipe.group + torch.arange(recipe.group)).flatten().to(self.device)
         tried, advantage = refill.tried, refill.advantage[index]
         chain = tried.chain.at(index)
-        mean = self.flow.step_mean(self._velocity(self.net, refill.states.at(drawn), recipe.group), chain)
+        cache, mask, _ = self._prefix(self.net, refill.states.at(drawn))
+        wide = [x.repeat_interleave(recipe.group, 0) for x in (cache, mask)]
+        mean = self.flow.step_mean(lambda rows, time: self.net.velocity(*wide, rows, time), chain)
         density = self.flow.log_density(mean, chain, tried.driven[index])
         ratio = (density - tried.density[index]).clamp(-RATIO, RATIO).exp()
         bounded = torch.minimum(ratio * advantage, ratio.clamp(1 - recipe.clip, 1 + recipe.clip) * advantage)
         kept = (advantage != 0).float()
         # All steps of the flow as if their std were the first one's: else a budget would be another one at each.
         share = (self.flow.std(chain.index) / self.flow.std(0)) ** 2
-        apart = share * self.flow.divergence(mean, tried.reference[index], chain).mean()
+        apart = share * self.flow.divergence(mean, refill.reference[index], chain).mean()
         inside = float(apart.detach()) <= recipe.budget
         return {
             "policy": -inside * recipe.policy_weight * (bounded * kept).sum() / kept.sum().clamp(min=1.0),
             "kl": recipe.kl * apart,
+            "imitation": recipe.imitation * self._imitation(refill, drawn, cache, mask),
             **self._anchors(len(drawn)),
         }
 
@@ -199,18 +220,31 @@ class Trainer(Loop):
         good, every = _evenly(self._good, count), _evenly(self._starts, count)
         states = self.logged.at(torch.cat([good, every]))
         cache, mask, features = self._prefix(self.net, states, self._bright)
-        located = functional.smooth_l1_loss(self.net.locate(features), self._located[torch.cat([good, every])])
-        cloned = self._cloning(good, cache[:count], mask[:count])
-        return {"cloning": recipe.cloning * cloned, "locating": recipe.locating * bool(recipe.eyes) * located}
+        located = functional.smooth_l1_loss(self.net.locate(features), self._located[states.row])
+        cloned = self._cloning(self.logged.at(good), self._chunks[good.to(self.device)], cache[:count], mask[:count])
+        losses = {"cloning": recipe.cloning * cloned, "locating": recipe.locating * bool(recipe.eyes) * located}
+        if recipe.eyes and recipe.seeing:
+            drawn = _evenly(self._starts, recipe.seen).to(self.device)
+            losses["seeing"] = recipe.seeing * self._seeing.loss(self.net, *(view[drawn] for view in self._pictures))
+        return losses
 
-    def _cloning(self, pick: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
-        """Flow-matching loss on logged chunks of attempts that went well."""
-        states, count = self.logged.at(pick), len(pick)
-        moment = self.flow.time(states.free, 0) + states.free * torch.rand(count, 1)
-        chunk = torch.where(states.free[..., None] > 0, self._chunks[pick], states.prefix)
+    def _imitation(self, refill: Refill, drawn: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
+        """Flow-matching loss on the best chunk of each group, where there is a best one."""
+        sets = refill.advantage.unflatten(0, (-1, self.recipe.group))[drawn.to(self.device)]
+        best, place = sets.max(1)
+        chosen = (best > 0).nonzero()[:, 0]
+        if not self.recipe.imitation or not len(chosen):
+            return best.new_zeros(())
+        made = refill.tried.made.unflatten(0, (-1, self.recipe.group))[drawn.to(self.device)[chosen], place[chosen]]
+        return self._cloning(refill.states.at(drawn[chosen.cpu()]), made, cache[chosen], mask[chosen])
+
+    def _cloning(self, states: States, chunks: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
+        """Flow-matching loss on chunks (B, H, A), one for each of the states."""
+        moment = self.flow.time(states.free, 0) + states.free * torch.rand(len(states), 1, device=self.device)
+        chunk = torch.where(states.free[..., None] > 0, chunks, states.prefix)
         noise = torch.randn_like(chunk)
         noisy = moment[..., None] * chunk + (1 - moment[..., None]) * noise
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             error = (self.net.velocity(cache, mask, noisy, moment).float() - (chunk - noise)).square().mean(-1)
         return (error * states.free).sum() / states.free.sum().clamp(min=1.0)
 
@@ -229,12 +263,35 @@ class Trainer(Loop):
                  ((tried.saved, recipe.least_rows), (tried.cost, recipe.least_cost))]  # fmt: skip
         better, costlier = (advantage.clamp(-FURTHEST, FURTHEST) for advantage, _ in pairs)
         advantage = self.multiplier.combined(better, costlier)
+        if recipe.centred:
+            advantage = self._centred(advantage, tried.chain)
         found = {"cost": tried.cost, "unfit": tried.unfit.float(), "kept": (advantage != 0).float()}
         means = {name: float(value.mean()) for name, value in found.items()}
         if self.ranks.count > 1:  # they drew the same observations; from here on each has its own noise
             torch.manual_seed(1_000_003 * recipe.seed + self.step + 500_009 * (1 + self.ranks.number))
         self._note({"cost_share": share, "seconds": time.monotonic() - began} | means)
-        return Refill(states, tried, advantage)
+        return Refill(states, tried, self._referred(states, tried), advantage)
+
+    def _centred(self, advantage: Tensor, chain: Chain) -> Tensor:
+        """Advantages without what is linear in the noise: a motion that is better everywhere corrects nothing."""
+        kept = advantage != 0
+        means = chain.after.unflatten(0, (-1, self.recipe.group))
+        noise = self.flow.heights(chain.free, (means - means.mean(1, keepdim=True)).flatten(0, 1)).flatten(1)[kept]
+        if not kept.any():
+            return advantage
+        slope = torch.linalg.lstsq(noise, advantage[kept, None]).solution
+        found = advantage.clone()
+        found[kept] -= (noise @ slope)[:, 0]
+        return found
+
+    def _referred(self, states: States, tried: Columns) -> Tensor:
+        """Mean of each chunk's random step under the policy that the divergence is from."""
+        group, means = self.recipe.group, []
+        for index in torch.arange(len(states)).split(PART):
+            some, wide = states.at(index), (index[:, None] * group + torch.arange(group)).flatten()
+            velocity = self.collector.velocity(self._reference, some, self._shown(some), group)
+            means.append(self.flow.step_mean(velocity, tried.chain.at(wide.to(self.device))))
+        return torch.cat(means)
 
     def _collected(self, states: States, step: int) -> Columns:
         """Chunks tried from the observations, part by part; the flow's ``step`` is the random one."""
@@ -253,7 +310,7 @@ class Trainer(Loop):
         """One more line of ``refills``; every EVERY refills also what the average does at fixed observations."""
         found |= {"step": self.step, "multiplier": self.multiplier.value}
         if self.step // self.recipe.updates % EVERY == 0:
-            now = FlowPolicy(self.net.config).eval()
+            now = FlowPolicy(self.net.config).eval().to(self.device)
             now.load_state_dict(self.average)
             ours, theirs = self._at_fixed(now), self._theirs or self._at_fixed(self.start)
             self._theirs = theirs
@@ -270,9 +327,6 @@ class Trainer(Loop):
         every = torch.cat(self._starts)
         states = self.logged.at(every[torch.randint(0, len(every), (FIXED,), generator=make)])
         return self.collector.plain(net, states, self._shown(states), make)
-
-    def _velocity(self, net: FlowPolicy, states: States, group: int = 1) -> Velocity:
-        return self.collector.velocity(net, states, self._shown(states), group)
 
     def _prefix(self, net: FlowPolicy, states: States, change: Augment = PLAIN) -> tuple[Tensor, Tensor, Tensor]:
         return self.collector.prefix(net, states, self._shown(states), change)

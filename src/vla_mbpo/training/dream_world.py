@@ -24,6 +24,7 @@ from vla_mbpo.training.tried import SHORTEST
 from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, load_world_model, perceive
 
 BATCH = 128
+CPU = torch.device("cpu")
 SAME = 1e-6  # rad; committed rows are copied into every candidate
 
 
@@ -58,7 +59,11 @@ class States:
 
     def at(self, index: Tensor) -> "States":
         """Some of them."""
-        return States(*(getattr(self, field.name)[index] for field in fields(self)))
+        return States(*(getattr(self, field.name)[index.to(self.words.device)] for field in fields(self)))
+
+    def to(self, device: torch.device) -> "States":
+        """The same, there."""
+        return States(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,15 @@ class Judged:
 class DreamWorld:
     """Reads logged rollouts as States, and says what chunks lead to. One thread, frozen networks."""
 
-    def __init__(self, world_model: Path, vetting: Bundle, policy: Bundle, net: FlowPolicy, spec: RobotSpec) -> None:
+    def __init__(
+        self,
+        world_model: Path,
+        vetting: Bundle,
+        policy: Bundle,
+        net: FlowPolicy,
+        spec: RobotSpec,
+        device: torch.device = CPU,
+    ) -> None:
         """Load.
 
         Args:
@@ -91,11 +104,12 @@ class DreamWorld:
             policy: bundle whose rollouts are read.
             net: its network, whose eyes and reader stay as they are.
             spec: the robot.
+            device: where networks and observations are; ``net`` is there.
         """
-        self.net, state = load_world_model(world_model)
-        self.net.requires_grad_(False)
+        net_there, state = load_world_model(world_model)
+        self.net, self._device = net_there.requires_grad_(False).to(device), device
         self.trained_on: tuple[str, ...] = tuple(state["recipe"]["data"])
-        self.perception = load_perception(WorldModelRecipe(**state["recipe"]))
+        self.perception = load_perception(WorldModelRecipe(**state["recipe"])).to(device)
         require(policy.vocabulary.words == tuple(state["words"]) or list(policy.vocabulary.words) == state["words"],
                 "vocabulary", policy.vocabulary.words, "the world model's")  # fmt: skip
         self.policy, self.vocabulary, self._spec = net, policy.vocabulary, spec
@@ -121,8 +135,9 @@ class DreamWorld:
         with torch.no_grad():
             for begin in range(0, len(data), BATCH):
                 part = slice(begin, begin + BATCH)
-                head, wrist = (torch.from_numpy(view[part]).permute(0, 3, 1, 2).float() for view in data.pictures)
-                gist = self.policy.read(torch.from_numpy(data.words[part]))[1]
+                seen = (torch.from_numpy(view[part]).to(self._device) for view in data.pictures)
+                head, wrist = (view.permute(0, 3, 1, 2).float() for view in seen)
+                gist = self.policy.read(torch.from_numpy(data.words[part]).to(self._device))[1]
                 views.append(torch.cat(self.policy.look(head, wrist, gist), 1).half())
         n = len(self._spec.joints)
         joints, gripper = data.proprio[:, :n], data.proprio[:, 2 * n]
@@ -130,8 +145,9 @@ class DreamWorld:
         rows, free = self._prefixes(files, joints)
         proprio = (data.proprio - self._mean) / self._std
         arrays = (body, eyes, latents, proprio, joints, gripper, rows, free)
-        read = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-        return States(torch.arange(len(data)), torch.from_numpy(data.words), torch.cat(views), *read), data
+        words, *read = (torch.from_numpy(np.ascontiguousarray(array)) for array in (data.words, *arrays))
+        columns = (torch.arange(len(data)), words, torch.cat(views), *read)
+        return States(*(column.to(self._device) for column in columns)), data
 
     def located(self, states: States) -> Tensor:
         """Object, goal, both relative to the tool (N, 12) [units of 5 cm], as the world model sees them."""
@@ -167,7 +183,8 @@ class DreamWorld:
         """Chunks (., H, A) executed from looks ``index``, as the policy would give them."""
         wide = len(self._spec.joints) + 1
         rows = data.rows[index.numpy()][..., :wide]
-        return torch.from_numpy(((rows - self._norm["action_mean"]) / self._norm["action_std"]).astype(np.float32))
+        standard = ((rows - self._norm["action_mean"]) / self._norm["action_std"]).astype(np.float32)
+        return torch.from_numpy(standard).to(self._device)
 
     def common_tails(self, rows: Tensor, states: States, executed: int, group: int) -> tuple[Tensor, Tensor]:
         """Chunks whose rows beyond those that will be driven go on as the first of their group does.
@@ -176,9 +193,9 @@ class DreamWorld:
         replaces. Returns the chunks (B, H, A), and (B, H) 1 where a row is free and driven.
         """
         first = (states.free > 0).float().argmax(1)
-        place = torch.arange(rows.shape[1])
+        place = torch.arange(rows.shape[1], device=rows.device)
         tail = place >= first[:, None] + executed
-        mean, std = (torch.from_numpy(self._norm[f"action_{name}"]) for name in ("mean", "std"))
+        mean, std = (torch.from_numpy(self._norm[f"action_{name}"]).to(rows.device) for name in ("mean", "std"))
         actions = rows * std + mean
         pivot = (first + executed - 1).clamp(max=rows.shape[1] - 1)[:, None, None].expand(-1, 1, rows.shape[2])
         leader = actions.unflatten(0, (-1, group))[:, :1].expand(-1, group, -1, -1).flatten(0, 1)
@@ -193,9 +210,9 @@ class DreamWorld:
         """
         count, group = len(rows), len(rows) // len(states)
         bins, unfit = self._bins(states.at(torch.arange(len(states)).repeat_interleave(group)), rows)
-        nothing = torch.zeros(count, 1, *states.latents.shape[1:])
+        nothing = torch.zeros(count, 1, *states.latents.shape[1:], device=self._device)
         known, level = nothing.new_ones(count, 1), nothing.new_ones(nothing.shape[:3])
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16):
             context = [part.repeat_interleave(group, 0) for part in self._observe(states)[:3]]
             _, _, outcome, cost, _ = self.net.imagine(context, bins[:, None], known, nothing, level)
         soon, well, hit = (
@@ -211,11 +228,12 @@ class DreamWorld:
         parts = torch.from_numpy(index).split(BATCH)
         found = [self.judge(states.at(part), self.standardised(data, part)).success for part in parts]
         ended_well = np.array([fact["success"] for fact in data.facts])[data.episode[index]]
-        return Admission.of(torch.cat(found).numpy().astype(np.float64), ended_well)
+        return Admission.of(torch.cat(found).cpu().numpy().astype(np.float64), ended_well)
 
     def _bins(self, states: States, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Integers (B, H, A) of chunks, after what the runtime does to them: prefix kept, opening within its range."""
-        actions = rows.numpy() * self._norm["action_std"] + self._norm["action_mean"]
+        states = states.to(CPU)
+        actions = rows.cpu().numpy() * self._norm["action_std"] + self._norm["action_mean"]
         joints = states.joints.numpy().astype(np.float64)
         positions = actions[..., :-1] + joints[:, None]
         opening = rate_limited(
@@ -227,7 +245,8 @@ class DreamWorld:
         tool = self._kinematics.tool
         now, ways = tool[: len(joints)], tool[len(joints) :].reshape(*positions.shape[:2], 3)
         bins = self.bins.bins(action_rows(positions, opening, ways, joints, now)).astype(np.int64)
-        return torch.from_numpy(bins), torch.from_numpy(self._unfit(states, positions, opening))
+        unfit = self._unfit(states, positions, opening)
+        return torch.from_numpy(bins).to(self._device), torch.from_numpy(unfit).to(self._device)
 
     def _unfit(self, states: States, positions: NDArray[np.float64], opening: NDArray[np.float64]) -> NDArray[np.bool_]:
         """(B,) whether the gate refuses the rows (B, H, n), (B, H): with all its checks, as before a first motion."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+TINY = 1e-9  # added to the squared length of a curve: where no row is free, there is none
 Velocity = Callable[[Tensor, Tensor], Tensor]  # rows (B, H, A), time (B, H) -> velocity (B, H, A)
 
 
@@ -96,7 +97,7 @@ class FlowSde:
         mean = self.mean(rows, velocity(rows, self.time(free, index)), index)
         noise = torch.randn_like(mean)
         if self.modes:
-            noise = self.curves(free) @ torch.randn(len(mean), self.modes, mean.shape[2])
+            noise = self.curves(free) @ torch.randn(len(mean), self.modes, mean.shape[2], device=mean.device)
         after = mean + self.std(index) * noise
         return Chain(rows, torch.where(free[..., None] > 0, after, rows), free, index)
 
@@ -108,10 +109,16 @@ class FlowSde:
         """(B,) of the stored step, over all dimensions of ``rows`` (B, H), by default those that are free."""
         std = self.std(chain.index)
         if self.modes:
-            heights = torch.linalg.pinv(self.curves(chain.free)) @ ((chain.after - mean) / std)
+            heights = self.heights(chain.free, (chain.after - mean) / std)
             return (-0.5 * heights.square() - math.log(std * math.sqrt(2.0 * math.pi))).sum((1, 2))
         each = -0.5 * ((chain.after - mean) / std).square() - math.log(std * math.sqrt(2.0 * math.pi))
         return (each * (chain.free if rows is None else rows)[..., None]).sum((1, 2))
+
+    def heights(self, free: Tensor, rows: Tensor) -> Tensor:
+        """(B, modes, A) of the curves whose sum is nearest to ``rows`` (B, H, A)."""
+        curves = self.curves(free).double()
+        gram = curves.mT @ curves + TINY * torch.eye(self.modes, device=free.device)
+        return torch.linalg.solve(gram, curves.mT @ rows.double()).to(rows.dtype)
 
     def curves(self, free: Tensor) -> Tensor:
         """Smooth curves (B, H, modes) over the rows, 0 where they are not ``free`` (B, H).

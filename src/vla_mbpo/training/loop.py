@@ -70,6 +70,7 @@ class Loop:
         facts: Callable[[], dict[str, Any]],
         groups: list[dict[str, Any]] | None = None,
         device: str = "cpu",
+        helpers: nn.Module | None = None,
     ) -> None:
         """Prepare; nothing is read or written yet.
 
@@ -82,11 +83,13 @@ class Loop:
             facts: what state.json holds beside the run itself; ``facts()["recipe"]`` is compared on resuming.
             groups: parameter groups of AdamW, each with ``multiple`` of the learning rate; None: one group.
             device: of torch, where the network is trained.
+            helpers: what is trained with the network, in ``groups`` too, and no part of what comes out.
         """
         self.config, self.net, self.out, self.device = config, net, out, device_of(device)
         self.ranks = Ranks.join()
         self.ranks.check(config.batch)
         net.to(self.device)
+        self._helpers = (helpers or nn.Module()).to(self.device)
         self._population, self._losses, self._facts = population, losses, facts
         groups = groups or [{"params": list(net.parameters()), "multiple": 1.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
@@ -140,8 +143,9 @@ class Loop:
         losses = self._losses(index)
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
-        self.ranks.average(self.net.parameters())
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        learning = [*self.net.parameters(), *self._helpers.parameters()]
+        self.ranks.average(learning)
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
         self.optimiser.step()
         keep = min(config.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
@@ -155,6 +159,7 @@ class Loop:
             return
         flat = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         flat |= {f"average.{k}": v for k, v in self.average.items()}
+        flat |= {f"helpers.{k}": v for k, v in self._helpers.state_dict().items()}
         for i, state in self.optimiser.state_dict()["state"].items():
             flat |= {f"optimiser.{i}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
         name = f"checkpoint_{self.step}.safetensors"
@@ -177,6 +182,7 @@ class Loop:
         tensors = load_file(self.out / state["file"])
         self.step, self.history = state["step"], state["history"]
         self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+        self._helpers.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("helpers.")})
         self.average = {k[8:]: v.to(self.device) for k, v in tensors.items() if k.startswith("average.")}
         saved: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():

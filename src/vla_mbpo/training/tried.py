@@ -1,5 +1,6 @@
 """What the world model learns from branches (training/branches.py): which candidate of a set is the better one."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from vla_mbpo.imagination.network import WorldModel
 from vla_mbpo.training.rollout_data import HALF_TIME, Branches
 
 SHARPNESS = 8.0  # of the candidate that is to be preferred, per factor of e in discounted time to go
+FURTHEST = 0.5  # HALF_TIMEs; how much farther away the candidates are that spoil a task does not matter
+NEAR = 0.1  # HALF_TIMEs; differences below count by their square
 SHORTEST = 0.02  # discounted time to go from which on it does not matter how long
 
 
@@ -68,11 +71,19 @@ def losses(
 
     wanted = torch.softmax(SHARPNESS * torch.log(to_go.clamp(min=SHORTEST)), -1).expand_as(soon)
     chosen = torch.log_softmax(SHARPNESS * functional.logsigmoid(soon), -1)
+    told, known = (between(value) for value in (functional.logsigmoid(soon), torch.log(to_go.clamp(min=SHORTEST))))
+    away = functional.smooth_l1_loss(told, known.clamp(-FURTHEST, FURTHEST).expand_as(told), reduction="none", beta=NEAR)
     return {
+        "apart": mean(away.flatten(-2), timed),
         "to_go": entropy(soon, to_go, timed),
         "rank": mean(-(wanted * chosen).sum(-1, keepdim=True), timed),
         "tried_cost": entropy(hit, cost, member),
     }
+
+
+def between(soon: Tensor) -> Tensor:
+    """(..., B, B) rows from one candidate's logarithm of discounted time to go (..., B) to another's, in HALF_TIMEs."""
+    return (soon[..., None] - soon[..., None, :]) / math.log(2.0)
 
 
 def gain(soon: NDArray[np.float64], hit: NDArray[np.float64], tried: Branches, index: NDArray[np.int64]) -> dict:

@@ -71,7 +71,8 @@ class WorldModelRecipe:
     outcome: float = 1.0
     cost: float = 1.0
     branched: float = 0.5  # branched looks per step beside the batch, as a share of it
-    rank: float = 1.0  # weight of telling the candidates of a look apart
+    rank: float = 1.0  # weight of telling which of the candidates of a look is the best ...
+    apart: float = 0.0  # ... and how far apart they are
     seed: int = 0
     threads: int = 2
     device: str = "cpu"
@@ -204,7 +205,7 @@ class Trainer(Loop):
             soon, hit = compared(self.net, (words, *self._blurred(eyes, latents, proprio)), bins)
         member = self._tried_members[:, torch.from_numpy(index).to(self.device)]
         found = losses(soon, hit, to_go, cost, finished, member)
-        weights = {"to_go": config.outcome, "rank": config.rank, "tried_cost": config.cost}
+        weights = {"to_go": config.outcome, "rank": config.rank, "apart": config.apart, "tried_cost": config.cost}
         return {name: weights[name] * value for name, value in found.items()}
 
     def _blurred(self, eyes: Tensor, latents: Tensor, proprio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
