@@ -23,7 +23,8 @@ def make(tiny_bundle, tiny_world_model, monkeypatch, tmp_path):
             "policy": str(tiny_bundle), "vetting": str(tiny_world_model), "group": 8, "states": 12, "updates": 4,
             "batch": 12, "learning_rate": 3e-3, "warmup": 1, "ema": 0.0, "policy_weight": 1.0, "kl": 0.0,
             "cloning": 0.0, "budget": 1e9,
-            "locating": 0.0, "seeing": 0.0, "eyes": 0.0, "threads": 1, "multiplier": 0.0, "multiplier_rate": 0.0, **options,
+            "locating": 0.0, "seeing": 0.0, "eyes": 0.0, "threads": 1, "multiplier": 0.0, "multiplier_rate": 0.0,
+            **options,
         }  # fmt: skip
         return Trainer(DreamRlRecipe((), samples=refills * 48, **recipe), tmp_path / out)
 
@@ -47,6 +48,25 @@ def test_the_best_chunks_are_cloned_where_that_is_asked_for(make):
     before = level(trainer)
     trainer.run()
     assert level(trainer) < 0.8 * before
+
+
+def test_what_is_better_everywhere_teaches_nothing_where_that_is_taken_off(make):
+    """Time to go said "higher" in nearly all observations; the policy rose and never came down."""
+    trainer = make(centred=1.0, modes=1)
+    refill = trainer._try()
+    noise = trainer.flow.heights(refill.tried.chain.free, refill.tried.chain.after).flatten(1)
+    noise = (noise.unflatten(0, (-1, 8)) - noise.unflatten(0, (-1, 8)).mean(1, keepdim=True)).flatten(0, 1)
+    kept = refill.advantage != 0
+    assert kept.any()
+    assert (noise[kept].T @ refill.advantage[kept]).abs().max() < 1e-3 * len(noise)
+
+
+def test_the_divergence_is_from_what_the_anchors_made_of_the_start(make):
+    trainer = make(refills=2, anchored=4, eyes=1.0, locating=1.0, kl=1e-6, ema=0.5)
+    trainer.run()
+    reference, start = trainer._reference.state_dict(), trainer.start.state_dict()
+    assert any(not value.equal(start[name]) for name, value in reference.items())
+    assert [refill["step"] for refill in trainer.refills if "cost" in refill] == [4]
 
 
 def test_the_ratio_is_one_before_the_first_update(make):

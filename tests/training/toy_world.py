@@ -36,8 +36,8 @@ class Toy:
         free = torch.ones(N, H)
         free[:4, :3] = 0.0
         states = States(
-            torch.arange(N), self.words, views.half(), body, torch.zeros(N, 2, 1), *(torch.zeros(N, 1) for _ in "lp"), torch.zeros(N, 7),
-            torch.zeros(N),
+            torch.arange(N), self.words, views.half(), body, torch.zeros(N, 2, 1),
+            *(torch.zeros(N, 1) for _ in "lp"), torch.zeros(N, 7), torch.zeros(N),
             torch.zeros(N, H, action), free,
         )  # fmt: skip
         facts = [

@@ -89,7 +89,8 @@ class Collector:
     @torch.no_grad()
     def tried(self, net: FlowPolicy, part: Part) -> Columns:
         """A group of chunks of the policy from each observation, and what they are worth."""
-        with torch.random.fork_rng(devices=cards(part.states.words.device)):  # what the caller draws next is not this part's business
+        # What the caller draws next is not this part's business.
+        with torch.random.fork_rng(devices=cards(part.states.words.device)):
             torch.manual_seed(part.seed)
             return self._tried(net, part)
 
@@ -98,7 +99,8 @@ class Collector:
         one, many = (self.velocity(net, states, part.pictures, copies) for copies in (1, group))
         noise = torch.where(states.free[..., None] > 0, torch.randn_like(states.prefix), states.prefix)
         wide = states.at(torch.arange(len(states)).repeat_interleave(group))
-        with torch.autocast(noise.device.type, torch.bfloat16):  # only drawn here; densities are those of the whole precision
+        # Only drawn here; densities are those of the whole precision.
+        with torch.autocast(noise.device.type, torch.bfloat16):
             before = flow.integrate(_whole(one), noise, states.free, end=step).repeat_interleave(group, 0)
             chain = flow.branch(_whole(many), before, wide.free, step)
             made = flow.integrate(_whole(many), chain.after, wide.free, begin=step + 1)

@@ -108,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dream.add_argument("--samples", type=int, default=16_000, help="observations in updates")
     dream.add_argument("--seed", type=int, default=0)
     dream.add_argument("--threads", type=int, default=2)
+    dream.add_argument("--device", default="cpu", help="cpu or cuda")
     dream.add_argument("--workers", type=int, default=1, help="that try chunks; 1 without --ray: the trainer itself")
     add_ray(dream)
     dream.add_argument("--set", default="", help="other numbers of the recipe: NAME=VALUE, separated by commas")
@@ -250,7 +251,7 @@ def _dream_rl(args: argparse.Namespace) -> int:
 
     if not args.resume and (args.out / "state.json").exists():
         raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
-    names = ("policy", "world_model", "vetting", "samples", "seed", "threads")
+    names = ("policy", "world_model", "vetting", "samples", "seed", "threads", "device")
     common = {"data": tuple(args.data), **{name: getattr(args, name) for name in names}}
     place = Place(args.workers, args.ray).check()
     recipe = DreamRlRecipe(**common, **_numbers(args.set, DreamRlRecipe(())))

@@ -136,7 +136,8 @@ class Augment:
             near = torch.arange(size, device=batch.device)
             moves = torch.randint(-pad, pad + 1, (2, len(batch), 1), device=batch.device)
             down, right = ((near + move).clamp(0, size - 1) for move in moves)
-            batch = batch[torch.arange(len(batch), device=batch.device)[:, None, None], down[:, :, None], right[:, None, :]]
+            each = torch.arange(len(batch), device=batch.device)[:, None, None]
+            batch = batch[each, down[:, :, None], right[:, None, :]]
         x = batch.permute(0, 3, 1, 2).float()
         if self._brightness:
             gain = 1 + self._brightness * (2 * torch.rand(len(x), 1, 1, 1, device=x.device) - 1)

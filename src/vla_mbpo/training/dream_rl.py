@@ -81,7 +81,7 @@ class DreamRlRecipe:
     executed: int = 8  # rows of a chunk that are driven before the next one takes over
     policy_weight: float = 1.0  # of the policy gradient
     imitation: float = 0.0  # weight of cloning the best chunk of each group; with neither of both nothing is dreamed
-    centred: bool = False  # take off an advantage what the noise alone explains, in all observations alike
+    centred: float = 0.0  # share that is taken off an advantage of what the noise explains in all observations alike
     kl: float = 1.0  # weight of the divergence from where dreaming began, as if the first step were the random one
     budget: float = 20.0  # of it; above, only the anchors count
     cloning: float = 0.5  # weight of behaviour cloning
@@ -122,6 +122,8 @@ class Trainer(Loop):
         torch.manual_seed(recipe.seed)
         torch.set_num_threads(recipe.threads)
         device = device_of(recipe.device)
+        alone = place.workers == 1 and place.ray is None
+        require(alone or device.type == "cpu", "workers", place.workers, "1 with --device cuda")
         self.recipe, self.bundle = recipe, Bundle.load(bundle_dir(recipe.policy))
         net = load_policy(self.bundle.path)
         self.start = load_policy(self.bundle.path).requires_grad_(False).to(device)
@@ -197,8 +199,8 @@ class Trainer(Loop):
         tried, advantage = refill.tried, refill.advantage[index]
         chain = tried.chain.at(index)
         cache, mask, _ = self._prefix(self.net, refill.states.at(drawn))
-        wide = [x.repeat_interleave(recipe.group, 0) for x in (cache, mask)]
-        mean = self.flow.step_mean(lambda rows, time: self.net.velocity(*wide, rows, time), chain)
+        keys, pad = (x.repeat_interleave(recipe.group, 0) for x in (cache, mask))
+        mean = self.flow.step_mean(lambda rows, time: self.net.velocity(keys, pad, rows, time), chain)
         density = self.flow.log_density(mean, chain, tried.driven[index])
         ratio = (density - tried.density[index]).clamp(-RATIO, RATIO).exp()
         bounded = torch.minimum(ratio * advantage, ratio.clamp(1 - recipe.clip, 1 + recipe.clip) * advantage)
@@ -263,8 +265,7 @@ class Trainer(Loop):
                  ((tried.saved, recipe.least_rows), (tried.cost, recipe.least_cost))]  # fmt: skip
         better, costlier = (advantage.clamp(-FURTHEST, FURTHEST) for advantage, _ in pairs)
         advantage = self.multiplier.combined(better, costlier)
-        if recipe.centred:
-            advantage = self._centred(advantage, tried.chain)
+        advantage = advantage - recipe.centred * self._everywhere(advantage, tried.chain)
         found = {"cost": tried.cost, "unfit": tried.unfit.float(), "kept": (advantage != 0).float()}
         means = {name: float(value.mean()) for name, value in found.items()}
         if self.ranks.count > 1:  # they drew the same observations; from here on each has its own noise
@@ -272,16 +273,14 @@ class Trainer(Loop):
         self._note({"cost_share": share, "seconds": time.monotonic() - began} | means)
         return Refill(states, tried, self._referred(states, tried), advantage)
 
-    def _centred(self, advantage: Tensor, chain: Chain) -> Tensor:
-        """Advantages without what is linear in the noise: a motion that is better everywhere corrects nothing."""
-        kept = advantage != 0
+    def _everywhere(self, advantage: Tensor, chain: Chain) -> Tensor:
+        """What of advantages is linear in the noise: a motion that is better everywhere corrects nothing."""
+        kept, found = advantage != 0, torch.zeros_like(advantage)
+        if not (self.recipe.centred and self.recipe.modes and kept.any()):
+            return found
         means = chain.after.unflatten(0, (-1, self.recipe.group))
         noise = self.flow.heights(chain.free, (means - means.mean(1, keepdim=True)).flatten(0, 1)).flatten(1)[kept]
-        if not kept.any():
-            return advantage
-        slope = torch.linalg.lstsq(noise, advantage[kept, None]).solution
-        found = advantage.clone()
-        found[kept] -= (noise @ slope)[:, 0]
+        found[kept] = (noise @ torch.linalg.lstsq(noise, advantage[kept, None]).solution)[:, 0]
         return found
 
     def _referred(self, states: States, tried: Columns) -> Tensor:

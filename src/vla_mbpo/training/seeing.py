@@ -44,7 +44,7 @@ class Seeing(nn.Module):
 
 
 def covered(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, s, s), some with a rectangle of another one of the batch in the same place (CutMix, 1905.04899)."""
+    """Pictures (B, 3, s, s), some with a rectangle of another one of the batch in the same place (CutMix)."""
     count, _, size, _ = pictures.shape
     near = torch.arange(size, device=pictures.device)
     begin = torch.rand(2, count, 1, device=pictures.device) * size

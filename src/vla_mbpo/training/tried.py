@@ -72,7 +72,8 @@ def losses(
     wanted = torch.softmax(SHARPNESS * torch.log(to_go.clamp(min=SHORTEST)), -1).expand_as(soon)
     chosen = torch.log_softmax(SHARPNESS * functional.logsigmoid(soon), -1)
     told, known = (between(value) for value in (functional.logsigmoid(soon), torch.log(to_go.clamp(min=SHORTEST))))
-    away = functional.smooth_l1_loss(told, known.clamp(-FURTHEST, FURTHEST).expand_as(told), reduction="none", beta=NEAR)
+    known = known.clamp(-FURTHEST, FURTHEST).expand_as(told)
+    away = functional.smooth_l1_loss(told, known, reduction="none", beta=NEAR)
     return {
         "apart": mean(away.flatten(-2), timed),
         "to_go": entropy(soon, to_go, timed),
