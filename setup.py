@@ -27,7 +27,9 @@ RUNTIME = [
     "ruckig>=0.14,<1",
     "scipy>=1.11,<2",
 ]
+EXPORT = ["av>=15,<19", "pyarrow>=20,<27"]
 EXTRAS = {
+    "export": EXPORT,
     "train": [
         "matplotlib>=3.8,<4",
         "onnx>=1.17,<2",
@@ -38,8 +40,11 @@ EXTRAS = {
     ],
     "ray": ["ray>=2.60,<3"],
     "dev": [
+        *EXPORT,
+        "axe-playwright-python==0.1.8",
         "hypothesis>=6.100,<7",
         "mypy>=1.15,<3",
+        "playwright==1.65.2",
         "pytest>=8,<10",
         "pytest-rerunfailures>=15,<17",
         "rosbags>=0.10.11,<0.12",
@@ -98,7 +103,7 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"vla_mbpo.monitor": ["page.html"]},
+    package_data={"vla_mbpo.monitor": ["static/*"]},
     data_files=data_files,
     install_requires=RUNTIME,
     extras_require=EXTRAS,

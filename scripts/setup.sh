@@ -34,6 +34,10 @@ system_packages() {
     python3 -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
       2>/dev/null || needed+=(python3-dev)
   fi
+  # The page's browser tests, which are skipped without. Ubuntu has it as a snap only.
+  if [[ "${1:-}" == dev && "$(. /etc/os-release 2>/dev/null && echo "${ID:-}")" == debian ]]; then
+    if ((EUID == 0)) || command -v sudo >/dev/null; then needed+=(chromium); fi
+  fi
   if ! command -v dpkg-query >/dev/null; then
     command -v g++ >/dev/null ||
       fail "not a Debian or Ubuntu system: install the equivalents of ${needed[*]} yourself, then run this again"
@@ -126,7 +130,7 @@ development() {
 # Nothing of a sourced ROS install or of another environment's wheels may mix in.
 unset AMENT_PREFIX_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-system_packages
+system_packages "${1:-}"
 virtual_environment
 runtime
 message_package

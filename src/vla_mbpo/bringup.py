@@ -125,7 +125,7 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
     if options.joy:
         rows.append(("joy", "joy", {}, {}))
     if options.page:
-        rows.append(("monitor", "monitor", {}, {"nice": 10}))
+        rows.append(("monitor", "monitor", {}, {}))  # all but its stop steps back by itself
     kind = "simulated" if Path(robot).name.startswith("sim_") else "real"
     rows = [row for row in rows if row[3].get("condition", "always") in ("always", kind)]
     managed = [name for _, name, _, _ in rows]

@@ -17,7 +17,7 @@ COMMANDS = {
     "calibrate": ("vla_mbpo.failure.command", "conformal bands of a failure detector"),
     "promote": ("vla_mbpo.releases.promote", "a candidate goes live if it is better than the incumbent"),
     "rollback": ("vla_mbpo.releases.rollback", "the release before the live one is live again"),
-    "record": ("vla_mbpo.record.command", "list recorded episodes, repair interrupted ones"),
+    "record": ("vla_mbpo.record.command", "list recorded episodes, repair interrupted ones, export them as a dataset"),
     "dream": ("vla_mbpo.eval.dreams", "a recorded attempt beside what the world model imagines"),
     "doctor": ("vla_mbpo.doctor", "check this machine: versions, rendering, messages, transport, models"),
 }
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vla-mbpo: error: {error}", file=sys.stderr)
         return EXIT_USAGE
     except ModuleNotFoundError as error:
-        extra = " (pip install 'vla_mbpo[train]')" if chosen == "train" else ""
+        needed = "export" if error.name in ("av", "pyarrow") else "train" if chosen == "train" else ""
+        extra = f" (pip install 'vla_mbpo[{needed}]')" if needed else ""
         print(f"vla-mbpo: error: {chosen} needs the Python module {error.name}{extra}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:

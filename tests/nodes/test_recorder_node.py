@@ -16,6 +16,7 @@ from vla_mbpo_msgs.action import ExecuteTask
 from vla_mbpo_msgs.msg import ApprovedChunk, AttemptState, GateDecision, GateState, Reason
 from vla_mbpo_msgs.srv import Record
 
+from vla_mbpo.monitor.guard import HEADER
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.monitor import MonitorNode
 from vla_mbpo.nodes.recorded import RECORDED
@@ -183,11 +184,12 @@ def test_the_page_starts_saves_and_ends_a_recording(graph, tmp_path):
     )
     graph.activate()
     graph.spin(1.0)
-    for order in ("start", "save", "stop/failed"):
+    for what in ("start", "save", "stop/failed"):
         with ThreadPoolExecutor(1) as page:
-            url = f"http://127.0.0.1:{port}/record/{order}"
-            answer = page.submit(lambda url=url: json.loads(urlopen(Request(url, b""), timeout=8).read())["said"])
+            url = f"http://127.0.0.1:{port}/record/{what}"
+            order = Request(url, b"", {HEADER: graph.nodes[-1]._page.guard.token})
+            answer = page.submit(lambda order=order: json.loads(urlopen(order, timeout=8).read())["said"])
             graph.until(answer.done, 10.0)
-        assert answer.result().startswith(order.split("/")[0])
+        assert answer.result().startswith(what.split("/")[0])
     found = [json.loads(path.read_text()) for path in tmp_path.glob("*/episode.json")]
     assert sorted((labels["kind"], labels["outcome"]) for labels in found) == [("manual", "failed"), ("saved", "")]

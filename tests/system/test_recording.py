@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
 from helpers import Up
 from rosbags.rosbag2 import Reader
@@ -12,6 +13,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from vla_mbpo.nodes import qos
 from vla_mbpo.record.repair import repair
+from vla_mbpo.training.episodes import find
 
 pytestmark = pytest.mark.slow  # real stacks, one after the other: minutes
 
@@ -54,8 +56,8 @@ def decoded(folder):
 
 
 @pytest.fixture(scope="module")
-def attempt(tmp_path_factory, bundle, ros_domain):
-    """Labels and messages of one attempt that runs out of time."""
+def recorded(tmp_path_factory, bundle, ros_domain):
+    """Folder of one attempt that runs out of time."""
     folder = tmp_path_factory.mktemp("recording")
     words = ("--task", SAY, "--timeout", "5", "--record", str(folder / "episodes"))
     process = Up(folder / "up.log", "--headless", "--bundle", str(bundle), *words)
@@ -64,7 +66,13 @@ def attempt(tmp_path_factory, bundle, ros_domain):
     finally:
         process.close()
     (episode,) = episodes(folder)
-    return labels(episode), decoded(episode)
+    return episode
+
+
+@pytest.fixture(scope="module")
+def attempt(recorded):
+    """Its labels and messages."""
+    return labels(recorded), decoded(recorded)
 
 
 def test_an_attempt_is_one_episode_with_its_labels(attempt):
@@ -91,6 +99,13 @@ def test_every_approved_chunk_has_its_decision_and_every_executed_row_its_chunk(
     approved = {(m.chunk_set_id, m.candidate) for m in messages[qos.APPROVED_CHUNK.name]}
     executed = {m.chunk_set_id for m in messages[qos.COMMITMENT.name]} - {0}
     assert approved and approved <= decided and executed <= {number for number, _ in approved}
+
+
+def test_an_attempt_is_read_for_training(recorded):
+    (file,) = find([recorded]).files
+    with np.load(file) as made:
+        assert len(made["at"]) >= 10 and np.isfinite(made["candidates"][:10]).all()
+        assert (made["success_row"], made["aborted"], made["human"].any()) == (-1, False, False)
 
 
 def under_way(graph, process, tmp_path):

@@ -102,7 +102,7 @@ def test_the_stop_on_the_page_ends_the_task(up, graph, spec):
     address = f"http://127.0.0.1:{free_port()}"
     process = up("--task", SAY, "--set", f"monitor.port={address.rsplit(':')[-1]}", headless=False)
     graph.until(lambda: bool(graph.heard[qos.READY.name]), 60.0)
-    assert f"page: {address}/" in process.output
+    assert f"page: {address}/#token=" in process.output
     assert 'id="stop"' in urlopen(address, timeout=3).read().decode()
 
     def state():
@@ -117,10 +117,10 @@ def test_the_stop_on_the_page_ends_the_task(up, graph, spec):
 
     graph.until(lambda: speed() > 0.05, 40.0)
     graph.until(pictured, 20.0)
-    graph.until(lambda: state()["gate"].startswith("AUTONOMOUS") and state()["instruction"] == SAY)
+    graph.until(lambda: state()["gate"]["mode"] == "AUTONOMOUS" and ["Instruction", SAY] in state()["task"]["rows"])
     assert urlopen(Request(f"{address}/stop", method="POST"), timeout=3).status == 200
     graph.until(lambda: "[up] stopped: the gate is in ESTOP" in process.output, 10.0)
-    graph.until(lambda: state()["gate"].startswith("ESTOP") and speed() < 0.01, 10.0)
+    graph.until(lambda: state()["gate"]["mode"] == "ESTOP" and speed() < 0.01, 10.0)
     last = graph.heard[qos.GATE_STATE.name][-1]
     assert last.mode == last.ESTOP
     assert process.process.poll() is None  # the page stays for who wants to look

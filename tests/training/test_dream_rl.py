@@ -1,7 +1,10 @@
 """Dream RL on a world whose best chunk is known: it is reached, within the anchors' reach, and a run resumes."""
 
+import json
+
 import numpy as np
 import pytest
+from made_up import noise_attempts
 
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
@@ -139,6 +142,55 @@ def test_a_log_without_failures_is_refused(make, monkeypatch):
     monkeypatch.setattr(dream_rl, "LEAST_FAILURES", 0.6)
     with pytest.raises(ConfigError, match="failures"):
         make()
+
+
+def logged(monkeypatch, change):
+    """Toy's log, changed."""
+    read = Toy.read
+
+    def changed(self, files):
+        states, data = read(self, files)
+        change(data)
+        return states, data
+
+    monkeypatch.setattr(Toy, "read", changed)
+
+
+def aided(*looks):
+    return lambda data: data.unaided.__setitem__(list(looks), False)
+
+
+def test_what_a_person_did_or_saved_is_not_cloned(make, monkeypatch):
+    logged(monkeypatch, aided(0, 1, 2, 3))
+    assert torch.cat(make()._good).tolist() == [4, 6, 8, 10]
+
+
+def test_chunks_are_tried_where_a_person_was_in_command(make, monkeypatch):
+    logged(monkeypatch, aided(0, 1, 2, 3))
+    assert sorted(torch.cat(make()._starts).tolist()) == list(range(12))
+
+
+def test_a_log_whose_successes_are_all_a_persons_is_refused(make, monkeypatch):
+    logged(monkeypatch, aided(*range(12)))
+    with pytest.raises(ConfigError, match="without a person"):
+        make()
+
+
+def test_aborted_attempts_are_no_failures(make, monkeypatch):
+    """Nobody knows how they would have ended."""
+    logged(monkeypatch, lambda data: [fact.update(aborted=not fact["success"]) for fact in data.facts])
+    with pytest.raises(ConfigError, match="failures"):
+        make()
+
+
+def test_what_is_in_the_log_is_kept_with_the_run_and_printed_once(make, monkeypatch, tmp_path, capsys):
+    files = sorted(noise_attempts(tmp_path, 4, 32, 16).glob("*.npz"))
+    monkeypatch.setattr(dream_rl, "rollout_files", lambda folders, robot: files)
+    trainer = make(refills=1)
+    trainer.run()
+    log = json.loads((tmp_path / "run" / "state.json").read_text())["log"]
+    assert log["episodes"]["attempts"] == 4 and log["episodes"]["failure"] == 0.5
+    assert capsys.readouterr().out.count("'episodes'") == 1
 
 
 @pytest.mark.parametrize("found", [Admission(100, 0.2, 0.0, 0.9), Admission(100, 0.9, 0.2, 0.9)])

@@ -175,7 +175,7 @@ def gradient_per_row(demos, tmp_path, monkeypatch, valid) -> tuple[np.ndarray, n
     cache, mask, _ = t.net.encode(torch.zeros(n, 3, 16, 16), torch.zeros(n, 3, 16, 16), torch.ones(n, 8, dtype=int),
                                   torch.zeros(n, 15))  # fmt: skip
     chunk = torch.randn(n, 16, 8, requires_grad=True)
-    t._flow(cache, mask, chunk, torch.from_numpy(valid).float()).backward()
+    t.lesson.flow(t.net, cache, mask, chunk, torch.from_numpy(valid).float()).backward()
     return chunk.grad.abs().amax(-1).numpy() > 0, committed[0]
 
 
@@ -199,7 +199,7 @@ def test_a_batch_without_any_row_that_counts_has_a_finite_loss(demos, tmp_path):
     cache, mask, _ = t.net.encode(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16), torch.ones(1, 8, dtype=int),
                                   torch.zeros(1, 15))  # fmt: skip
     only_the_first = torch.tensor([[1.0] + [0.0] * 15])
-    losses = [t._flow(cache, mask, torch.randn(1, 16, 8), only_the_first) for _ in range(20)]
+    losses = [t.lesson.flow(t.net, cache, mask, torch.randn(1, 16, 8), only_the_first) for _ in range(20)]
     assert all(torch.isfinite(loss) for loss in losses)
 
 

@@ -44,15 +44,18 @@ class Toy:
             {
                 "success": i % 2 == 0,
                 "success_row": 40 if i % 2 == 0 else -1,
+                "aborted": False,
                 "task": "push",
                 "policy": self.policy.version,
             }
             for i in range(N)
         ]
-        whole, at = np.ones((N, 2), bool), np.zeros(N, np.int32)
+        whole, at, unaided = np.ones((N, 2), bool), np.zeros(N, np.int32), np.ones(N, bool)
         size = self.net.config.image_size
         pictures = tuple(np.full((N, size, size, 3), shade, np.uint8) for shade in (50, 90))
-        return states, SimpleNamespace(facts=facts, episode=np.arange(N), whole=whole, at=at, pictures=pictures)
+        return states, SimpleNamespace(
+            facts=facts, episode=np.arange(N), whole=whole, at=at, unaided=unaided, pictures=pictures
+        )
 
     def located(self, states):
         return torch.zeros(len(states), self.net.config.auxiliary)

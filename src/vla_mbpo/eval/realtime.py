@@ -5,7 +5,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -22,10 +22,14 @@ PATIENCE = 60.0  # s for the stack to become ready, and on top of an attempt's t
 
 
 class Stack:
-    """A running stack with a client and a probe beside it. One thread."""
+    """A running stack with a client and a probe beside it. One thread.
 
-    def __init__(self, supervisor: Supervisor, client: Any, probe: Any) -> None:
-        self.supervisor, self.client, self.probe = supervisor, client, probe
+    Attributes:
+        printed: lines of the nodes.
+    """
+
+    def __init__(self, supervisor: Supervisor, client: Any, probe: Any, printed: Sequence[str] = ()) -> None:
+        self.supervisor, self.client, self.probe, self.printed = supervisor, client, probe, printed
 
     def wait(self, ready: Any, seconds: float, what: str) -> None:
         """Spin until ``ready()`` is true. RuntimeError after ``seconds`` or when a process has ended."""
@@ -105,7 +109,7 @@ def running_stack(robot: str, options: Options) -> Iterator[Stack]:
     supervisor.start()
     client = StackClient()
     try:
-        stack = Stack(supervisor, client, Probe(client.node))
+        stack = Stack(supervisor, client, Probe(client.node), lines)
         stack.wait(lambda: client.ready, PATIENCE, "bring-up")
         yield stack
     except RuntimeError as error:

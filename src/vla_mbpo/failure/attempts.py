@@ -1,11 +1,14 @@
 """Rollouts (training/tape.py) as a failure detector sees them: one look after another, and how it ended."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vla_mbpo.failure.scores import FloatArray, Look, Score
+from vla_mbpo.training.episodes import rollout_files
 
 
 @dataclass(frozen=True)
@@ -33,27 +36,49 @@ class Attempt:
 
 
 def read(file: Path) -> Attempt | None:
-    """One rollout; None if no policy drove it. Looks after the task was done are left out: nobody waits for them."""
+    """One rollout; None if no policy drove it, or if nobody knows how it would have ended under the policy.
+
+    Looks after the task was done are left out: nobody waits for them. So are those at which the policy was not asked.
+    """
     with np.load(file) as episode:
         if not str(episode["policy"]):
             return None
-        at, done = episode["at"], int(episode["success_row"])
-        count = len(at) if done < 0 else max(1, int(np.searchsorted(at, done, side="right")))
-        features, chunks, joints = (episode[name][:count] for name in ("features", "candidates", "joints"))
+        at, (part, success) = episode["at"], _driven(episode)
+        features, chunks, joints = (episode[name] for name in ("features", "candidates", "joints"))
+        asked = np.isfinite(features).all(1) & np.isfinite(chunks).all((1, 2, 3))
         looks = tuple(
             Look(features[i], chunks[i].astype(np.float64), joints[i].astype(np.float64), int(at[i]))
-            for i in range(count)
+            for i in np.arange(len(at))[part][asked[part]]
         )
+        if not looks:
+            return None
         kind = str(episode["disturbance"]) if "disturbance" in episode else ""
         when = float(episode["disturbed_at"]) if "disturbance" in episode else -1.0
         task, source, policy = (str(episode[name]) for name in ("task", "source", "policy"))
-        return Attempt(looks, done >= 0, task, source, policy, int(episode["seed"]), kind, when, file)
+        return Attempt(looks, success, task, source, policy, int(episode["seed"]), kind, when, file)
+
+
+def _driven(episode: Mapping[str, Any]) -> tuple[slice, bool]:
+    """Looks of the policy's last turn of which the end is known, and whether it went well; no looks: of none it is.
+
+    Autonomy that is engaged again after a takeover is a new turn, as for the detector on the robot. A policy that never
+    gets another turn had failed when the person took over, unless that was for an alarm: a detector that learned from
+    its own alarms would only become surer of them.
+    """
+    at, done = episode["at"], int(episode["success_row"])
+    count = len(at) if done < 0 else max(1, int(np.searchsorted(at, done, side="right")))
+    held = np.flatnonzero(episode["human"]) if "human" in episode else np.zeros(0, int)
+    aborted = bool(episode["aborted"]) if "aborted" in episode else False
+    again = int(np.searchsorted(at, held[-1], side="right")) if len(held) else 0
+    if again < count and not aborted:
+        return slice(again, count), done >= 0
+    before = int(np.searchsorted(at, held[0])) if len(held) else 0
+    return slice(0, 0 if episode["alarm"][:before].any() else before), False
 
 
 def read_all(folders: list[Path]) -> list[Attempt]:
-    """All rollouts that a policy drove."""
-    files = [file for folder in folders for file in sorted(folder.glob("*.npz")) if ".partial" not in file.name]
-    return [attempt for attempt in map(read, files) if attempt is not None]
+    """All rollouts that a policy drove, recorded ones too."""
+    return [attempt for attempt in map(read, rollout_files(folders)) if attempt is not None]
 
 
 def curve(attempt: Attempt, scores: list[Score]) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The page's picture: a view of the scene, and beside it what the two cameras see."""
+"""The page's pictures: a view of the scene, and beside it what the two cameras see; and a dream."""
 
 import io
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIDE = 480  # px, the scene's view; each camera gets half
+ENLARGED = 2  # a dream's pixels
 
 
 def compose(scene: NDArray[np.uint8] | None, head: NDArray[np.uint8] | None, wrist: NDArray[np.uint8] | None) -> bytes:
@@ -22,6 +23,16 @@ def compose(scene: NDArray[np.uint8] | None, head: NDArray[np.uint8] | None, wri
         if array is not None:
             x, y, side = box
             canvas.paste(Image.fromarray(array).resize((side, side), Image.Resampling.BILINEAR), (x, y))
+    return _jpeg(canvas)
+
+
+def enlarge(picture: NDArray[np.uint8]) -> bytes:
+    """JPEG of a dream (h, w, 3) RGB, larger: above imagined head and wrist, below what was then seen."""
+    height, width = picture.shape[:2]
+    return _jpeg(Image.fromarray(picture).resize((width * ENLARGED, height * ENLARGED), Image.Resampling.BILINEAR))
+
+
+def _jpeg(image: Image.Image) -> bytes:
     out = io.BytesIO()
-    canvas.save(out, "JPEG", quality=80)
+    image.save(out, "JPEG", quality=80)
     return out.getvalue()

@@ -1,137 +1,114 @@
-"""A small web page on the loopback interface: pictures, state and a stop button. Standard library only."""
+"""The operator's page on the loopback interface: pictures, panels, orders and a stop. Standard library only."""
 
 import errno
 import json
 import threading
-from collections.abc import Callable
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping
+from html import escape
 from importlib.resources import files
 from typing import Any
 
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.monitor.connections import STREAMS, Server, Viewers
+from vla_mbpo.monitor.feed import Feed
+from vla_mbpo.monitor.guard import Guard
+from vla_mbpo.monitor.handler import Handler
+from vla_mbpo.monitor.stopper import StopServer
 
-BOUNDARY = "frame"
-RECORD = {"/record/start": ("start", ""), "/record/save": ("save", "")} | {
-    f"/record/stop/{outcome}": ("stop", outcome) for outcome in ("succeeded", "failed", "aborted")
-}
-PICTURE_WAIT = 5.0  # s without a picture before the last one is sent again
+# What an order is given, and whether it was done and what came of it, in words. ConfigError: it makes no sense.
+Order = Callable[[dict[str, Any]], tuple[bool, str]]
 
 
 class PageServer:
-    """Serves the page from its own threads. ``show`` and ``tell`` may be called from any thread.
+    """Serves the page from its own threads. ``show``, ``dream`` and ``tell`` may be called from any thread.
 
-    Routes: ``GET /`` page, ``GET /picture`` stream of JPEGs, ``GET /state`` JSON, ``POST /stop``, and
-    ``POST /record/start``, ``/record/save`` and ``/record/stop/OUTCOME``.
+    Routes: ``GET /`` page and its files, ``/events`` (server-sent events, one kind per panel), ``/state`` (all panels
+    as JSON), ``/picture`` (stream of JPEGs), ``/dream`` (JPEG); ``POST /stop`` for anyone, here and on a port of its
+    own, and ``POST /ORDER`` for whoever has the token.
+
+    Attributes:
+        address: of the page.
+        link: the address with the token; whoever opens it may give orders.
+        viewers: streams that are open; nobody needs to draw when there are none.
     """
 
     def __init__(
         self,
         port: int,
         stop: Callable[[], None],
-        record: Callable[[str, str], str] = lambda what, outcome: "nothing is recorded",
+        orders: Mapping[str, Order] | None = None,
         host: str = "127.0.0.1",
+        stop_port: int = 0,
+        tasks: Mapping[str, str] | None = None,
     ) -> None:
-        """Bind. ConfigError when the port is taken.
+        """Bind. ConfigError when a port is taken.
 
-        ``stop`` and ``record`` are called from a server thread; ``record(what, outcome)`` says what came of it.
+        ``stop`` and the orders are called from server threads. ``stop_port`` 0: any free one. ``tasks``: names of
+        scenes and what is said in them, for the page to offer.
         """
-        self._stop, self._record = stop, record
-        self._page = files("vla_mbpo.monitor").joinpath("page.html").read_bytes()
-        self._fresh = threading.Condition()
-        self._picture, self._number = b"", 0
-        self._state: dict[str, Any] = {}
-        self.viewers = 0
+        self.stop, self.orders, self.serving = stop, dict(orders or {}), True
+        self.panels, self.scenes, self.pictures = Feed(), Feed(), Feed()
+        self.viewers = Viewers(STREAMS)
+        self._stopper = _bind("stop_port", stop_port, lambda: StopServer(stop, host, stop_port))
+        handler = type("PageHandler", (Handler,), {"page": self})
         try:
-            self._server = ThreadingHTTPServer((host, port), self._handler())
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise
-            raise ConfigError(
-                "port", port, "the port is taken or not allowed: choose a free one from 1024 to 65535"
-            ) from None
-        self._server.daemon_threads = True
-        self.address = f"http://{host}:{self._server.server_address[1]}/"
+            self._server = _bind("port", port, lambda: Server((host, port), handler))
+        except ConfigError:
+            self._stopper.close()
+            raise
+        bound = self._server.server_address[1]
+        self.guard = Guard(host, bound)
+        self.address = f"http://{host}:{bound}/"
+        self.link = f"{self.address}#token={self.guard.token}"
+        self.stop_port = self._stopper.port
+        stops = " ".join(f"http://{name}:{self.stop_port}" for name in (host, "localhost"))
+        self.policy = f"default-src 'self'; connect-src 'self' {stops}; base-uri 'none'; form-action 'none'; "
+        self.policy += "frame-ancestors 'none'"
+        self.files = _files(self.stop_port, tasks or {})
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="page", daemon=True)
         self._thread.start()
 
     def show(self, jpeg: bytes) -> None:
         """Next picture for all viewers."""
-        with self._fresh:
-            self._picture, self._number = jpeg, self._number + 1
-            self._fresh.notify_all()
+        self.scenes.put("scene", jpeg)
 
-    def tell(self, state: dict[str, Any]) -> None:
-        """Next content of /state."""
-        self._state = state
+    def dream(self, jpeg: bytes) -> None:
+        """What was imagined, above what was then seen. The panel ``dream`` is to be told, too: it has the words."""
+        self.pictures.put("dream", jpeg)
+
+    def tell(self, panel: str, content: dict[str, Any]) -> None:
+        """Next content of a panel; viewers hear of it if it has changed."""
+        self.panels.put(panel, json.dumps(content, allow_nan=False).encode())
 
     def close(self) -> None:
-        """Stop serving and free the port."""
+        """Stop serving and free the ports."""
+        self.serving = False
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(1.0)
+        self._stopper.close()
 
-    def pictures(self) -> Any:
-        """Yield each new picture, and the last one again when none comes: so a viewer who has left is noticed."""
-        seen = 0
-        self.viewers += 1
-        try:
-            while True:
-                with self._fresh:
-                    self._fresh.wait_for(lambda: self._number != seen, PICTURE_WAIT)  # noqa: B023
-                    seen, picture = self._number, self._picture
-                if picture:
-                    yield picture
-        finally:
-            self.viewers -= 1
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
+def _files(stop_port: int, tasks: Mapping[str, str]) -> dict[str, bytes]:
+    """Everything that makes up the page, by path. Nothing is fetched from elsewhere."""
+    folder = files("vla_mbpo.monitor").joinpath("static")
+    found = {f"/static/{file.name}": file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    offered = {
+        "STOP_PORT": str(stop_port),
+        "INSTRUCTIONS": "".join(f'<option value="{escape(said)}"></option>' for said in tasks.values()),
+        "SCENES": "".join(f'<option value="{escape(name)}">{escape(said)}</option>' for name, said in tasks.items()),
+    }
+    page = found.pop("/static/index.html").decode()
+    for name, text in offered.items():
+        page = page.replace(name, text)
+    return {"/": page.encode(), **found}
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802
-                if self.path == "/":
-                    self._answer(server._page, "text/html; charset=utf-8")
-                elif self.path == "/state":
-                    self._answer(json.dumps(server._state).encode(), "application/json")
-                elif self.path.startswith("/picture"):
-                    self._stream()
-                else:
-                    self.send_error(HTTPStatus.NOT_FOUND)
-
-            def do_POST(self) -> None:  # noqa: N802
-                if self.path == "/stop":
-                    server._stop()  # first of all, and for anyone: a stop needs no permission
-                    self._answer(b'{"stopped": true}', "application/json")
-                elif self.path in RECORD:
-                    said = server._record(*RECORD[self.path])
-                    self._answer(json.dumps({"said": said}).encode(), "application/json")
-                else:
-                    self.send_error(HTTPStatus.NOT_FOUND)
-
-            def _answer(self, body: bytes, kind: str) -> None:
-                self.send_response(HTTPStatus.OK)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.send_header("Cache-Control", "no-store")
-                self.end_headers()
-                self.wfile.write(body)
-
-            def _stream(self) -> None:
-                self.close_connection = True
-                self.send_response(HTTPStatus.OK)
-                self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={BOUNDARY}")
-                self.end_headers()
-                try:
-                    for picture in server.pictures():
-                        head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-                        self.wfile.write(head.encode() + picture + b"\r\n")
-                except OSError:
-                    return  # the viewer has left
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-        return Handler
+def _bind(field: str, port: int, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        valid = "the port is taken or not allowed: choose a free one from 1024 to 65535"
+        raise ConfigError(field, port, valid) from None

@@ -1,156 +1,161 @@
-"""Node `monitor`: the web page. It only watches; all it can do is the e-stop, and orders to the recorder."""
+"""Node `monitor`: the web page. It watches; what it can order goes through the stack's own services."""
 
+import os
 import sys
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import Image
-from std_msgs.msg import Bool
-from vla_mbpo_msgs.msg import Commitment, GateDecision, GateState, SceneState, TaskStatus
-from vla_mbpo_msgs.srv import Record
+from vla_mbpo_msgs.msg import GateState, SceneState
 
 from vla_mbpo.cameras.sim import SimSource
-from vla_mbpo.gate.machine import Mode
-from vla_mbpo.monitor.picture import SIDE, compose
+from vla_mbpo.monitor import panels
+from vla_mbpo.monitor.painter import Painter
+from vla_mbpo.monitor.picture import SIDE, enlarge
+from vla_mbpo.monitor.risk import RiskHistory
 from vla_mbpo.monitor.server import PageServer
+from vla_mbpo.monitor.verdicts import Verdicts
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
+from vla_mbpo.nodes.orders import Orders
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
+from vla_mbpo.sim.tasks import TASKS
 
-RECORD_TIME = 5.0  # s for the recorder's answer
+GATE_SILENT = 1.0  # s; the gate speaks ten times a second
+TRAINER_SILENT = 3.0  # s; the trainer speaks twice a second
+STEP_BACK = 10  # nice value of everything but the stop
 
 
 class MonitorNode(ManagedNode):
-    """Collects the latest of everything and draws at a limited rate, in its own thread and only for viewers."""
+    """Collects the latest of everything and tells it at a limited rate; draws in another thread, for viewers only."""
 
     PARAMETERS = (
         Param("port", 8080, "TCP port of the page on 127.0.0.1", 1024, 65535),
+        Param("stop_port", 0, "TCP port of the page's stop on 127.0.0.1; 0: any free one", 0, 65535),
         Param("rate", 10.0, "pictures per second", 0.5, 30.0),
+        Param("panel_rate", 5.0, "news of a panel per second", 0.5, 10.0),
     )
 
     def configure(self) -> None:
         """Open the page: a taken port is an error before anything moves."""
-        self._estop = self.publisher(qos.ESTOP)
         self._latest: dict[str, Any] = {}
-        self._decisions = {True: 0, False: 0}
-        self._reason = self._recording = ""
-        self._records: dict[str, Any] = {}
-        for what in ("start", "stop", "save"):
-            client: Any = self.create_client(Record, f"{qos.RECORDER}/{what}")
-            self.on_cleanup_do(partial(self.destroy_client, client))
-            self._records[what] = client
-        self._page = PageServer(self.parameters["port"], self._stop, self._record)
-        self.get_logger().info(f"page: {self._page.address}")
+        self._heard: dict[str, float] = {}
+        self._verdicts, self._risk, self._nodes = Verdicts(), RiskHistory(), panels.Nodes()
+        self._shown: Image | None = None
+        self._orders = Orders(self)
+        p = self.parameters
+        orders, tasks = self._orders.table(), {name: task.instruction for name, task in TASKS.items()}
+        self._page = PageServer(p["port"], self._stop, orders, stop_port=p["stop_port"], tasks=tasks)
+        if self.alone:
+            # Of this thread and of those that it starts from now on; the stop's thread stays where it is.
+            os.setpriority(os.PRIO_PROCESS, 0, max(STEP_BACK, os.getpriority(os.PRIO_PROCESS, 0)))
+        print(f"page: {self._page.link}", flush=True)  # not logged: whoever reads /rosout has no need of the token
 
     def activate(self) -> None:
         """Listen and draw."""
-        keep = (qos.GATE_STATE, qos.TASK_STATUS, qos.COMMITMENT, qos.HEAD_IMAGE, qos.WRIST_IMAGE, qos.INSTRUCTION)
-        for topic in keep:
-            self.subscribe(topic, lambda message, name=topic.name: self._latest.__setitem__(name, message))
-        self.subscribe(qos.GATE_DECISION, self._on_decision)
-        self.subscribe(qos.DIAGNOSTICS, self._on_diagnostics)
+        keep = (qos.TASK_STATUS, qos.HEAD_IMAGE, qos.WRIST_IMAGE, qos.INSTRUCTION, qos.ATTEMPT, qos.RELEASE)
+        for topic in (*keep, qos.COMMITMENT, qos.DREAM, qos.TRAINING):
+            self._watch(topic, partial(self._keep, topic.name))
+        self._watch(qos.GATE_STATE, self._on_gate)
+        self._watch(qos.GATE_DECISION, self._verdicts.decided)
+        self._watch(qos.VERDICT, self._verdicts.imagined)
+        self._watch(qos.RISK, self._risk.add)
+        self._watch(qos.DIAGNOSTICS, lambda message: self._nodes.add(message, time.monotonic()))
+        self._orders.listen()
         self._source = SimSource(self.spec(), "head", SIDE)
-        self.subscribe(qos.SCENE_STATE, self._on_scene)
-        self.every(0.25, lambda: self._page.tell(self._state()))
-        self._running = threading.Event()
-        self._running.set()
-        self._painter = threading.Thread(target=self._paint, name="painter", daemon=True)
-        self._painter.start()
+        self._watch(qos.SCENE_STATE, self._on_scene)
+        page, log = self._page, self.get_logger()
+        rate, wanted = self.parameters["rate"], lambda: bool(page.viewers)
+        self._painter = Painter(self._source, rate, wanted, self._cameras, page.show, lambda text: log.error(text))
+        self.every(1 / self.parameters["panel_rate"], self._guarded(self._tell))
 
     def deactivate(self) -> None:
         """Stop drawing."""
-        self._running.clear()
-        self._painter.join(1.0)
+        self._painter.stop(1.0)
 
     def cleanup(self) -> None:
         """Close the page."""
         self._page.close()
 
     def report(self) -> dict[str, object]:
-        """Values for /diagnostics."""
-        return {"address": self._page.address, "viewers": self._page.viewers}
+        """Values for /diagnostics; without the token."""
+        return {"address": self._page.address, "viewers": self._page.viewers.number}
 
     def _stop(self) -> None:
-        self._estop.publish(Bool(data=True))
+        self._orders.stop()
         self.get_logger().warning("e-stop from the page")
 
-    def _record(self, what: str, outcome: str) -> str:
-        """Pass on an order to the recorder, from a thread of the page. What came of it, in words."""
-        client = self._records[what]
-        if not client.service_is_ready():
-            return "there is no recorder: `vla-mbpo up --record FOLDER`"
-        asked, until = client.call_async(Record.Request(outcome=outcome)), time.monotonic() + RECORD_TIME
-        while not asked.done() and time.monotonic() < until:
-            time.sleep(0.02)
-        answer = asked.result() if asked.done() else None
-        return "the recorder does not answer" if answer is None else f"{answer.message} {answer.episode}".strip()
+    def _watch(self, topic: qos.Topic, callback: Callable[[Any], None]) -> None:
+        self.subscribe(topic, self._guarded(callback))
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name == "recorder":
-                values = {value.key: value.value for value in status.values}
-                self._recording = values.get("episode") or f"not now; last: {values.get('last') or 'none'}"
-                if status.level != DiagnosticStatus.OK:
-                    self._recording += f" ({status.message})"
+    def _guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """Whatever is in a message: it must not end this process, and the stop with it."""
 
-    def _on_decision(self, message: GateDecision) -> None:
-        self._decisions[message.accepted] += 1
-        if not message.accepted and message.reasons:
-            self._reason = message.reasons[0].text
+        def call(*message: Any) -> None:
+            try:
+                callback(*message)
+            except Exception as error:
+                text = f"not shown on the page: {type(error).__name__}: {error}"
+                self.get_logger().error(text, throttle_duration_sec=5.0)
+
+        return call
+
+    def _keep(self, name: str, message: Any) -> None:
+        self._latest[name], self._heard[name] = message, time.monotonic()
+
+    def _age(self, name: str) -> float:
+        """Seconds since a message of the topic; infinite if there was none."""
+        return time.monotonic() - self._heard.get(name, float("-inf"))
+
+    def _on_gate(self, message: GateState) -> None:
+        before = self._latest.get(qos.GATE_STATE.name)
+        self._keep(qos.GATE_STATE.name, message)
+        if before is None or before.epoch != message.epoch:
+            self._page.tell("gate", panels.gate(message))  # at once: a person waits for it
 
     def _on_scene(self, message: SceneState) -> None:
+        self._keep(qos.SCENE_STATE.name, message)
         if self._page.viewers:
             stamp, qpos = convert.to_ns(message.header.stamp), convert.from_doubles(message.qpos)
             self._source.feed(message.task, message.seed, stamp, qpos)
 
-    def _paint(self) -> None:
-        """Own thread: it holds the GL context. Without pictures the page still tells and stops."""
-        try:
-            self._paint_on()
-        except Exception as error:
-            self.get_logger().error(f"no pictures on the page: {type(error).__name__}: {error}")
-        finally:
-            self._source.close()
+    def _cameras(self) -> tuple[Any, Any]:
+        head, wrist = (self._latest.get(topic.name) for topic in (qos.HEAD_IMAGE, qos.WRIST_IMAGE))
+        return (
+            None if head is None else convert.from_image(head),
+            None if wrist is None else convert.from_image(wrist),
+        )
 
-    def _paint_on(self) -> None:
-        self._source.open()
-        while self._running.is_set():
-            begin = time.monotonic()
-            if self._page.viewers:
-                frame = self._source.read(0.2)
-                images = [self._image(topic.name) for topic in (qos.HEAD_IMAGE, qos.WRIST_IMAGE)]
-                self._page.show(compose(None if frame is None else frame.image, *images))
-            time.sleep(max(0.01, 1 / self.parameters["rate"] - (time.monotonic() - begin)))
+    def _tell(self) -> None:
+        """Everything that the page shows; what has not changed is not sent to anybody."""
+        page, latest = self._page, self._latest.get
+        silent = self._age(qos.GATE_STATE.name) > GATE_SILENT
+        page.tell("gate", panels.gate(None if silent else latest(qos.GATE_STATE.name)))
+        spoken, status = latest(qos.INSTRUCTION.name), latest(qos.TASK_STATUS.name)
+        words = spoken.data if spoken is not None else ""
+        page.tell("task", panels.task(words, latest(qos.ATTEMPT.name), status, self._orders.said))
+        page.tell("verdicts", self._verdicts.panel())
+        page.tell("risk", self._risk.panel())
+        page.tell("rates", self._nodes.panel(time.monotonic(), latest(qos.COMMITMENT.name)))
+        page.tell("recording", panels.recording(*self._nodes.values("recorder")))
+        policy, _, _ = self._nodes.values("policy")
+        page.tell("release", panels.release(latest(qos.RELEASE.name), (policy or {}).get("version", "")))
+        silent = self._age(qos.TRAINING.name) > TRAINER_SILENT
+        page.tell("training", panels.training(None if silent else latest(qos.TRAINING.name)))
+        page.tell("scene", panels.scene(latest(qos.SCENE_STATE.name)))
+        self._tell_dream()
 
-    def _image(self, name: str) -> Any:
-        message: Image | None = self._latest.get(name)
-        return None if message is None else convert.from_image(message)
-
-    def _state(self) -> dict[str, Any]:
-        """What the page lists, in words."""
-        gate: GateState | None = self._latest.get(qos.GATE_STATE.name)
-        task: TaskStatus | None = self._latest.get(qos.TASK_STATUS.name)
-        rows: Commitment | None = self._latest.get(qos.COMMITMENT.name)
-        instruction = self._latest.get(qos.INSTRUCTION.name)
-        state: dict[str, Any] = {"instruction": (instruction.data if instruction else "") or "none"}
-        if task is not None:
-            outcome = "success" if task.success else "failed" if task.failed else f"{task.progress:.0%}"
-            state["task"] = f"{outcome}, {task.elapsed:.1f} s, cost events: {', '.join(task.cost_events) or 'none'}"
-        if gate is not None:
-            state["gate"] = f"{Mode(gate.mode).name}: {gate.reason}"
-            state["not vetting"] = ", ".join(gate.vetting_off) or "all inputs vet"
-        state["chunks"] = f"{self._decisions[True]} accepted, {self._decisions[False]} candidates rejected"
-        state["last rejection"] = self._reason or "none"
-        if rows is not None:
-            state["rows"] = f"{rows.rows_executed} executed, {rows.rows_dropped_late} dropped late"
-        if self._recording:
-            state["recording"] = self._recording
-        return state
+    def _tell_dream(self) -> None:
+        """The words for the newest dream, and its picture while somebody looks."""
+        dream: Image | None = self._latest.get(qos.DREAM.name)
+        frame = "" if dream is None else dream.header.frame_id
+        if dream is not None and dream is not self._shown and self._page.viewers:
+            self._shown = dream
+            self._page.dream(enlarge(convert.from_image(dream)))
+        self._page.tell("dream", panels.dream(frame, self._age(qos.DREAM.name)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

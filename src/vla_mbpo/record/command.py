@@ -1,24 +1,38 @@
-"""`vla-mbpo record`: what recorded episodes are, and the repair of those that were interrupted."""
+"""`vla-mbpo record`: what recorded episodes are, the repair of those that were interrupted, datasets of them."""
 
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.record.repair import episodes, read_labels, repair
+
+WHAT = {
+    "info": "list episodes",
+    "repair": "mend interrupted ones",
+    "export": "complete attempts as a LeRobotDataset v3 in --out",
+    "import": "such a dataset as rollouts in --out",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("what", choices=("info", "repair"), help="list episodes, or mend interrupted ones")
-    parser.add_argument("folder", type=Path, help="an episode, or a folder of them (`vla-mbpo up --record`)")
-    parser.add_argument("--json", action="store_true", help="print the labels as JSON")
+    add = parser.add_argument
+    add("what", choices=tuple(WHAT), help="; ".join(f"{name}: {text}" for name, text in WHAT.items()))
+    add("folder", type=Path, help="an episode, a folder of them (`vla-mbpo up --record`); import: a dataset")
+    add("--json", action="store_true", help="print the result as JSON")
+    add("--out", type=Path, help="export, import: a folder that is empty or not there yet")
+    add("--robot", default="sim_panda", help="export: whose recordings these are (default %(default)s)")
+    add("--video", default="lossless", help="export: lossless (default) or lossy, which every player shows")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 1 if an episode could not be repaired or is bad."""
+    """Returns 1 if an episode could not be repaired or a dataset could not be written."""
+    if args.what in ("export", "import"):
+        return _convert(args)
     found = episodes(args.folder.expanduser())
     failed = 0
     if args.what == "repair":
@@ -36,6 +50,39 @@ def run(args: argparse.Namespace) -> int:
         for name, content in labels.items():
             print(_line(name, content))
     return failed
+
+
+def _convert(args: argparse.Namespace) -> int:
+    """Recordings to a dataset, or a dataset to rollouts."""
+    require(args.out is not None, "--out", None, "expected a folder that is empty or not there yet")
+    folder = args.folder.expanduser()
+    try:
+        report = _export(args, folder) if args.what == "export" else _import(args, folder)
+    except OSError as error:  # a full disk; nothing of it is left
+        print(f"vla-mbpo: error: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps(report, indent=1))
+        return 0
+    for name, reason in report.get("passed_over", {}).items():
+        print(f"{name}: passed over: {reason}")
+    frames = f", {report['frames']} frames, {report['seconds']:.1f} s" if "frames" in report else ""
+    print(f"{args.out}: {len(report['episodes'])} episodes{frames}")
+    return 0
+
+
+def _export(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    from vla_mbpo.core.robot import RobotSpec
+    from vla_mbpo.paths import robot_dir
+    from vla_mbpo.record.lerobot.export import export  # needs ROS's messages and the extra `export`, info does not
+
+    return asdict(export(folder, args.out, RobotSpec.load(robot_dir(args.robot)), args.video))
+
+
+def _import(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    from vla_mbpo.record.lerobot.imported import import_rollouts
+
+    return {"episodes": import_rollouts(folder, args.out)}
 
 
 def _line(name: str, content: dict[str, Any]) -> str:

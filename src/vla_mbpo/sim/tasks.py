@@ -60,6 +60,12 @@ TRAINING_TASKS = tuple(name for name, task in TASKS.items() if not task.held_out
 HELD_OUT_TASKS = tuple(name for name, task in TASKS.items() if task.held_out)
 
 
+def task_of(instruction: str) -> str:
+    """Name of the task with that instruction, whatever its case and spaces; empty: there is none."""
+    words = instruction.lower().split()
+    return next((name for name, task in TASKS.items() if task.instruction.lower().split() == words), "")
+
+
 def find_task(name: str) -> Task:
     """The task of that name; ConfigError lists the names."""
     if name not in TASKS:

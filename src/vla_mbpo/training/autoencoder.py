@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.imagination.autoencoder import Autoencoder, AutoencoderConfig
+from vla_mbpo.training.episodes import rollout_files
 from vla_mbpo.training.loop import Loop, averaged
 
 
@@ -107,7 +108,7 @@ def load_autoencoder(run: Path) -> Autoencoder:
 
 def _pictures(config: AutoencoderRecipe) -> np.ndarray:
     """As many pictures as wanted, evenly over all files, (N, s, s, 3) uint8."""
-    files = [f for folder in config.data for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]
+    files = rollout_files(config.data)
     require(bool(files), "data", list(config.data), "folders with rollouts or demonstrations")
     rng, each = np.random.default_rng(config.seed), max(1, round(config.pictures / 2 / len(files)))
     files = [files[i] for i in rng.permutation(len(files))[: config.pictures // 2]]

@@ -130,6 +130,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         loop.add_argument(f"--{name.replace('_', '-')}", type=kind, default=getattr(usual, name), help=what)
     loop.add_argument("--limits", default="", help="further options of `vla-mbpo promote`, in one string")
     loop.add_argument("--resume", action="store_true", help="go on with a loop that was cut off")
+    listed = stages.add_parser("episodes", help="what is in folders of rollouts and recorded attempts")
+    listed.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="as other stages take as --data")
+    listed.add_argument("--robot", default="sim_panda")
+    listed.add_argument("--json", action="store_true", help="print it as JSON")
     export = stages.add_parser("export", help="ONNX, int8, parity check and manifest of a training run")
     export.add_argument("--run", type=Path, required=True, help="run folder of sft or world-model")
     export.add_argument("--policies", default="sft_full,sft_few", help="bundles that a world model may vet")
@@ -280,6 +284,21 @@ def _loop(args: argparse.Namespace) -> int:
     return Pipeline(LoopRecipe(args.out, limits=tuple(shlex.split(args.limits)), **chosen)).run()
 
 
+def _episodes(args: argparse.Namespace) -> int:
+    from vla_mbpo.training.episodes import find
+    from vla_mbpo.training.overview import overview, table
+
+    for folder in args.folders:
+        require(folder.is_dir(), "FOLDER", str(folder), "a folder")
+    found = find(args.folders, args.robot)
+    said = overview(found.files)
+    if args.json:
+        print(json.dumps(said | {"passed_over": found.passed_over}, indent=1))
+        return 0
+    print("\n".join([table(said), *found.lines()]))
+    return 0
+
+
 def _curves(trainer: Any, file: Path, title: str) -> None:
     """Plot a run's history; of several ranks the first one does."""
     from vla_mbpo.training.curves import plot
@@ -352,5 +371,6 @@ STAGES = {
     "dream-rl": _dream_rl,
     "loop": _loop,
     "vampo": _vampo,
+    "episodes": _episodes,
     "export": _export,
 }

@@ -13,7 +13,7 @@ rows that the next chunk replaces are the same for all of a group and carry no c
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,16 @@ from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.spread import Place
 from vla_mbpo.training.advantages import Multiplier, within_groups
 from vla_mbpo.training.collector import PART, PLAIN, Collector, Columns, Hands, Part, joined
-from vla_mbpo.training.dataset import Augment
+from vla_mbpo.training.dataset import Augment, Demonstrations, Normalisation
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
+from vla_mbpo.training.episodes import rollout_files
 from vla_mbpo.training.flow_sde import Chain
 from vla_mbpo.training.loop import Loop, device_of
+from vla_mbpo.training.overview import overview
 from vla_mbpo.training.rollout_data import Rollouts
 from vla_mbpo.training.seeing import Seeing
-from vla_mbpo.training.sft import load_policy
+from vla_mbpo.training.sft import demonstrations, load_policy
+from vla_mbpo.training.supervised import Manner, Supervised
 from vla_mbpo.training.world_model import held_out
 
 FROZEN = ("words", "places", "reader", "surveyors")
@@ -67,6 +70,9 @@ class DreamRlRecipe:
     batch: int = 48
     learning_rate: float = 1e-4
     eyes: float = 1.0  # learning rate of the eyes, as a multiple; 0: they stay as they are
+    demos: tuple[str, ...] = ()  # folders of the demonstrations that the start was trained on
+    per_task: int = 0  # of them per task, 0: all
+    demonstrated: float = 1.0  # weight of the supervised loss on those
     brightness: float = 0.25  # of the pictures that cloning and locating see, changed at random by up to so much
     warmup: int = 16
     ema: float = 0.98
@@ -129,18 +135,19 @@ class Trainer(Loop):
         self.start = load_policy(self.bundle.path).requires_grad_(False).to(device)
         vetting, spec = Bundle.load(bundle_dir(recipe.vetting)), RobotSpec.load(robot_dir(recipe.robot))
         self.world = DreamWorld(Path(recipe.world_model), vetting, self.bundle, self.start, spec, device)
-        files = [f for folder in recipe.data for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]
+        files = rollout_files(recipe.data, recipe.robot)
         self.logged, data = self.world.read(files)
         strangers = sorted({fact["policy"] for fact in data.facts} - {self.bundle.version})
         require(not strangers, "data", strangers, f"rollouts of {self.bundle.version} only")
-        fails = float(np.mean([not fact["success"] for fact in data.facts]))
+        fails = float(np.mean([not (fact["success"] or fact["aborted"]) for fact in data.facts]))
         require(fails >= LEAST_FAILURES, "failures", f"{fails:.2f}", f"{LEAST_FAILURES} of the logged attempts or more")
         looks = _under_way(data)
-        admitted = self.world.admission(self.logged, data, self._unseen(data, looks)).check()
+        admitted = self.world.admission(self.logged, data, self._unseen(data, looks[data.unaided[looks]])).check()
         self._tasks = np.unique([fact["task"] for fact in data.facts], return_inverse=True)[1][data.episode]
         self._starts = [torch.from_numpy(looks[self._tasks[looks] == task]) for task in np.unique(self._tasks[looks])]
         well = np.array([fact["success"] for fact in data.facts])[data.episode[looks]] & data.whole[looks, 0]
-        good = looks[well]
+        good = looks[well & data.unaided[looks]]  # what a person did, or saved, is not the policy's
+        require(len(good) > 0, "data", "no success of the policy's own", "attempts that went well without a person")
         self._good = [torch.from_numpy(good[self._tasks[good] == task]) for task in np.unique(self._tasks[good])]
         self._chunks = self.world.standardised(data, torch.arange(len(self.logged)))
         self.collector = Collector(recipe, self.start, self.world)
@@ -154,8 +161,10 @@ class Trainer(Loop):
         width, every = net.config.width, torch.unique(self.logged.words, dim=0)
         self._seeing = Seeing(self.world.perception, width, self.logged.eyes, every).requires_grad_(bool(recipe.eyes))
         self._reference = load_policy(self.bundle.path).requires_grad_(False)
+        self._taught = _taught(recipe, self.bundle, spec, device)
         self._facts_of_log = {"attempts": len(data.facts), "failures": fails, "observations": len(looks)} | {
-            "admission": admitted
+            "admission": admitted,
+            "episodes": overview(files),
         }
         frozen = FROZEN if recipe.eyes else (*FROZEN, *EYES)
         for name, parameter in net.named_parameters():
@@ -171,6 +180,8 @@ class Trainer(Loop):
         self._theirs: Judged | None = None
         self.refills: list[dict[str, float]] = []
         super().__init__(recipe, net, out, recipe.states, self._loss, self._facts, groups, recipe.device, helpers)
+        if self.ranks.leads:
+            print(self._facts_of_log, flush=True)
 
     def run(self, resume: bool = False) -> None:
         """As ``Loop``; the workers that collect are there as long as it runs."""
@@ -228,6 +239,9 @@ class Trainer(Loop):
         if recipe.eyes and recipe.seeing:
             drawn = _evenly(self._starts, recipe.seen).to(self.device)
             losses["seeing"] = recipe.seeing * self._seeing.loss(self.net, *(view[drawn] for view in self._pictures))
+        if self._taught is not None:
+            some = torch.randint(0, self._taught.count, (count,)).numpy()
+            losses["demonstrated"] = recipe.demonstrated * torch.stack(self._taught.losses(self.net, some)).sum()
         return losses
 
     def _imitation(self, refill: Refill, drawn: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
@@ -347,6 +361,16 @@ class Trainer(Loop):
     def _restore(self, state: dict[str, Any]) -> None:
         self.refills = state["refills"]
         self.multiplier.value, self.multiplier.limit = state["multiplier"]
+
+
+def _taught(recipe: DreamRlRecipe, bundle: Bundle, spec: RobotSpec, device: torch.device) -> Supervised | None:
+    """What the start was trained on, as its own lesson."""
+    if not recipe.demos:
+        return None
+    demos = Demonstrations(demonstrations(recipe.demos, recipe.per_task), bundle.vocabulary, spec.horizon)
+    said = bundle.manifest["normalisation"]
+    norm = Normalisation(**{field.name: np.array(said[field.name], np.float32) for field in fields(Normalisation)})
+    return Supervised(demos, norm, Manner(draws=1), device)
 
 
 def _evenly(groups: list[Tensor], count: int) -> Tensor:

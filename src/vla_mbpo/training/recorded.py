@@ -1,9 +1,10 @@
 """What the topics of the live stack said, as a rollout (training/tape.py): same rows, same observations, same labels.
 
-Messages come from wherever they were kept: a bag, or a probe that listened.
+Messages come from wherever they were kept: a bag (training/live.py), or a probe that listened.
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.nodes import convert
 from vla_mbpo.nodes.frames import ObservationBuilder
-from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.sim.tasks import task_of
 from vla_mbpo.training.tape import LOOK_ROWS
 
 NEAR = 30_000_000  # ns; a picture may be so far from the row it is taken for
@@ -32,7 +33,9 @@ def rollout(
 ) -> dict[str, Any]:
     """One attempt from its messages, each topic's in their order.
 
-    Rows begin at the first chunk set's observation. Ground truth that only a simulator knows (cubes, points) is NaN.
+    Rows begin at the first chunk set's observation. Looks are where the policy looked, and every LOOK_ROWS where it did
+    not: it keeps no grid, since a picture that is late or a takeover moves all its later looks. Ground truth that only
+    a simulator knows (cubes, points) is NaN.
 
     Raises:
         ConfigError: no chunk set, no pictures of one, or an unknown task.
@@ -40,21 +43,14 @@ def rollout(
     sets = list(chunks)
     require(bool(sets), "recording", "no chunk set", "an attempt of a policy")
     begin = convert.to_ns(sets[0].observation_stamp)
-    observations = _observations(spec, joints, head, wrist)
     moments, set_points, openings = _commanded(commitments)
     rows = int((moments[-1] - begin) // spec.row_period) if len(moments) else 0
     require(rows > 0, "recording", f"{rows} rows", "commitments of the arm driver after the first chunk set")
     due = begin + (1 + np.arange(rows)) * spec.row_period
     nearest = [np.interp(due, moments, column) for column in set_points.T]
-    stamps = np.array([o.stamp for o in observations], dtype=np.int64)
-    looks, at = [], []
-    for row in range(0, rows, LOOK_ROWS):
-        wanted = begin + row * spec.row_period
-        place = int(np.argmin(np.abs(stamps - wanted))) if len(stamps) else -1
-        if place < 0 or abs(int(stamps[place]) - wanted) > NEAR:
-            break  # a gap: what comes after it is another story
-        looks.append(observations[place])
-        at.append(row)
+    wanted = _wanted(sets, begin, rows, spec.row_period)
+    looks = _looked(_observations(spec, joints, head, wrist), [stamp for _, stamp in wanted])
+    at = [row for row, _ in wanted][: len(looks)]
     require(bool(looks), "recording", "no pictures", "both cameras' at the first chunk set")
     held = np.searchsorted(moments, due, side="right") - 1
     made = {
@@ -70,11 +66,10 @@ def rollout(
         "points": np.full((len(at), 9), np.nan, np.float32),
     }
     told = list(status)
-    words = sets[0].instruction
-    task = next((name for name, one in TASKS.items() if one.instruction == words), "")
-    require(bool(task), "recording", words, "the instruction of a known task")
+    task = task_of(sets[0].instruction)
+    require(bool(task), "recording", sets[0].instruction, "the instruction of a known task")
     facts = {"source": "live", "task": task, "seed": told[-1].seed if told else 0, "policy": sets[0].policy_version}
-    return made | facts | _plans(spec, sets, begin, at) | _outcome(told, begin, rows, spec)
+    return made | facts | _plans(spec, sets, at) | _outcome(told, begin, rows, spec)
 
 
 def _observations(spec: RobotSpec, joints: Iterable, head: Iterable, wrist: Iterable) -> list[Observation]:
@@ -111,19 +106,50 @@ def _commanded(commitments: Iterable[Commitment]) -> tuple[NDArray[np.float64], 
     return moments, np.array([m.commanded_positions for m in kept]).reshape(len(kept), -1), filled
 
 
-def _plans(spec: RobotSpec, sets: list[ActionChunkSet], begin: int, at: list[int]) -> dict[str, NDArray]:
-    """Candidates (M, K, H, n + 1) and features (M, F) of the set made at each look; zeros where there was none."""
+def _wanted(sets: list[ActionChunkSet], begin: int, rows: int, period: int) -> list[tuple[int, int]]:
+    """Row and stamp [ns] of each look that there should be, in order."""
+    seen = {_row(message, begin, period): convert.to_ns(message.observation_stamp) for message in sets}
+    inside = sorted(row for row in seen if 0 <= row < rows)
+    found = []
+    for row, after in pairwise([*inside, rows + LOOK_ROWS // 2]):
+        found.append((row, seen[row]))
+        between = range(row + LOOK_ROWS, after - LOOK_ROWS // 2, LOOK_ROWS)
+        found += [(extra, begin + extra * period) for extra in between]
+    return found
+
+
+def _looked(observations: list[Observation], wanted: list[int]) -> list[Observation]:
+    """The observation next to each of the stamps [ns], up to the first that has none."""
+    stamps, found = np.array([o.stamp for o in observations], dtype=np.int64), []
+    for stamp in wanted:
+        place = int(np.argmin(np.abs(stamps - stamp))) if len(stamps) else -1
+        if place < 0 or abs(int(stamps[place]) - stamp) > NEAR:
+            break  # a gap: what comes after it is another story
+        found.append(observations[place])
+    return found
+
+
+def placed(sets: Iterable[ActionChunkSet], at: Iterable[int], period: int) -> dict[int, ActionChunkSet]:
+    """The set made at each look, by the look's number; ``sets`` from the first one on, ``period`` of rows [ns]."""
+    sets, number = list(sets), {int(row): look for look, row in enumerate(at)}
+    begin = convert.to_ns(sets[0].observation_stamp)
+    made = {number.get(_row(message, begin, period), -1): message for message in sets}
+    return {look: message for look, message in made.items() if look >= 0}
+
+
+def _row(message: ActionChunkSet, begin: int, period: int) -> int:
+    return round((convert.to_ns(message.observation_stamp) - begin) / period)
+
+
+def _plans(spec: RobotSpec, sets: list[ActionChunkSet], at: list[int]) -> dict[str, NDArray]:
+    """Candidates (M, K, H, n + 1) and features (M, F) of the set made at each look; NaN where there was none."""
     k, width = max(len(s.chunks) for s in sets), len(sets[0].features)
-    candidates = np.zeros((len(at), k, spec.horizon, len(spec.joints) + 1), np.float32)
-    features = np.zeros((len(at), width), np.float32)
-    for message in sets:
-        row = round((convert.to_ns(message.observation_stamp) - begin) / spec.row_period)
-        if row not in at:
-            continue
-        place = at.index(row)
-        features[place] = message.features
+    candidates = np.full((len(at), k, spec.horizon, len(spec.joints) + 1), np.nan, np.float32)
+    features = np.full((len(at), width), np.nan, np.float32)
+    for look, message in placed(sets, at, spec.row_period).items():
+        features[look] = message.features
         for chunk in map(convert.from_chunk, message.chunks):
-            candidates[place, chunk.candidate] = np.concatenate([chunk.positions, chunk.gripper[:, None]], 1)
+            candidates[look, chunk.candidate] = np.concatenate([chunk.positions, chunk.gripper[:, None]], 1)
     return {"candidates": candidates, "features": features}
 
 

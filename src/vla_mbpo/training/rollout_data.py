@@ -37,9 +37,11 @@ class Rollouts:
             the last row, and only attempts that fail end before their chunks do.
         cost: (N, STEPS) a cost event within the step; ``costed`` whether that is known.
         placed: (N,) whether somebody knew where things are.
+        unaided: (N,) whether how the attempt ended is what came of this look: no person was in command after it, and
+            nobody stopped the attempt. Else ``outcome`` is labelled only as far as it was seen.
         rows: (N, H, A) of the chunk executed from the look on (imagination/actions.py); ``at``: the look's row.
         episode: (N,) number of the rollout; ``files`` theirs, ``facts`` source, policy, task, seed, success and its row
-            of each.
+            of each, and whether it was aborted.
     """
 
     def __init__(
@@ -62,10 +64,7 @@ class Rollouts:
             with np.load(file) as episode:
                 made = _samples(episode, spec.horizon, kinematics)
                 task = str(episode["task"])
-                done = int(episode["success_row"]) >= 0
-                said = {name: str(episode[name]) for name in ("source", "task", "policy")}
-                row = int(episode["success_row"])
-                self.facts.append({**said, "seed": int(episode["seed"]), "success": done, "success_row": row})
+                self.facts.append(_facts(episode))
             count = len(made["at"])
             made["words"] = np.tile(vocabulary.encode(TASKS[task].instruction), (count, 1))
             made["episode"] = np.full(count, number)
@@ -80,7 +79,7 @@ class Rollouts:
         self.rows: NDArray[np.float32] = joined["rows"].astype(np.float32)
         self.bins = self.action_bins.bins(joined["rows"])
         self.points: NDArray[np.float32]
-        for key in "at words episode follower seen outcome labelled whole cost costed points".split():
+        for key in "at words episode follower seen outcome labelled whole cost costed points unaided".split():
             setattr(self, key, joined[key])
         self.at: NDArray[np.int32]
         self.words: NDArray[np.int64]
@@ -92,6 +91,7 @@ class Rollouts:
         self.whole: NDArray[np.bool_]
         self.cost: NDArray[np.float32]
         self.costed: NDArray[np.bool_]
+        self.unaided: NDArray[np.bool_]
         self.placed = np.isfinite(self.points).all(1)
 
     def __len__(self) -> int:
@@ -153,6 +153,13 @@ class Branches:
         return len(self.proprio)
 
 
+def _facts(episode: Any) -> dict[str, Any]:
+    """Of one rollout, as in ``Rollouts.facts``."""
+    said = {name: str(episode[name]) for name in ("source", "task", "policy")}
+    row, aborted = int(episode["success_row"]), bool(episode.get("aborted", False))
+    return {**said, "seed": int(episode["seed"]), "success": row >= 0, "success_row": row, "aborted": aborted}
+
+
 def _samples(episode: Any, horizon: int, kinematics: Kinematics) -> dict[str, NDArray[Any]]:
     """Looks of one rollout; ``follower`` counts within it."""
     at, rows = episode["at"], len(episode["set_point"])
@@ -179,6 +186,8 @@ def _samples(episode: Any, horizon: int, kinematics: Kinematics) -> dict[str, ND
     labelled[..., 3] = str(episode["source"]) == "expert"
     whole = ends <= rows
     labelled &= whole[:, :1, None]
+    unaided = (at > _last_of_a_person(episode)) & (not bool(episode.get("aborted", False)))
+    labelled[..., 1:] &= unaided[:, None, None]
     total = np.concatenate([[0], np.cumsum(episode["cost"], dtype=np.int64)])
     counted = total[np.minimum(ends, rows)] - total[np.minimum(ends - horizon, rows)]
     return looks | {
@@ -191,4 +200,10 @@ def _samples(episode: Any, horizon: int, kinematics: Kinematics) -> dict[str, ND
         "cost": (counted > 0).astype(np.float32),
         "whole": whole,
         "costed": whole | (counted > 0),
+        "unaided": unaided,
     }
+
+
+def _last_of_a_person(episode: Any) -> int:
+    """Last row in which a person was in command, -1: none was."""
+    return int(np.flatnonzero(episode["human"]).max(initial=-1)) if "human" in episode else -1

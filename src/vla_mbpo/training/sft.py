@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch.nn import functional
 
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy, PolicyConfig
 from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.sim.tasks import TASKS
-from vla_mbpo.training.dataset import Augment, Demonstrations
+from vla_mbpo.training.dataset import Demonstrations
 from vla_mbpo.training.demonstrations import RECIPE
 from vla_mbpo.training.loop import Loop, averaged
+from vla_mbpo.training.supervised import Manner, Supervised
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Trainer(Loop):
         torch.set_num_threads(config.threads)
         self.config: SftConfig = config
         self.vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
-        files = _files(config)
+        files = demonstrations(config.demos, config.per_task)
         self.demos = Demonstrations(files, self.vocabulary, 16)
         self.norm = self.demos.normalisation()
         size = self.demos.arrays["head"].shape[1]
@@ -64,51 +64,13 @@ class Trainer(Loop):
             earlier = state["rounds"]
         self.rounds = [*earlier, _round(config, self.demos, files)]
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._targets = torch.from_numpy(self.demos.targets())
-        self._survey = tuple(torch.from_numpy(array) for array in self.demos.survey())
-        self._proprio = torch.from_numpy((self.demos.proprio - self.norm.proprio_mean) / self.norm.proprio_std)
-        self._augment = Augment(config.shift, config.brightness, config.proprio_noise)
+        manner = Manner(config.draws, config.max_prefix, config.shift, config.brightness, config.proprio_noise)
+        self.lesson = Supervised(self.demos, self.norm, manner)
         super().__init__(config, self.net, out, len(self.demos), self._loss, self._facts, _groups(self.net, config))
 
     def _loss(self, index: np.ndarray) -> dict[str, torch.Tensor]:
-        arrays, augment = self.demos.arrays, self._augment
-        head, wrist = (augment.images(torch.from_numpy(arrays[key][index])) for key in ("head", "wrist"))
-        chunk = torch.from_numpy((arrays["chunk"][index] - self.norm.action_mean) / self.norm.action_std)
-        valid = torch.from_numpy(arrays["valid"][index]).float()
-        words = torch.from_numpy(arrays["words"][index])
-        with torch.autocast("cpu", torch.bfloat16):
-            text, gist, pad = self.net.read(words)
-            views = self.net.look(
-                head.contiguous(memory_format=torch.channels_last),
-                wrist.contiguous(memory_format=torch.channels_last),
-                gist,
-            )
-            surveyed = self.net.survey(views)
-            cache, mask, features = self.net.prefix(text, pad, views, augment.proprio(self._proprio[index]))
-            located = self.net.locate(features)
-            flow = self._flow(cache, mask, chunk, valid)
-        auxiliary = functional.smooth_l1_loss(located.float(), self._targets[index])
-        target, weight = (array[index] for array in self._survey)
-        error = functional.smooth_l1_loss(surveyed.float(), target, reduction="none") * weight
-        auxiliary = auxiliary + error.sum() / weight.sum()
+        flow, auxiliary = self.lesson.losses(self.net, index)
         return {"flow": flow, "auxiliary": self.config.auxiliary * auxiliary}
-
-    def _flow(self, cache, mask, chunk, valid) -> torch.Tensor:
-        """Flow-matching loss with per-row time; committed rows are clean and carry no loss (several draws a prefix)."""
-        n = self.config.draws
-        cache, mask, chunk, valid = (x.repeat_interleave(n, 0) for x in (cache, mask, chunk, valid))
-        batch, horizon, _ = chunk.shape
-        noise = torch.randn_like(chunk)
-        # Noise level from Beta(1.5, 1): more weight on the noisy end, as in pi0.
-        level = torch.distributions.Beta(1.5, 1.0).sample((batch, 1)).clamp(0.001, 0.999)
-        prefix = torch.randint(0, self.config.max_prefix + 1, (batch, 1)) * (torch.rand(batch, 1) < 0.5)
-        committed = torch.arange(horizon)[None] < prefix
-        moment = torch.where(committed, 1.0, 1 - level)
-        noisy = moment[..., None] * chunk + (1 - moment[..., None]) * noise
-        velocity = self.net.velocity(cache, mask, noisy, moment).float()
-        error = ((velocity - (chunk - noise)) ** 2).mean(-1)
-        weight = valid * ~committed
-        return (error * weight).sum() / weight.sum().clamp(min=1.0)
 
     def _facts(self) -> dict:
         return {
@@ -133,14 +95,14 @@ def _groups(net: FlowPolicy, config: SftConfig) -> list[dict]:
     return groups
 
 
-def _files(config: SftConfig) -> list[Path]:
-    """Episode files, the first ``per_task`` of each task."""
-    files = [f for folder in config.demos for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]
-    if config.per_task:
+def demonstrations(folders: tuple[str, ...], per_task: int = 0) -> list[Path]:
+    """Files of demonstrations, the first ``per_task`` of each task, or all."""
+    files = [f for folder in folders for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]
+    if per_task:
         kept: dict[str, list[Path]] = {}
         for file in files:
             kept.setdefault(file.stem.rsplit("_", 1)[0], []).append(file)
-        files = [f for group in kept.values() for f in group[: config.per_task]]
+        files = [f for group in kept.values() for f in group[:per_task]]
     return files
 
 

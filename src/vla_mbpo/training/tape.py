@@ -10,6 +10,14 @@ One npz per attempt, over T row periods (20 Hz) and M looks at the scene (the fi
     source: who drove; task, seed; policy: version of the bundle that drove, empty if none did;
     disturbance, disturbed_at, told: kind (sim/disturbances.py) and time [s] of what went wrong, and what the policy was
     told to do, where disturbances were asked for.
+
+Optional, of recordings of the live stack (training/live.py); a rollout without them had none of it:
+    vetoed (M, K) bool: candidates that the gate or the imagination refused; alarm (M,) bool: the failure detector
+    raised its alarm between this look and the next; human (T,) bool: a person was in command in the row, from the
+    takeover (or from when one was asked for) until autonomy was engaged again; aborted bool: the attempt was stopped,
+    and nobody knows how it would have ended; made_of: the recording that the file was made of (training/episodes.py).
+    Looks are where the policy looked and, where it did not for long, every LOOK_ROWS; there its candidates and features
+    are NaN. A stamp may lie half a row beside its look's row.
 """
 
 from typing import Any

@@ -26,6 +26,7 @@ from vla_mbpo.core.errors import require
 from vla_mbpo.imagination.network import VIEWS, WorldModel
 from vla_mbpo.training import world_model
 from vla_mbpo.training.denoising import HEAD, WRIST, HybridSampler, denoise, evaluate, imagined
+from vla_mbpo.training.episodes import plain
 from vla_mbpo.training.loop import MAY_CHANGE, averaged
 from vla_mbpo.training.world_model import MAX_WEIGHT, WorldModelRecipe
 
@@ -264,7 +265,7 @@ def _as_world_model(recipe: VampoRecipe) -> WorldModelRecipe:
 
 def _branched(folder: Path) -> bool:
     """Whether a folder's rollouts were branched."""
-    for file in sorted(folder.glob("*.npz"))[:1]:
+    for file in plain(folder)[:1]:
         with np.load(file) as episode:
             return "hits" in episode
     return False

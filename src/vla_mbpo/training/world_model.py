@@ -25,6 +25,7 @@ from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.sim.tasks import TASKS
 from vla_mbpo.training.autoencoder import load_autoencoder, prominence
 from vla_mbpo.training.calibration import calibrate
+from vla_mbpo.training.episodes import rollout_files
 from vla_mbpo.training.loop import Loop, averaged, device_of
 from vla_mbpo.training.rollout_data import Branches, Rollouts
 from vla_mbpo.training.sft import load_policy
@@ -91,7 +92,8 @@ class Trainer(Loop):
         self.vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
         spec = RobotSpec.load(robot_dir(config.robot))
         before = _start(config)
-        self.rollouts = Rollouts(_files(config.data), spec, self.vocabulary, before and _bins(before[1]))
+        files = rollout_files(config.data, config.robot)
+        self.rollouts = Rollouts(files, spec, self.vocabulary, before and _bins(before[1]))
         device = device_of(config.device)
         self.perception = load_perception(config).to(device)
         eyes, latents = _seen(self.perception, self.rollouts, out)
@@ -110,7 +112,7 @@ class Trainer(Loop):
         self.train, self.validation = np.flatnonzero(~held), np.flatnonzero(held)
         self.tried: Tried | None = None
         if config.branches:
-            branches = Branches(_files(config.branches), spec, self.vocabulary, data.action_bins)
+            branches = Branches(rollout_files(config.branches, config.robot), spec, self.vocabulary, data.action_bins)
             self.tried = Tried(branches, *_seen(self.perception, branches, out), self.mean, self.std)
             held = held_out(branches.seed)
             self.tried_train, self.tried_validation = np.flatnonzero(~held), np.flatnonzero(held)
@@ -336,7 +338,3 @@ def _bins(state: dict[str, Any]) -> ActionBins:
 def held_out(seeds: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which scenes are for validation."""
     return np.array([zlib.crc32(str(seed).encode()) % HELD_OUT == 0 for seed in seeds])
-
-
-def _files(folders: tuple[str, ...]) -> list[Path]:
-    return [f for folder in folders for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]

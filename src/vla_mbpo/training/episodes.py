@@ -1,0 +1,140 @@
+"""Episodes for training: what the simulator rolled out and what the live stack recorded, as files of one format.
+
+A folder may hold rollouts (training/tape.py), recorded attempts (record/), or both; it may be one recorded attempt. Of
+each complete attempt a rollout is made once, inside its folder, and again when the recording has changed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.paths import robot_dir
+from vla_mbpo.record.episode import ATTEMPT, COMPLETE, LABELS
+from vla_mbpo.record.labels import OUTCOMES
+from vla_mbpo.record.repair import read_labels
+from vla_mbpo.sim.tasks import TASKS, task_of
+
+FORMAT = 1  # of episode.json
+NEEDED = "kind state reasons outcome instruction interventions topics bag".split()
+MAKING = 1  # to be raised when what is made of a recording changes
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What was found: rollout files, and why the other recordings are not among them, by folder."""
+
+    files: tuple[Path, ...]
+    passed_over: dict[str, str]
+
+    def lines(self) -> list[str]:
+        """One for each recording that is passed over."""
+        return [f"{folder}: passed over: {reason}" for folder, reason in self.passed_over.items()]
+
+
+def rollout_files(folders: Iterable[str | Path], robot: str = "sim_panda") -> list[Path]:
+    """All rollouts in some folders; says which recordings are passed over. See ``find``."""
+    found = find(folders, robot)
+    for line in found.lines():
+        print(line, flush=True)
+    return list(found.files)
+
+
+def find(folders: Iterable[str | Path], robot: str = "sim_panda") -> Episodes:
+    """All rollouts in some folders, those of recorded attempts of this robot too.
+
+    Raises:
+        ConfigError: recordings cannot be read here at all, or nothing can be written into their folders.
+    """
+    files: list[Path] = []
+    passed: dict[str, str] = {}
+    for folder in map(Path, folders):
+        alone = (folder / LABELS).is_file()
+        files += [] if alone else plain(folder)
+        for episode in [folder] if alone else sorted(path.parent for path in folder.glob(f"*/{LABELS}")):
+            made = _rollout(episode, RobotSpec.load(robot_dir(robot)))
+            if isinstance(made, Path):
+                files.append(made)
+            else:
+                passed[str(episode)] = made
+    return Episodes(tuple(files), passed)
+
+
+def plain(folder: Path) -> list[Path]:
+    """Finished npz files that lie in a folder itself."""
+    return [file for file in sorted(folder.glob("*.npz")) if ".partial" not in file.name]
+
+
+def _rollout(episode: Path, spec: RobotSpec) -> Path | str:
+    """The rollout of a recording, made if need be, or why there is none."""
+    try:
+        labels = read_labels(episode)
+        _check(labels)
+        wanted = _key(episode, labels, spec)
+    except (ConfigError, OSError) as error:
+        return str(error)
+    file = episode / f"{episode.resolve().name}.npz"
+    if _made_of(file) == wanted:
+        return file
+    try:
+        from vla_mbpo.training.live import attempt
+    except ModuleNotFoundError as error:
+        what = f"recordings that were read once where ROS 2 is installed: {error.name} is not here"
+        raise ConfigError("data", str(episode), what) from error
+    try:
+        arrays = attempt(episode, labels, spec)
+    except ValueError as error:  # a ConfigError, or messages whose sizes disagree
+        return " ".join(str(error).split())
+    _write(file, arrays | {"made_of": wanted})
+    return file
+
+
+def _check(labels: Mapping[str, Any]) -> None:
+    """ConfigError unless these are labels of a complete attempt that may be learned from."""
+    require(labels.get("format") == FORMAT, "format", labels.get("format"), str(FORMAT))
+    missing = [name for name in NEEDED if name not in labels]
+    require(not missing, LABELS, ", ".join(missing), "fields of labels, all of which it should have")
+    require(labels["kind"] == ATTEMPT, "kind", labels["kind"], f"{ATTEMPT}: others have no begin and end")
+    reasons = "; ".join(labels["reasons"]) or "`vla-mbpo record repair` says more"
+    require(labels["state"] == COMPLETE, "state", labels["state"], f"{COMPLETE} ({reasons})")
+    require(labels["outcome"] in OUTCOMES, "outcome", labels["outcome"], f"one of {', '.join(OUTCOMES)}")
+    task = task_of(labels["instruction"])
+    require(bool(task), "instruction", labels["instruction"], "of a known task")
+    require(not TASKS[task].held_out, "task", task, "one that is not held out of all training")
+
+
+def _key(episode: Path, labels: Mapping[str, Any], spec: RobotSpec) -> str:
+    """What a rollout is made of: another recording, label, robot or way to make it gives another key."""
+    bag = (episode / labels["bag"]).stat()
+    said = hashlib.sha256((episode / LABELS).read_bytes()).hexdigest()
+    robot = [spec.name, spec.joints, spec.horizon, spec.row_period]
+    return json.dumps({"making": MAKING, "labels": said, "bag": [bag.st_size, bag.st_mtime_ns], "robot": robot})
+
+
+def _made_of(file: Path) -> str:
+    """The key of a rollout; empty: there is none, or it cannot be read."""
+    try:
+        with np.load(file) as episode:
+            return str(episode["made_of"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return ""
+
+
+def _write(file: Path, arrays: Mapping[str, Any]) -> None:
+    """Write it under another name and rename it. ConfigError: the folder cannot be written to."""
+    partial = file.with_suffix(f".{os.getpid()}.partial.npz")  # several ranks may be at it
+    try:
+        np.savez(partial, **arrays)
+        partial.replace(file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        what = f"a folder to keep {file.name} in: {error.strerror or error}"
+        raise ConfigError("data", str(file.parent), what) from error

@@ -1,0 +1,401 @@
+"""Recorded attempts and rollouts are read through one door: what they hold, what is passed over, what is a person's."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from made_up import noise_attempts
+from recordings import CLOSED, OPEN, POLICY, Attempt, K, plan, relabel, set_point
+from vla_mbpo_msgs.msg import CandidateVerdict
+
+from vla_mbpo.cli import main
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.failure.attempts import read as as_watched
+from vla_mbpo.paths import ros_environment
+from vla_mbpo.policy.vocabulary import Vocabulary
+from vla_mbpo.sim.tasks import HELD_OUT_TASKS, TASKS, TEST_SEED_BASE
+from vla_mbpo.training import live
+from vla_mbpo.training.episodes import find, rollout_files
+from vla_mbpo.training.oversight import success_row
+from vla_mbpo.training.overview import overview
+from vla_mbpo.training.rollout_data import Rollouts
+
+WORDS = Vocabulary.of([task.instruction for task in TASKS.values()])
+SAFE, RISKY, UNSAFE = CandidateVerdict.SAFE, CandidateVerdict.RISKY, CandidateVerdict.UNSAFE
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interfaces():
+    """Where the recorder finds message definitions."""
+    os.environ.update(ros_environment())
+
+
+def arrays(file):
+    with np.load(file) as episode:
+        return {name: episode[name] for name in episode.files}
+
+
+def taken(attempt, folder):
+    """The only rollout of the only recording in ``folder``."""
+    attempt.record(folder)
+    (file,) = find([folder]).files
+    return arrays(file)
+
+
+@pytest.fixture(scope="module")
+def plainly(spec, tmp_path_factory):
+    """Arrays of an attempt of 64 rows that goes well after row 40; the arm moves evenly."""
+    return taken(Attempt(spec, success=40), tmp_path_factory.mktemp("recorded"))
+
+
+def test_rows_are_the_set_points_at_their_ends(spec, plainly):
+    wanted = set_point(spec, 0.05 * np.arange(1, 65))
+    np.testing.assert_allclose(plainly["set_point"], wanted, atol=1e-5)
+
+
+def test_the_opening_is_the_last_that_was_commanded(plainly):
+    np.testing.assert_allclose(plainly["opening"], np.where(np.arange(1, 65) * 0.05 < 1.0, OPEN, CLOSED), atol=1e-6)
+
+
+def test_observations_are_those_of_their_look(spec, plainly):
+    at = plainly["at"]
+    np.testing.assert_array_equal(at, np.arange(0, 64, 8))
+    np.testing.assert_allclose(plainly["joints"], set_point(spec, 0.05 * at), atol=1e-5)
+    for view in ("head", "wrist"):
+        np.testing.assert_array_equal(plainly[view][:, 0, 0, 0], at)
+
+
+def test_candidates_and_features_are_those_of_their_look(spec, plainly):
+    for look in range(8):
+        for candidate in range(K):
+            positions, opening = plan(spec, look, candidate)
+            np.testing.assert_allclose(plainly["candidates"][look, candidate, :, :7], positions, atol=1e-5)
+            np.testing.assert_allclose(plainly["candidates"][look, candidate, :, 7], opening, atol=1e-6)
+    np.testing.assert_array_equal(plainly["features"], np.tile(np.arange(1.0, 9.0)[:, None], 4))
+
+
+def test_the_outcome_is_that_of_this_attempt_and_not_of_the_one_before(plainly):
+    """The second before an attempt is recorded, too."""
+    assert (plainly["success_row"], plainly["failed"], plainly["aborted"]) == (40, False, False)
+    np.testing.assert_array_equal(np.flatnonzero(plainly["cost"]), [20])
+    assert (str(plainly["task"]), str(plainly["policy"]), str(plainly["source"])) == ("button", POLICY, "live")
+
+
+def test_an_attempt_in_which_nobody_intervened_has_none_of_it(plainly):
+    assert not plainly["vetoed"].any() and not plainly["alarm"].any() and not plainly["human"].any()
+    shapes = [plainly[name].shape for name in ("vetoed", "alarm", "human")]
+    assert shapes == [(8, K), (8,), (64,)]
+
+
+def test_a_look_that_is_late_keeps_its_candidates(spec, tmp_path):
+    """A picture is lost, and all later looks are a row beside the grid that began with the first."""
+    made = taken(Attempt(spec, looks=[0, 8, 17, 25, 33]), tmp_path)
+    np.testing.assert_array_equal(made["at"], [0, 8, 17, 25, 33, 41, 49, 57])
+    np.testing.assert_array_equal(made["features"][:5, 0], [1, 2, 3, 4, 5])
+
+
+def test_looks_at_which_the_policy_was_not_asked_have_no_candidates(spec, tmp_path):
+    made = taken(Attempt(spec, looks=[0, 8, 48]), tmp_path)
+    asked = np.isfinite(made["candidates"]).all((1, 2, 3))
+    np.testing.assert_array_equal(made["at"][asked], [0, 8, 48])
+    np.testing.assert_array_equal(made["at"], [0, 8, 16, 24, 32, 40, 48, 56])
+
+
+def test_candidates_that_the_gate_refused_are_vetoed_at_their_look(spec, tmp_path):
+    attempt = Attempt(spec)
+    attempt.decide(2, 0, "reach")
+    attempt.decide(2, 1)
+    attempt.decide(5, 1, "imagination")
+    np.testing.assert_array_equal(np.argwhere(taken(attempt, tmp_path)["vetoed"]), [[2, 0], [5, 1]])
+
+
+def test_candidates_that_the_imagination_finds_unsafe_are_vetoed(spec, tmp_path):
+    """The gate stops at the first candidate that passes, and says nothing about the others."""
+    attempt = Attempt(spec)
+    attempt.imagine(3, (RISKY, UNSAFE))
+    attempt.imagine(4, (SAFE, SAFE))
+    np.testing.assert_array_equal(np.argwhere(taken(attempt, tmp_path)["vetoed"]), [[3, 1]])
+
+
+@pytest.mark.parametrize("check", ["mode", "order", "vetting", "failure_detector"])
+def test_a_set_that_was_not_looked_at_vetoes_no_candidate(spec, tmp_path, check):
+    attempt = Attempt(spec)
+    attempt.decide(2, 0, check)
+    assert not taken(attempt, tmp_path)["vetoed"].any()
+
+
+def test_an_alarm_is_at_the_look_at_which_it_was_raised(spec, tmp_path):
+    attempt = Attempt(spec)
+    for look, alarm in enumerate([False, False, True, True, True, False, False, True]):
+        attempt.risk(look, alarm)
+    np.testing.assert_array_equal(np.flatnonzero(taken(attempt, tmp_path)["alarm"]), [2, 7])
+
+
+def test_a_person_is_in_command_from_the_takeover_until_autonomy_is_engaged(spec, tmp_path):
+    attempt = Attempt(spec)
+    attempt.takeover(20.5, 36.5)
+    np.testing.assert_array_equal(np.flatnonzero(taken(attempt, tmp_path)["human"]), np.arange(20, 37))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told", "row"), [("succeeded", 40, 40), ("succeeded", -1, 63), ("failed", 40, -1), ("aborted", 40, -1)]
+)
+def test_the_label_says_how_an_attempt_ended(outcome, told, row):
+    """A person may have corrected it."""
+    assert success_row(outcome, told, 64) == row
+
+
+def test_real_scenes_are_all_different(spec, tmp_path):
+    """Scenes are held out by their seed."""
+    seeds = [int(taken(Attempt(spec), tmp_path / name)["seed"]) for name in "ab"]
+    assert seeds == [int(arrays(file)["seed"]) for file in find([tmp_path / "a", tmp_path / "b"]).files]
+    assert int(taken(Attempt(spec, seed=7), tmp_path / "simulated")["seed"]) == 7
+
+
+def test_the_world_model_reads_it_as_any_rollout(spec, tmp_path, plainly):
+    np.savez(tmp_path / "one.npz", **plainly)
+    data = Rollouts([tmp_path / "one.npz"], spec, WORDS)
+    assert len(data) == 8 and data.facts[0]["success_row"] == 40 and not data.placed.any()
+    assert data.unaided.all() and data.labelled[:6, 0, 2].all()
+
+
+def test_nothing_in_it_is_pickled(plainly):
+    assert not [name for name, value in plainly.items() if value.dtype == object]
+
+
+def test_rollouts_and_recordings_are_found_in_one_folder(spec, tmp_path):
+    noise_attempts(tmp_path, 2, 32, 16)
+    folder = Attempt(spec).record(tmp_path)
+    assert find([tmp_path]).files == (
+        tmp_path / "test_button_0.npz", tmp_path / "test_button_1.npz", folder / f"{folder.name}.npz",
+    )  # fmt: skip
+
+
+def test_one_recording_is_a_folder_too(spec, tmp_path):
+    folder = Attempt(spec).record(tmp_path)
+    assert find([folder]).files == find([tmp_path]).files and len(find([folder]).files) == 1
+
+
+def test_files_that_are_being_written_are_not_found(tmp_path):
+    (tmp_path / "x.1234.partial.npz").touch()
+    assert find([tmp_path]).files == ()
+
+
+def test_a_recording_is_converted_once(spec, tmp_path, monkeypatch):
+    Attempt(spec).record(tmp_path)
+    first = find([tmp_path])
+    monkeypatch.setattr(live, "attempt", None)
+    assert find([tmp_path]) == first and not list(tmp_path.rglob("*.partial.npz"))
+
+
+def test_a_recording_that_was_labelled_anew_is_converted_again(spec, tmp_path):
+    folder = Attempt(spec).record(tmp_path)
+    (file,) = find([tmp_path]).files
+    assert arrays(file)["success_row"] == -1
+    relabel(folder, outcome="succeeded")
+    (file,) = find([tmp_path]).files
+    assert arrays(file)["success_row"] == 63
+
+
+def test_a_rollout_that_is_damaged_is_made_again(spec, tmp_path):
+    Attempt(spec).record(tmp_path)
+    (file,) = find([tmp_path]).files
+    file.write_bytes(file.read_bytes()[:1000])
+    assert find([tmp_path]).files == (file,) and len(arrays(file)["at"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"state": "bad", "reasons": ["no message of /joint_states"]}, "no message of /joint_states"),
+        ({"state": "recording"}, "recording"),
+        ({"kind": "manual"}, "manual"),
+        ({"kind": "saved"}, "saved"),
+        ({"outcome": ""}, "outcome"),
+        ({"instruction": "make some tea"}, "make some tea"),
+        ({"instruction": TASKS[HELD_OUT_TASKS[0]].instruction}, "held out"),
+        ({"format": 2}, "format"),
+        ({"bag": "elsewhere.mcap"}, "elsewhere.mcap"),
+    ],
+)
+def test_what_is_no_attempt_to_learn_from_is_passed_over_and_it_is_said_why(spec, tmp_path, changed, why):
+    folder = Attempt(spec).record(tmp_path)
+    relabel(folder, **changed)
+    found = find([tmp_path])
+    assert not found.files and why in found.passed_over[str(folder)]
+
+
+def test_an_attempt_of_another_robot_is_passed_over(spec, tmp_path):
+    folder = Attempt(spec).record(tmp_path)
+    found = find([tmp_path], "ur5e")
+    assert not found.files and "ur5e" in found.passed_over[str(folder)]
+
+
+def test_a_scene_to_test_with_is_passed_over(spec, tmp_path):
+    folder = Attempt(spec, seed=TEST_SEED_BASE + 3).record(tmp_path)
+    assert "seed" in find([tmp_path]).passed_over[str(folder)]
+
+
+def test_an_attempt_without_the_policy_is_passed_over(spec, tmp_path):
+    folder = Attempt(spec, looks=[]).record(tmp_path)
+    assert "chunk set" in find([tmp_path]).passed_over[str(folder)]
+
+
+def test_a_damaged_recording_is_passed_over_and_the_others_are_read(spec, tmp_path):
+    damaged, whole = Attempt(spec).record(tmp_path), Attempt(spec).record(tmp_path)
+    (bag,) = damaged.glob("*.mcap")
+    content = bytearray(bag.read_bytes())
+    content[2000:60000] = bytes(58000)
+    bag.write_bytes(content)
+    found = find([tmp_path])
+    assert found.files == (whole / f"{whole.name}.npz",) and list(found.passed_over) == [str(damaged)]
+
+
+def test_messages_of_other_definitions_are_not_read_as_if_they_were_ours(spec, tmp_path, monkeypatch):
+    folder = Attempt(spec).record(tmp_path)
+    monkeypatch.setattr(live, "definition", lambda kind, share: "float64 something_else\n")
+    assert "message type" in find([tmp_path]).passed_over[str(folder)]
+
+
+def test_what_is_passed_over_is_said_in_a_line_each(spec, tmp_path, capsys):
+    for kind in ("manual", "saved"):
+        relabel(Attempt(spec).record(tmp_path), kind=kind)
+    assert rollout_files([tmp_path]) == []
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all("passed over" in line for line in lines)
+
+
+def test_a_folder_that_a_rollout_cannot_be_kept_in_is_an_error_that_names_it(spec, tmp_path):
+    folder = Attempt(spec).record(tmp_path)
+    (folder / f"{folder.name}.npz").mkdir()
+    with pytest.raises(ConfigError, match=folder.name):
+        find([tmp_path])
+    assert not list(folder.glob("*.partial.npz"))
+
+
+@pytest.fixture(scope="module")
+def helped(spec, tmp_path_factory):
+    """File of an attempt with a person in command in rows 20 to 30; it goes well after row 50."""
+    folder = tmp_path_factory.mktemp("helped")
+    attempt = Attempt(spec, looks=[0, 8, 16, 32, 40, 48, 56], success=50)
+    attempt.takeover(20.5, 30.5)
+    attempt.record(folder)
+    return find([folder]).files[0]
+
+
+def test_looks_up_to_the_end_of_a_takeover_are_not_the_policys(spec, helped):
+    data = Rollouts([helped], spec, WORDS)
+    np.testing.assert_array_equal(data.at[data.unaided], [32, 40, 48, 56])
+
+
+def test_what_a_person_made_the_arm_do_is_data_like_the_rest(spec, helped):
+    """Pictures, motion, cost and what is seen to be done; not how it ended, which says nothing about the policy."""
+    data = Rollouts([helped], spec, WORDS)
+    before = data.at < 32
+    assert data.seen[before, 0].all() and data.costed[before, 0].all() and data.labelled[before, 0, 0].all()
+    assert not data.labelled[before, :, 1:].any() and data.labelled[data.at == 40, 0, 2].all()
+
+
+def test_how_an_aborted_attempt_would_have_ended_is_no_label(spec, tmp_path):
+    Attempt(spec, outcome="aborted").record(tmp_path)
+    data = Rollouts(list(find([tmp_path]).files), spec, WORDS)
+    assert data.facts[0]["aborted"] and not data.unaided.any() and not data.labelled[..., 1:].any()
+
+
+def test_the_detector_learns_from_the_policys_last_turn(helped):
+    attempt = as_watched(helped)
+    assert [look.row for look in attempt.looks] == [32, 40, 48] and attempt.success
+
+
+def watched(spec, folder, first=20.5, alarm=(), **options):
+    attempt = Attempt(spec, **options)
+    if first is not None:
+        attempt.takeover(first, None)
+    for look in range(len(attempt.looks)):
+        attempt.risk(look, look in alarm)
+    attempt.record(folder)
+    return as_watched(find([folder]).files[0])
+
+
+def test_a_policy_that_is_not_given_back_the_arm_had_failed(spec, tmp_path):
+    attempt = watched(spec, tmp_path, success=50)
+    assert [look.row for look in attempt.looks] == [0, 8, 16] and not attempt.success
+
+
+def test_the_detector_does_not_learn_from_its_own_alarm(spec, tmp_path):
+    assert watched(spec, tmp_path, alarm=(1, 2)) is None
+
+
+def test_the_detector_does_not_learn_from_an_aborted_attempt(spec, tmp_path):
+    assert watched(spec, tmp_path, first=None, outcome="aborted") is None
+
+
+@pytest.fixture(scope="module")
+def mixed(spec, tmp_path_factory):
+    """A folder with two rollouts, one of which fails, and four recordings, one of which cannot be used."""
+    folder = noise_attempts(tmp_path_factory.mktemp("mixed"), 2, 48, 16)
+    good, aborted, odd = Attempt(spec, success=40), Attempt(spec, outcome="aborted"), Attempt(spec)
+    good.takeover(20.5, 30.5)
+    good.decide(0, 1, "reach")
+    good.decide(5, 0, "jerk")
+    aborted.risk(6, True)
+    for attempt in (good, aborted, Attempt(spec)):
+        attempt.record(folder)
+    relabel(odd.record(folder), kind="manual")
+    return folder
+
+
+def test_an_overview_counts_attempts(mixed):
+    said = overview(find([mixed]).files)
+    assert (said["attempts"], said["live"], said["tasks"]) == (5, 3, {"button": 5})
+    names = ("success", "failure", "aborted", "veto", "alarm", "takeover")
+    assert [said[name] for name in names] == [0.4, 0.4, 0.2, 0.2, 0.2, 0.2]
+    assert said["policies"] == {POLICY: 3, "none": 2}
+
+
+def test_an_overview_counts_looks_by_thirds_of_the_attempt(mixed):
+    said = overview(find([mixed]).files)
+    assert said["looks"] == {"first": 3 * 3 + 2 * 2, "middle": 3 * 3 + 2 * 2, "last": 3 * 2 + 2 * 2}
+    assert said["looks_with_veto"] == {"first": 1, "middle": 1, "last": 0}
+    assert said["looks_with_alarm"] == {"first": 0, "middle": 0, "last": 1}
+    assert said["looks_of_a_person"] == {"first": 0, "middle": 1, "last": 0}
+
+
+def test_an_overview_of_nothing_is_zeros():
+    said = overview([])
+    assert said["attempts"] == 0 and said["success"] == 0.0
+
+
+def test_a_file_that_is_no_rollout_is_an_error_that_names_it(tmp_path):
+    np.savez(tmp_path / "demo.npz", task="button")
+    with pytest.raises(ConfigError, match=r"demo\.npz"):
+        overview([tmp_path / "demo.npz"])
+
+
+def test_the_command_prints_the_overview_and_what_is_passed_over(mixed, capsys):
+    assert main(["train", "episodes", str(mixed)]) == 0
+    said = capsys.readouterr().out
+    assert "attempts 5, 3 of them recorded live" in said and "passed over" in said
+
+
+def test_the_command_prints_json(mixed, capsys):
+    assert main(["train", "episodes", str(mixed), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["attempts"] == 5 and len(said["passed_over"]) == 1
+
+
+def test_the_command_refuses_what_is_no_folder(tmp_path, capsys):
+    assert main(["train", "episodes", str(tmp_path / "nowhere")]) == 64
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_rollouts_are_read_where_ros_is_not_installed(mixed, monkeypatch, tmp_path):
+    """Recordings that were read before, too: a machine that only trains gets the folders."""
+    find([mixed])
+    monkeypatch.setitem(__import__("sys").modules, "vla_mbpo.training.live", None)
+    assert len(find([mixed]).files) == 5
+    copy = shutil.copytree(mixed, tmp_path / "copy", ignore=shutil.ignore_patterns("2*.npz"))
+    with pytest.raises(ConfigError, match="ROS 2"):
+        find([copy])
