@@ -53,6 +53,16 @@ def test_the_best_chunks_are_cloned_where_that_is_asked_for(make):
     assert level(trainer) < 0.8 * before
 
 
+def test_what_the_start_was_trained_on_holds_it(make, tiny_demos):
+    """Eyes that learned from the log alone left the actions behind."""
+    trainer = make(refills=15, demos=(str(tiny_demos),), policy_weight=0.0, demonstrated=1.0)
+    trainer.run()
+    losses = [row["demonstrated"] for row in trainer.history]
+    before = [float(sum(trainer._taught.losses(trainer.start, np.arange(30)))) for _ in range(5)]
+    after = [float(sum(trainer._taught.losses(trainer.net, np.arange(30)))) for _ in range(5)]
+    assert np.mean(after) < np.mean(before), losses
+
+
 def test_what_is_better_everywhere_teaches_nothing_where_that_is_taken_off(make):
     """Time to go said "higher" in nearly all observations; the policy rose and never came down."""
     trainer = make(centred=1.0, modes=1)

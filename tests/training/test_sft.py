@@ -15,24 +15,6 @@ from vla_mbpo.training.sft import SftConfig, Trainer, load_average  # noqa: E402
 BATCH = 2
 
 
-@pytest.fixture(scope="module")
-def demos(tmp_path_factory):
-    """Two short episodes of noise."""
-    folder, rng = tmp_path_factory.mktemp("demos"), np.random.default_rng(0)
-    for task in ("button", "drawer"):
-        t, at = 60, np.arange(0, 60, 4, dtype=np.int32)
-        m, clean = len(at), np.ones(t, bool)
-        clean[10:13] = False
-        np.savez(
-            folder / f"{task}_000000.npz", task=task, seed=0, at=at, clean=clean,
-            target=rng.normal(0, 0.1, (t, 7)).astype(np.float32), gripper_target=np.full(t, 0.04, np.float32),
-            head=rng.integers(0, 256, (m, 16, 16, 3), dtype=np.uint8), wrist=np.zeros((m, 16, 16, 3), np.uint8),
-            joints=rng.normal(0, 0.1, (m, 7)).astype(np.float32), velocities=np.zeros((m, 7), np.float32),
-            gripper=np.full(m, 0.04, np.float32), points=np.zeros((m, 9), np.float32),
-        )  # fmt: skip
-    return folder
-
-
 def trainer(demos, out, steps: int, **options) -> Trainer:
     return Trainer(SftConfig((str(demos),), samples=steps * BATCH, batch=BATCH, threads=1, **options), out)
 

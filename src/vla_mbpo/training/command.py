@@ -101,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     detector.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --run")
     dream = stages.add_parser("dream-rl", help="reinforcement learning of a policy in the world model, on rollouts")
     dream.add_argument("--data", nargs="+", default=["data/logged"], help="folders of rollouts of the policy")
+    dream.add_argument("--demos", nargs="+", default=[], help="folders of the demonstrations that it was trained on")
     dream.add_argument("--policy", default="sft_few", help="bundle that it starts from")
     dream.add_argument("--world-model", default="models/training/world_model", help="run folder")
     dream.add_argument("--vetting", default="world_model", help="bundle of that run, for its calibration")
@@ -256,7 +257,7 @@ def _dream_rl(args: argparse.Namespace) -> int:
     if not args.resume and (args.out / "state.json").exists():
         raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
     names = ("policy", "world_model", "vetting", "samples", "seed", "threads", "device")
-    common = {"data": tuple(args.data), **{name: getattr(args, name) for name in names}}
+    common = {"data": tuple(args.data), "demos": tuple(args.demos), **{name: getattr(args, name) for name in names}}
     place = Place(args.workers, args.ray).check()
     recipe = DreamRlRecipe(**common, **_numbers(args.set, DreamRlRecipe(())))
     trainer = Trainer(recipe, args.out, place)

@@ -77,7 +77,7 @@ def _rollout(episode: Path, spec: RobotSpec) -> Path | str:
     """The rollout of a recording, made if need be, or why there is none."""
     try:
         labels = read_labels(episode)
-        _check(labels)
+        check(labels)
         wanted = _key(episode, labels, spec)
     except (ConfigError, OSError) as error:
         return str(error)
@@ -97,7 +97,7 @@ def _rollout(episode: Path, spec: RobotSpec) -> Path | str:
     return file
 
 
-def _check(labels: Mapping[str, Any]) -> None:
+def check(labels: Mapping[str, Any]) -> None:
     """ConfigError unless these are labels of a complete attempt that may be learned from."""
     require(labels.get("format") == FORMAT, "format", labels.get("format"), str(FORMAT))
     missing = [name for name in NEEDED if name not in labels]

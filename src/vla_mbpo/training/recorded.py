@@ -49,7 +49,7 @@ def rollout(
     due = begin + (1 + np.arange(rows)) * spec.row_period
     nearest = [np.interp(due, moments, column) for column in set_points.T]
     wanted = _wanted(sets, begin, rows, spec.row_period)
-    looks = _looked(_observations(spec, joints, head, wrist), [stamp for _, stamp in wanted])
+    looks = _looked(observations(spec, joints, head, wrist), [stamp for _, stamp in wanted])
     at = [row for row, _ in wanted][: len(looks)]
     require(bool(looks), "recording", "no pictures", "both cameras' at the first chunk set")
     held = np.searchsorted(moments, due, side="right") - 1
@@ -72,7 +72,7 @@ def rollout(
     return made | facts | _plans(spec, sets, at) | _outcome(told, begin, rows, spec)
 
 
-def _observations(spec: RobotSpec, joints: Iterable, head: Iterable, wrist: Iterable) -> list[Observation]:
+def observations(spec: RobotSpec, joints: Iterable, head: Iterable, wrist: Iterable) -> list[Observation]:
     """Every pair of pictures with the joint states of its moment, made as the policy node makes it."""
     everything = FreshnessLimits(max_age=10**18, max_future=10**18, max_frozen=10**18)
     builder = ObservationBuilder(convert.JointStateReader(spec), everything, {"head": "", "wrist": ""})
@@ -118,14 +118,14 @@ def _wanted(sets: list[ActionChunkSet], begin: int, rows: int, period: int) -> l
     return found
 
 
-def _looked(observations: list[Observation], wanted: list[int]) -> list[Observation]:
+def _looked(made: list[Observation], wanted: list[int]) -> list[Observation]:
     """The observation next to each of the stamps [ns], up to the first that has none."""
-    stamps, found = np.array([o.stamp for o in observations], dtype=np.int64), []
+    stamps, found = np.array([o.stamp for o in made], dtype=np.int64), []
     for stamp in wanted:
         place = int(np.argmin(np.abs(stamps - stamp))) if len(stamps) else -1
         if place < 0 or abs(int(stamps[place]) - stamp) > NEAR:
             break  # a gap: what comes after it is another story
-        found.append(observations[place])
+        found.append(made[place])
     return found
 
 

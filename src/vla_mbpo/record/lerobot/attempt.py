@@ -19,8 +19,8 @@ from vla_mbpo.record.lerobot.judged import Heard, judged
 from vla_mbpo.record.lerobot.layout import ACTION, STATE, VELOCITY
 from vla_mbpo.record.repair import read_labels
 from vla_mbpo.training import live
-from vla_mbpo.training.episodes import _check as check_labels
-from vla_mbpo.training.recorded import NEAR, _observations
+from vla_mbpo.training.episodes import check as check_labels
+from vla_mbpo.training.recorded import NEAR, observations
 
 SENSES = (qos.JOINT_STATES, qos.HEAD_IMAGE, qos.WRIST_IMAGE)
 TOPICS = (
@@ -112,12 +112,12 @@ def _rows(spec: RobotSpec, heard: Heard, begin: int, rows: int) -> tuple[list[Ob
 
     A video has a picture for every frame: where none came, the one before is repeated.
     """
-    observations = _observations(spec, *(heard[topic.name] for topic in SENSES))
-    stamps = np.array([o.stamp for o in observations], dtype=np.int64)
+    found = observations(spec, *(heard[topic.name] for topic in SENSES))
+    stamps = np.array([o.stamp for o in found], dtype=np.int64)
     wanted = begin + np.arange(rows) * spec.row_period
     after = np.searchsorted(stamps, wanted).clip(max=len(stamps) - 1)
     before = np.maximum(after - 1, 0)
     place = np.where(np.abs(wanted - stamps[before]) <= np.abs(stamps[after] - wanted), before, after)
     seen = np.abs(stamps[place] - wanted) <= NEAR
     last = np.maximum.accumulate(np.where(seen, np.arange(rows), 0))  # the first row has one, or there is no rollout
-    return [observations[i] for i in place[last]], seen
+    return [found[i] for i in place[last]], seen
