@@ -21,7 +21,7 @@ from vla_mbpo.training.demonstrations import AFTER_SUCCESS, Perturbation, Recipe
 pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
 from vla_mbpo.training.dataset import Demonstrations, _label  # noqa: E402  (after the check that torch is there)
-from vla_mbpo.training.sft import SftConfig, _files  # noqa: E402
+from vla_mbpo.training.sft import demonstrations  # noqa: E402
 
 HORIZON = 16
 RECIPE = Recipe(image_size=32, burst_probability=0.1)
@@ -202,7 +202,7 @@ def test_a_folder_holds_demonstrations_of_one_recipe(tmp_path):
 def test_unfinished_demonstrations_are_not_trained_on(tmp_path):
     for name in ("button_000000.npz", "button_000001.partial.npz"):
         (tmp_path / name).touch()
-    assert [file.name for file in _files(SftConfig((str(tmp_path),)))] == ["button_000000.npz"]
+    assert [file.name for file in demonstrations((str(tmp_path),))] == ["button_000000.npz"]
 
 
 @given(st.integers(1, 4))
@@ -211,7 +211,7 @@ def test_per_task_limits_every_task_alike(tmp_path_factory, count):
     for task, episodes in (("red_bin", 3), ("button", 5)):
         for seed in range(episodes):
             (folder / f"{task}_{seed:06d}.npz").touch()
-    found = [file.stem.rsplit("_", 1)[0] for file in _files(SftConfig((str(folder),), per_task=count))]
+    found = [file.stem.rsplit("_", 1)[0] for file in demonstrations((str(folder),), count)]
     assert (found.count("red_bin"), found.count("button")) == (min(count, 3), count)
 
 

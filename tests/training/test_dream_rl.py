@@ -25,7 +25,7 @@ def make(tiny_bundle, tiny_world_model, monkeypatch, tmp_path):
         recipe = {
             "policy": str(tiny_bundle), "vetting": str(tiny_world_model), "group": 8, "states": 12, "updates": 4,
             "batch": 12, "learning_rate": 3e-3, "warmup": 1, "ema": 0.0, "policy_weight": 1.0, "kl": 0.0,
-            "cloning": 0.0, "budget": 1e9,
+            "cloning": 0.0, "budget": 1e9, "centred": 0.0,
             "locating": 0.0, "seeing": 0.0, "eyes": 0.0, "threads": 1, "multiplier": 0.0, "multiplier_rate": 0.0,
             **options,
         }  # fmt: skip
@@ -72,6 +72,17 @@ def test_what_is_better_everywhere_teaches_nothing_where_that_is_taken_off(make)
     kept = refill.advantage != 0
     assert kept.any()
     assert (noise[kept].T @ refill.advantage[kept]).abs().max() < 1e-3 * len(noise)
+
+
+def test_a_stage_goes_on_from_the_network_of_another_and_diverges_from_it(make):
+    first = make(out="first")
+    first.run()
+    second = make(out="second", init=str(first.out))
+    for net in (second.net, second._reference):
+        assert all(
+            torch.allclose(value.float(), first.average[name].float()) for name, value in net.state_dict().items()
+        )
+    assert not second.start.leave.weight.equal(second.net.leave.weight)
 
 
 def test_the_divergence_is_from_what_the_anchors_made_of_the_start(make):

@@ -102,7 +102,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dream = stages.add_parser("dream-rl", help="reinforcement learning of a policy in the world model, on rollouts")
     dream.add_argument("--data", nargs="+", default=["data/logged"], help="folders of rollouts of the policy")
     dream.add_argument("--demos", nargs="+", default=[], help="folders of the demonstrations that it was trained on")
-    dream.add_argument("--policy", default="sft_few", help="bundle that it starts from")
+    dream.add_argument("--policy", default="sft_few", help="bundle that it starts from, and that the log is of")
+    dream.add_argument("--init", default="", help="run folder of an earlier stage, to go on from its network")
     dream.add_argument("--world-model", default="models/training/world_model", help="run folder")
     dream.add_argument("--vetting", default="world_model", help="bundle of that run, for its calibration")
     dream.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
@@ -256,7 +257,7 @@ def _dream_rl(args: argparse.Namespace) -> int:
 
     if not args.resume and (args.out / "state.json").exists():
         raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
-    names = ("policy", "world_model", "vetting", "samples", "seed", "threads", "device")
+    names = ("policy", "init", "world_model", "vetting", "samples", "seed", "threads", "device")
     common = {"data": tuple(args.data), "demos": tuple(args.demos), **{name: getattr(args, name) for name in names}}
     place = Place(args.workers, args.ray).check()
     recipe = DreamRlRecipe(**common, **_numbers(args.set, DreamRlRecipe(())))

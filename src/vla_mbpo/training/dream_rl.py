@@ -70,6 +70,7 @@ class DreamRlRecipe:
     batch: int = 48
     learning_rate: float = 1e-4
     eyes: float = 1.0  # learning rate of the eyes, as a multiple; 0: they stay as they are
+    init: str = ""  # run folder whose averaged network dreaming begins as, where that is not the policy
     demos: tuple[str, ...] = ()  # folders of the demonstrations that the start was trained on
     per_task: int = 0  # of them per task, 0: all
     demonstrated: float = 1.0  # weight of the supervised loss on those
@@ -87,11 +88,11 @@ class DreamRlRecipe:
     executed: int = 8  # rows of a chunk that are driven before the next one takes over
     policy_weight: float = 1.0  # of the policy gradient
     imitation: float = 0.0  # weight of cloning the best chunk of each group; with neither of both nothing is dreamed
-    centred: float = 0.0  # share that is taken off an advantage of what the noise explains in all observations alike
-    kl: float = 1.0  # weight of the divergence from where dreaming began, as if the first step were the random one
+    centred: float = 1.0  # share that is taken off an advantage of what the noise explains in all observations alike
+    kl: float = 0.3  # weight of the divergence from where dreaming began, as if the first step were the random one
     budget: float = 20.0  # of it; above, only the anchors count
     cloning: float = 0.5  # weight of behaviour cloning
-    locating: float = 0.5  # weight of seeing object and goal where the world model sees them
+    locating: float = 1.0  # weight of seeing object and goal where the world model sees them
     seeing: float = 0.5  # weight of finding the keypoints that the world model's eyes find (training/seeing.py), ...
     seen: int = 96  # ... of so many observations
     anchored: int = 0  # first updates, of the anchors alone; the divergence is from what comes of them
@@ -131,7 +132,8 @@ class Trainer(Loop):
         alone = place.workers == 1 and place.ray is None
         require(alone or device.type == "cpu", "workers", place.workers, "1 with --device cuda")
         self.recipe, self.bundle = recipe, Bundle.load(bundle_dir(recipe.policy))
-        net = load_policy(self.bundle.path)
+        begin = Path(recipe.init) if recipe.init else self.bundle.path
+        net = load_policy(begin)
         self.start = load_policy(self.bundle.path).requires_grad_(False).to(device)
         vetting, spec = Bundle.load(bundle_dir(recipe.vetting)), RobotSpec.load(robot_dir(recipe.robot))
         self.world = DreamWorld(Path(recipe.world_model), vetting, self.bundle, self.start, spec, device)
@@ -160,7 +162,7 @@ class Trainer(Loop):
         self._bright = Augment(0, recipe.brightness, 0.0)
         width, every = net.config.width, torch.unique(self.logged.words, dim=0)
         self._seeing = Seeing(self.world.perception, width, self.logged.eyes, every).requires_grad_(bool(recipe.eyes))
-        self._reference = load_policy(self.bundle.path).requires_grad_(False)
+        self._reference = load_policy(begin).requires_grad_(False)
         self._taught = _taught(recipe, self.bundle, spec, device)
         self._facts_of_log = {"attempts": len(data.facts), "failures": fails, "observations": len(looks)} | {
             "admission": admitted,
