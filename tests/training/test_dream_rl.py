@@ -12,7 +12,7 @@ from toy_world import Toy  # noqa: E402  (after the check that torch is there)
 
 from vla_mbpo.cli import main  # noqa: E402
 from vla_mbpo.core.errors import ConfigError  # noqa: E402
-from vla_mbpo.training import dream_rl  # noqa: E402
+from vla_mbpo.training import dream_rl, logged  # noqa: E402
 from vla_mbpo.training.admission import Admission  # noqa: E402
 from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer  # noqa: E402
 
@@ -58,8 +58,8 @@ def test_what_the_start_was_trained_on_holds_it(make, tiny_demos):
     trainer = make(refills=15, demos=(str(tiny_demos),), policy_weight=0.0, demonstrated=1.0)
     trainer.run()
     losses = [row["demonstrated"] for row in trainer.history]
-    before = [float(sum(trainer._taught.losses(trainer.start, np.arange(30)))) for _ in range(5)]
-    after = [float(sum(trainer._taught.losses(trainer.net, np.arange(30)))) for _ in range(5)]
+    before = [float(sum(trainer.anchors.taught.losses(trainer.start, np.arange(30)))) for _ in range(5)]
+    after = [float(sum(trainer.anchors.taught.losses(trainer.net, np.arange(30)))) for _ in range(5)]
     assert np.mean(after) < np.mean(before), losses
 
 
@@ -78,7 +78,7 @@ def test_a_stage_goes_on_from_the_network_of_another_and_diverges_from_it(make):
     first = make(out="first")
     first.run()
     second = make(out="second", init=str(first.out))
-    for net in (second.net, second._reference):
+    for net in (second.net, second.reference):
         assert all(
             torch.allclose(value.float(), first.average[name].float()) for name, value in net.state_dict().items()
         )
@@ -88,7 +88,7 @@ def test_a_stage_goes_on_from_the_network_of_another_and_diverges_from_it(make):
 def test_the_divergence_is_from_what_the_anchors_made_of_the_start(make):
     trainer = make(refills=2, anchored=4, eyes=1.0, locating=1.0, kl=1e-6, ema=0.5)
     trainer.run()
-    reference, start = trainer._reference.state_dict(), trainer.start.state_dict()
+    reference, start = trainer.reference.state_dict(), trainer.start.state_dict()
     assert any(not value.equal(start[name]) for name, value in reference.items())
     assert [refill["step"] for refill in trainer.refills if "cost" in refill] == [4]
 
@@ -145,8 +145,9 @@ def test_things_are_seen_where_the_world_model_sees_them(make):
     trainer = make(refills=20, policy_weight=0.0, eyes=1.0, locating=1.0)
     trainer.run()
     errors = [row["locating"] for row in trainer.history]
-    _, _, features = trainer._prefix(trainer.net, trainer.logged)
-    _, _, before = trainer._prefix(trainer.start, trainer.logged)
+    states, shown = trainer.log.states, trainer._shown(trainer.log.states)
+    _, _, features = trainer.collector.prefix(trainer.net, states, shown)
+    _, _, before = trainer.collector.prefix(trainer.start, states, shown)
     assert trainer.net.locate(features).abs().mean() < 0.3 * trainer.start.locate(before).abs().mean(), errors
 
 
@@ -160,12 +161,12 @@ def test_a_run_goes_on_where_it_was_cut_off(make):
 
 
 def test_a_log_without_failures_is_refused(make, monkeypatch):
-    monkeypatch.setattr(dream_rl, "LEAST_FAILURES", 0.6)
+    monkeypatch.setattr(logged, "LEAST_FAILURES", 0.6)
     with pytest.raises(ConfigError, match="failures"):
         make()
 
 
-def logged(monkeypatch, change):
+def changed(monkeypatch, change):
     """Toy's log, changed."""
     read = Toy.read
 
@@ -182,24 +183,24 @@ def aided(*looks):
 
 
 def test_what_a_person_did_or_saved_is_not_cloned(make, monkeypatch):
-    logged(monkeypatch, aided(0, 1, 2, 3))
-    assert torch.cat(make()._good).tolist() == [4, 6, 8, 10]
+    changed(monkeypatch, aided(0, 1, 2, 3))
+    assert torch.cat(make().log.good).tolist() == [4, 6, 8, 10]
 
 
 def test_chunks_are_tried_where_a_person_was_in_command(make, monkeypatch):
-    logged(monkeypatch, aided(0, 1, 2, 3))
-    assert sorted(torch.cat(make()._starts).tolist()) == list(range(12))
+    changed(monkeypatch, aided(0, 1, 2, 3))
+    assert sorted(torch.cat(make().log.starts).tolist()) == list(range(12))
 
 
 def test_a_log_whose_successes_are_all_a_persons_is_refused(make, monkeypatch):
-    logged(monkeypatch, aided(*range(12)))
+    changed(monkeypatch, aided(*range(12)))
     with pytest.raises(ConfigError, match="without a person"):
         make()
 
 
 def test_aborted_attempts_are_no_failures(make, monkeypatch):
     """Nobody knows how they would have ended."""
-    logged(monkeypatch, lambda data: [fact.update(aborted=not fact["success"]) for fact in data.facts])
+    changed(monkeypatch, lambda data: [fact.update(aborted=not fact["success"]) for fact in data.facts])
     with pytest.raises(ConfigError, match="failures"):
         make()
 

@@ -13,7 +13,7 @@ rows that the next chunk replaces are the same for all of a group and carry no c
 """
 
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
@@ -30,22 +29,17 @@ from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.spread import Place
 from vla_mbpo.training.advantages import Multiplier, within_groups
-from vla_mbpo.training.collector import PART, PLAIN, Collector, Columns, Hands, Part, joined
-from vla_mbpo.training.dataset import Augment, Demonstrations, Normalisation
+from vla_mbpo.training.anchors import Anchors
+from vla_mbpo.training.collector import PART, Collector, Columns, Hands, Part, joined
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
 from vla_mbpo.training.episodes import rollout_files
 from vla_mbpo.training.flow_sde import Chain
+from vla_mbpo.training.logged import Log, evenly
 from vla_mbpo.training.loop import Loop, device_of
-from vla_mbpo.training.overview import overview
-from vla_mbpo.training.rollout_data import Rollouts
-from vla_mbpo.training.seeing import Seeing
-from vla_mbpo.training.sft import demonstrations, load_policy
-from vla_mbpo.training.supervised import Manner, Supervised
-from vla_mbpo.training.world_model import held_out
+from vla_mbpo.training.sft import load_average, load_policy
 
 FROZEN = ("words", "places", "reader", "surveyors")
 EYES = ("eyes", "locate")
-LEAST_FAILURES = 0.1  # of the logged attempts
 FURTHEST = 3.0  # standard deviations that an advantage counts at most
 RATIO = 5.0  # largest logarithm of a ratio of densities
 FIXED = 128  # observations that the run is judged by as it goes, every EVERY refills
@@ -134,84 +128,62 @@ class Trainer(Loop):
         self.recipe, self.bundle = recipe, Bundle.load(bundle_dir(recipe.policy))
         begin = Path(recipe.init) if recipe.init else self.bundle.path
         net = load_policy(begin)
+        self._rounds = load_average(begin)[1]["rounds"] if recipe.init else self.bundle.manifest["rounds"]
         self.start = load_policy(self.bundle.path).requires_grad_(False).to(device)
         vetting, spec = Bundle.load(bundle_dir(recipe.vetting)), RobotSpec.load(robot_dir(recipe.robot))
-        self.world = DreamWorld(Path(recipe.world_model), vetting, self.bundle, self.start, spec, device)
+        world = DreamWorld(Path(recipe.world_model), vetting, self.bundle, self.start, spec, device)
         files = rollout_files(recipe.data, recipe.robot)
-        self.logged, data = self.world.read(files)
-        strangers = sorted({fact["policy"] for fact in data.facts} - {self.bundle.version})
-        require(not strangers, "data", strangers, f"rollouts of {self.bundle.version} only")
-        fails = float(np.mean([not (fact["success"] or fact["aborted"]) for fact in data.facts]))
-        require(fails >= LEAST_FAILURES, "failures", f"{fails:.2f}", f"{LEAST_FAILURES} of the logged attempts or more")
-        looks = _under_way(data)
-        admitted = self.world.admission(self.logged, data, self._unseen(data, looks[data.unaided[looks]])).check()
-        self._tasks = np.unique([fact["task"] for fact in data.facts], return_inverse=True)[1][data.episode]
-        self._starts = [torch.from_numpy(looks[self._tasks[looks] == task]) for task in np.unique(self._tasks[looks])]
-        well = np.array([fact["success"] for fact in data.facts])[data.episode[looks]] & data.whole[looks, 0]
-        good = looks[well & data.unaided[looks]]  # what a person did, or saved, is not the policy's
-        require(len(good) > 0, "data", "no success of the policy's own", "attempts that went well without a person")
-        self._good = [torch.from_numpy(good[self._tasks[good] == task]) for task in np.unique(self._tasks[good])]
-        self._chunks = self.world.standardised(data, torch.arange(len(self.logged)))
-        self.collector = Collector(recipe, self.start, self.world)
+        self.log = Log.read(files, recipe.data, world, self.bundle.version)
+        self.collector = Collector(recipe, self.start, world)
         self._hands, self.flow = Hands(self.collector, place), self.collector.flow
         self.multiplier = Multiplier(
             recipe.cost_limit, recipe.multiplier_rate, recipe.multiplier, recipe.multiplier_most
         )
-        self._pictures = tuple(torch.from_numpy(view).to(device) for view in data.pictures)
-        self._located = self.world.located(self.logged)
-        self._bright = Augment(0, recipe.brightness, 0.0)
-        width, every = net.config.width, torch.unique(self.logged.words, dim=0)
-        self._seeing = Seeing(self.world.perception, width, self.logged.eyes, every).requires_grad_(bool(recipe.eyes))
-        self._reference = load_policy(begin).requires_grad_(False)
-        self._taught = _taught(recipe, self.bundle, spec, device)
-        self._facts_of_log = {"attempts": len(data.facts), "failures": fails, "observations": len(looks)} | {
-            "admission": admitted,
-            "episodes": overview(files),
-        }
+        self.anchors = Anchors(recipe, self.log, self.collector, self.bundle)
+        self.reference = load_policy(begin).requires_grad_(False)
+        helpers = nn.ModuleList([self.anchors.seeing, self.reference])  # kept with the run, no part of the policy
+        self._refill: Refill | None = None
+        self._theirs: Judged | None = None
+        self.refills: list[dict[str, float]] = []
+        groups = self._groups(net)
+        super().__init__(recipe, net, out, recipe.states, self._loss, self._facts, groups, recipe.device, helpers)
+        if self.ranks.leads:
+            print(self.log.facts, flush=True)
+
+    def _groups(self, net: FlowPolicy) -> list[dict[str, Any]]:
+        """Parameter groups: eyes, the rest of the policy, and what is only there for training."""
+        recipe = self.recipe
         frozen = FROZEN if recipe.eyes else (*FROZEN, *EYES)
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(not name.startswith(frozen))
         trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for name, p in trained.items() if name.startswith("eyes") == eyes], "multiple": multiple,
              "weight_decay": recipe.weight_decay} for eyes, multiple in ((False, 1.0), (True, recipe.eyes))
         ]  # fmt: skip
-        groups.append({"params": list(self._seeing.parameters()), "multiple": HEADS, "weight_decay": 0.0})
-        helpers = nn.ModuleList([self._seeing, self._reference])  # kept with the run, no part of the policy
-        self._refill: Refill | None = None
-        self._theirs: Judged | None = None
-        self.refills: list[dict[str, float]] = []
-        super().__init__(recipe, net, out, recipe.states, self._loss, self._facts, groups, recipe.device, helpers)
-        if self.ranks.leads:
-            print(self._facts_of_log, flush=True)
+        return [*groups, {"params": list(self.anchors.seeing.parameters()), "multiple": HEADS, "weight_decay": 0.0}]
 
     def run(self, resume: bool = False) -> None:
         """As ``Loop``; the workers that collect are there as long as it runs."""
         with self._hands.hired():
             super().run(resume)
 
-    def _unseen(self, data: Rollouts, looks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of the looks that the world model was not trained on: all, unless it was on this log, too."""
-        mine = {Path(folder).resolve() for folder in self.recipe.data}
-        if not mine & {Path(folder).resolve() for folder in self.world.trained_on}:
-            return looks
-        return looks[held_out([fact["seed"] for fact in data.facts])[data.episode[looks]]]
-
     def _loss(self, chosen: NDArray[np.int64]) -> dict[str, Tensor]:
         recipe = self.recipe
         if self.step < recipe.anchored or not (recipe.policy_weight or recipe.imitation):
             if self.step % (EVERY * recipe.updates) == 0:
                 self._note({})
-            return self._anchors(len(chosen))
+            return self.anchors.losses(self.net, len(chosen))
         if recipe.anchored and self.step == recipe.anchored:
-            self._reference.load_state_dict(self.average)
+            self.reference.load_state_dict(self.average)
         if self._refill is None or self.step % recipe.updates == 0:
             self._refill = self._try()
         refill, drawn = self._refill, torch.from_numpy(chosen)
         index = (drawn[:, None] * recipe.group + torch.arange(recipe.group)).flatten().to(self.device)
         tried, advantage = refill.tried, refill.advantage[index]
         chain = tried.chain.at(index)
-        cache, mask, _ = self._prefix(self.net, refill.states.at(drawn))
+        states = refill.states.at(drawn)
+        cache, mask, _ = self.collector.prefix(self.net, states, self._shown(states))
         keys, pad = (x.repeat_interleave(recipe.group, 0) for x in (cache, mask))
         mean = self.flow.step_mean(lambda rows, time: self.net.velocity(keys, pad, rows, time), chain)
         density = self.flow.log_density(mean, chain, tried.driven[index])
@@ -226,25 +198,8 @@ class Trainer(Loop):
             "policy": -inside * recipe.policy_weight * (bounded * kept).sum() / kept.sum().clamp(min=1.0),
             "kl": recipe.kl * apart,
             "imitation": recipe.imitation * self._imitation(refill, drawn, cache, mask),
-            **self._anchors(len(drawn)),
+            **self.anchors.losses(self.net, len(drawn)),
         }
-
-    def _anchors(self, count: int) -> dict[str, Tensor]:
-        """Losses that do not ask the world model about chunks: what went well, and where things are."""
-        recipe = self.recipe
-        good, every = _evenly(self._good, count), _evenly(self._starts, count)
-        states = self.logged.at(torch.cat([good, every]))
-        cache, mask, features = self._prefix(self.net, states, self._bright)
-        located = functional.smooth_l1_loss(self.net.locate(features), self._located[states.row])
-        cloned = self._cloning(self.logged.at(good), self._chunks[good.to(self.device)], cache[:count], mask[:count])
-        losses = {"cloning": recipe.cloning * cloned, "locating": recipe.locating * bool(recipe.eyes) * located}
-        if recipe.eyes and recipe.seeing:
-            drawn = _evenly(self._starts, recipe.seen).to(self.device)
-            losses["seeing"] = recipe.seeing * self._seeing.loss(self.net, *(view[drawn] for view in self._pictures))
-        if self._taught is not None:
-            some = torch.randint(0, self._taught.count, (count,)).numpy()
-            losses["demonstrated"] = recipe.demonstrated * torch.stack(self._taught.losses(self.net, some)).sum()
-        return losses
 
     def _imitation(self, refill: Refill, drawn: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
         """Flow-matching loss on the best chunk of each group, where there is a best one."""
@@ -254,24 +209,14 @@ class Trainer(Loop):
         if not self.recipe.imitation or not len(chosen):
             return best.new_zeros(())
         made = refill.tried.made.unflatten(0, (-1, self.recipe.group))[drawn.to(self.device)[chosen], place[chosen]]
-        return self._cloning(refill.states.at(drawn[chosen.cpu()]), made, cache[chosen], mask[chosen])
-
-    def _cloning(self, states: States, chunks: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
-        """Flow-matching loss on chunks (B, H, A), one for each of the states."""
-        moment = self.flow.time(states.free, 0) + states.free * torch.rand(len(states), 1, device=self.device)
-        chunk = torch.where(states.free[..., None] > 0, chunks, states.prefix)
-        noise = torch.randn_like(chunk)
-        noisy = moment[..., None] * chunk + (1 - moment[..., None]) * noise
-        with torch.autocast(self.device.type, torch.bfloat16):
-            error = (self.net.velocity(cache, mask, noisy, moment).float() - (chunk - noise)).square().mean(-1)
-        return (error * states.free).sum() / states.free.sum().clamp(min=1.0)
+        return self.anchors.cloning(self.net, refill.states.at(drawn[chosen.cpu()]), made, cache[chosen], mask[chosen])
 
     @torch.no_grad()
     def _try(self) -> Refill:
         """Draw observations, try a group of chunks from each, and judge them."""
         recipe = self.recipe
         torch.manual_seed(1_000_003 * recipe.seed + self.step)  # so that a resumed run draws what it would have drawn
-        states = self.logged.at(_evenly(self._starts, recipe.states))
+        states = self.log.states.at(evenly(self.log.starts, recipe.states))
         step = int(torch.randint(0, recipe.branchings, (1,)))
         began = time.monotonic()
         tried = self._collected(states, step)
@@ -304,7 +249,7 @@ class Trainer(Loop):
         group, means = self.recipe.group, []
         for index in torch.arange(len(states)).split(PART):
             some, wide = states.at(index), (index[:, None] * group + torch.arange(group)).flatten()
-            velocity = self.collector.velocity(self._reference, some, self._shown(some), group)
+            velocity = self.collector.velocity(self.reference, some, self._shown(some), group)
             means.append(self.flow.step_mean(velocity, tried.chain.at(wide.to(self.device))))
         return torch.cat(means)
 
@@ -319,7 +264,7 @@ class Trainer(Loop):
 
     def _shown(self, states: States) -> tuple[Tensor, ...]:
         """Pictures of observations, (B, S, S, 3) uint8 each; none where eyes that do not learn have seen them."""
-        return tuple(view[states.row] for view in self._pictures) if self.recipe.eyes else ()
+        return tuple(view[states.row] for view in self.log.pictures) if self.recipe.eyes else ()
 
     def _note(self, found: dict[str, float]) -> None:
         """One more line of ``refills``; every EVERY refills also what the average does at fixed observations."""
@@ -339,12 +284,9 @@ class Trainer(Loop):
     def _at_fixed(self, net: FlowPolicy) -> Judged:
         """Plainly sampled chunks of a policy, always from the same observations and the same noise."""
         make = torch.Generator().manual_seed(0)
-        every = torch.cat(self._starts)
-        states = self.logged.at(every[torch.randint(0, len(every), (FIXED,), generator=make)])
+        every = torch.cat(self.log.starts)
+        states = self.log.states.at(every[torch.randint(0, len(every), (FIXED,), generator=make)])
         return self.collector.plain(net, states, self._shown(states), make)
-
-    def _prefix(self, net: FlowPolicy, states: States, change: Augment = PLAIN) -> tuple[Tensor, Tensor, Tensor]:
-        return self.collector.prefix(net, states, self._shown(states), change)
 
     def _facts(self) -> dict[str, Any]:
         manifest = self.bundle.manifest
@@ -353,35 +295,13 @@ class Trainer(Loop):
             "policy": self.net.config.to_dict(),
             "words": list(self.bundle.vocabulary.words),
             "normalisation": manifest["normalisation"],
-            "observations": self._facts_of_log["observations"],
-            "log": self._facts_of_log,
+            "observations": self.log.facts["observations"],
+            "log": self.log.facts,
             "refills": self.refills,
             "multiplier": [self.multiplier.value, self.multiplier.limit],
-            "rounds": [*manifest["rounds"], {"dream_rl": asdict(self.recipe), "start": self.bundle.version}],
+            "rounds": [*self._rounds, {"dream_rl": asdict(self.recipe), "start": self.bundle.version}],
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.refills = state["refills"]
         self.multiplier.value, self.multiplier.limit = state["multiplier"]
-
-
-def _taught(recipe: DreamRlRecipe, bundle: Bundle, spec: RobotSpec, device: torch.device) -> Supervised | None:
-    """What the start was trained on, as its own lesson."""
-    if not recipe.demos:
-        return None
-    demos = Demonstrations(demonstrations(recipe.demos, recipe.per_task), bundle.vocabulary, spec.horizon)
-    said = bundle.manifest["normalisation"]
-    norm = Normalisation(**{field.name: np.array(said[field.name], np.float32) for field in fields(Normalisation)})
-    return Supervised(demos, norm, Manner(draws=1), device)
-
-
-def _evenly(groups: list[Tensor], count: int) -> Tensor:
-    """``count`` of the indices, each group with the same chance: else the task that takes longest counts most."""
-    which = torch.randint(0, len(groups), (count,))
-    return torch.stack([groups[g][torch.randint(0, len(groups[g]), ())] for g in which.tolist()])
-
-
-def _under_way(data: Rollouts) -> NDArray[np.int64]:
-    """Looks before the task was done."""
-    done = np.array([fact["success_row"] for fact in data.facts])[data.episode]
-    return np.flatnonzero((done < 0) | (data.at < done))

@@ -1,0 +1,88 @@
+"""The log that dream RL learns from: observations, where chunks are tried, what went well; and whether it will do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vla_mbpo.core.errors import require
+from vla_mbpo.training.dream_world import DreamWorld, States
+from vla_mbpo.training.overview import overview
+from vla_mbpo.training.rollout_data import Rollouts
+from vla_mbpo.training.world_model import held_out
+
+LEAST_FAILURES = 0.1  # of the logged attempts
+
+
+@dataclass(frozen=True)
+class Log:
+    """Logged attempts of one policy, on the dream world's device.
+
+    Attributes:
+        states: all looks.
+        chunks: (N, H, A) what was executed from them, as the policy gives it.
+        pictures: head and wrist view, each (N, s, s, 3) uint8.
+        starts: per task, looks before it was done: where chunks are tried.
+        good: per task, those of attempts that went well, the policy's own.
+        facts: attempts, failures, observations, admission of the world model, overview of the episodes.
+    """
+
+    states: States
+    chunks: Tensor
+    pictures: tuple[Tensor, ...]
+    starts: list[Tensor]
+    good: list[Tensor]
+    facts: dict[str, Any]
+
+    @classmethod
+    def read(cls, files: list[Path], folders: tuple[str, ...], world: DreamWorld, version: str) -> "Log":
+        """Rollouts of the policy's ``version`` from ``files``, of ``folders``.
+
+        Raises:
+            ConfigError: another policy's rollouts, too few failures, no success of the policy's own, or a world model
+                that does not know how these attempts ended.
+        """
+        states, data = world.read(files)
+        strangers = sorted({fact["policy"] for fact in data.facts} - {version})
+        require(not strangers, "data", strangers, f"rollouts of {version} only")
+        fails = float(np.mean([not (fact["success"] or fact["aborted"]) for fact in data.facts]))
+        require(fails >= LEAST_FAILURES, "failures", f"{fails:.2f}", f"{LEAST_FAILURES} of the logged attempts or more")
+        looks = _under_way(data)
+        own = looks[data.unaided[looks]]  # what a person did, or saved, is not the policy's
+        admitted = world.admission(states, data, _unseen(data, own, folders, world)).check()
+        well = np.array([fact["success"] for fact in data.facts])[data.episode[own]] & data.whole[own, 0]
+        require(well.any(), "data", "no success of the policy's own", "attempts that went well without a person")
+        facts: dict[str, Any] = {"attempts": len(data.facts), "failures": fails, "observations": len(looks)}
+        facts |= {"admission": admitted, "episodes": overview(files)}
+        pictures = tuple(torch.from_numpy(view).to(states.words.device) for view in data.pictures)
+        chunks = world.standardised(data, torch.arange(len(states)))
+        return cls(states, chunks, pictures, _by_task(data, looks), _by_task(data, own[well]), facts)
+
+
+def evenly(groups: list[Tensor], count: int) -> Tensor:
+    """``count`` of the indices, each group with the same chance: else the task that takes longest counts most."""
+    which = torch.randint(0, len(groups), (count,))
+    return torch.stack([groups[g][torch.randint(0, len(groups[g]), ())] for g in which.tolist()])
+
+
+def _by_task(data: Rollouts, looks: NDArray[np.int64]) -> list[Tensor]:
+    tasks = np.array([fact["task"] for fact in data.facts])[data.episode[looks]]
+    return [torch.from_numpy(looks[tasks == task]) for task in np.unique(tasks)]
+
+
+def _under_way(data: Rollouts) -> NDArray[np.int64]:
+    """Looks before the task was done."""
+    done = np.array([fact["success_row"] for fact in data.facts])[data.episode]
+    return np.flatnonzero((done < 0) | (data.at < done))
+
+
+def _unseen(data: Rollouts, looks: NDArray[np.int64], folders: tuple[str, ...], world: DreamWorld) -> NDArray[np.int64]:
+    """Those of the looks that the world model was not trained on: all, unless it was on this log, too."""
+    mine = {Path(folder).resolve() for folder in folders}
+    if not mine & {Path(folder).resolve() for folder in world.trained_on}:
+        return looks
+    return looks[held_out([fact["seed"] for fact in data.facts])[data.episode[looks]]]
