@@ -46,7 +46,6 @@ def main() -> int:
             "cost_ratio": one.cost_ratio,
             "won_and_lost": one.discordant,
             "tasks": one.tasks,
-            "recipe": side.manifest["rounds"][-1],
         }
     write("dream_rl", found, args.json)
     return 0
