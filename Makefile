@@ -33,6 +33,7 @@ demo: setup
 test: setup-dev
 	$(PYTHON_BIN) -m pytest -m "not slow" tests
 
+test-slow: export BROWSER = yes
 test-slow: setup-dev
 	$(PYTHON_BIN) -m pytest -m slow tests
 

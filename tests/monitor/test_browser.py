@@ -9,7 +9,7 @@ from played_page import PlayedPage
 
 from benchmarks.browser import NEEDED, browser, chromium
 
-pytestmark = pytest.mark.skipif(not chromium(), reason=NEEDED)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not chromium(), reason=NEEDED)]
 PANELS = ("gate", "task", "verdicts", "risk", "rates", "recording", "release", "training", "scene", "dream")
 SERIOUS = ("serious", "critical")
 
