@@ -24,6 +24,7 @@ from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.sim.tasks import TRAINING_TASKS
 from vla_mbpo.spread import LOCAL, Crew, Place, cluster, crew, nothing
+from vla_mbpo.training.calibration import constants
 from vla_mbpo.training.collector import PART, Collector, Part, by_crew, prepare
 from vla_mbpo.training.dream_rl import DreamRlRecipe
 from vla_mbpo.training.dream_world import DreamWorld
@@ -36,12 +37,9 @@ SEED = 940_000  # of the scenes
 
 def dreaming(recipe: DreamRlRecipe, files: list[Path]) -> tuple[Collector, list[Part]]:
     """A collector, and the parts of one refill: ``recipe.states`` observations of the files, drawn at random."""
-    policy, vetting, spec = (
-        Bundle.load(bundle_dir(recipe.policy)), Bundle.load(bundle_dir(recipe.vetting)),
-        RobotSpec.load(robot_dir(recipe.robot)),
-    )  # fmt: skip
+    policy, spec = Bundle.load(bundle_dir(recipe.policy)), RobotSpec.load(robot_dir(recipe.robot))
     start = load_policy(policy.path).requires_grad_(False)
-    world = DreamWorld(Path(recipe.world_model), vetting, policy, start, spec)
+    world = DreamWorld(Path(recipe.world_model), constants(recipe.vetting), policy, start, spec)
     states, data = world.read(files)
     views = [torch.from_numpy(view) for view in data.pictures]
     drawn = torch.randint(0, len(states), (recipe.states,), generator=torch.Generator().manual_seed(0))

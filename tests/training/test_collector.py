@@ -84,7 +84,7 @@ def test_a_run_does_not_depend_on_how_many_try(tiny_bundle, tiny_world_model, mo
     monkeypatch.setattr(dream_rl, "PART", 5)
     recipe = DreamRlRecipe(
         (), policy=str(tiny_bundle), vetting=str(tiny_world_model), group=4, states=12, updates=2, batch=12,
-        samples=48, learning_rate=3e-3, warmup=1, eyes=0.0, threads=1,
+        samples=48, learning_rate=3e-3, warmup=1, eyes=0.0, threads=1, centred=0.0, kl=0.01,
     )  # fmt: skip
     runs = [Trainer(recipe, tmp_path / str(place.workers), place) for place in (Place(1), Place(2))]
     for run in runs:

@@ -11,6 +11,7 @@ from vla_mbpo.core.observation import Observation  # noqa: E402  (after the chec
 from vla_mbpo.imagination.session import WorldModelSession  # noqa: E402
 from vla_mbpo.paths import bundle_dir  # noqa: E402
 from vla_mbpo.policy.bundle import Bundle  # noqa: E402
+from vla_mbpo.training.calibration import constants  # noqa: E402
 from vla_mbpo.training.dream_world import DreamWorld  # noqa: E402
 from vla_mbpo.training.rollouts import generate  # noqa: E402
 from vla_mbpo.training.sft import load_policy  # noqa: E402
@@ -32,7 +33,7 @@ def world(spec, logged):
     root, policy = bundle_dir("sft_few").parents[1], Bundle.load(bundle_dir("sft_few"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)  # the run names its eyes and autoencoder by relative folders
-        made = DreamWorld(Path(RUN), Bundle.load(bundle_dir("world_model")), policy, load_policy(policy.path), spec)
+        made = DreamWorld(Path(RUN), constants("world_model"), policy, load_policy(policy.path), spec)
     states, _ = made.read([logged])
     with np.load(logged) as episode:
         return made, states, {name: episode[name] for name in episode.files}

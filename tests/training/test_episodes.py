@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -40,19 +41,17 @@ def arrays(file):
 def taken(attempt, folder):
     """The only rollout of the only recording in ``folder``."""
     attempt.record(folder)
-    (file,) = find([folder]).files
-    return arrays(file)
+    return arrays(*find([folder]).files)
 
 
 @pytest.fixture(scope="module")
 def plainly(spec, tmp_path_factory):
-    """Arrays of an attempt of 64 rows that goes well after row 40; the arm moves evenly."""
+    """An attempt of 64 rows that goes well after row 40; the arm moves evenly."""
     return taken(Attempt(spec, success=40), tmp_path_factory.mktemp("recorded"))
 
 
 def test_rows_are_the_set_points_at_their_ends(spec, plainly):
-    wanted = set_point(spec, 0.05 * np.arange(1, 65))
-    np.testing.assert_allclose(plainly["set_point"], wanted, atol=1e-5)
+    np.testing.assert_allclose(plainly["set_point"], set_point(spec, 0.05 * np.arange(1, 65)), atol=1e-5)
 
 
 def test_the_opening_is_the_last_that_was_commanded(plainly):
@@ -394,7 +393,7 @@ def test_the_command_refuses_what_is_no_folder(tmp_path, capsys):
 def test_rollouts_are_read_where_ros_is_not_installed(mixed, monkeypatch, tmp_path):
     """Recordings that were read before, too: a machine that only trains gets the folders."""
     find([mixed])
-    monkeypatch.setitem(__import__("sys").modules, "vla_mbpo.training.live", None)
+    monkeypatch.setitem(sys.modules, "vla_mbpo.training.live", None)
     assert len(find([mixed]).files) == 5
     copy = shutil.copytree(mixed, tmp_path / "copy", ignore=shutil.ignore_patterns("2*.npz"))
     with pytest.raises(ConfigError, match="ROS 2"):

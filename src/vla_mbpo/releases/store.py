@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla_mbpo.core.disk import sync
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.releases.release import Release
 
@@ -138,7 +139,7 @@ class Store:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        _sync(self.folder)
+        sync(self.folder)
         return Release.load(place)
 
     def promote(self, name: str, reason: str) -> State:
@@ -158,18 +159,9 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         partial.rename(self.folder / FILE)
-        _sync(self.folder)
+        sync(self.folder)
         return state
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _sync(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

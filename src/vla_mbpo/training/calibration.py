@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from vla_mbpo.imagination.familiar import Familiar
 from vla_mbpo.imagination.network import WorldModel
+from vla_mbpo.paths import bundle_dir
+from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.training.judge import platt
 from vla_mbpo.training.tried import Tried, compared, gain
 
@@ -55,6 +57,12 @@ def calibrate(trainer: "Trainer", net: WorldModel) -> None:
     found["strange_limit"] = [round(MARGIN * float(x), 3) for x in np.quantile(strange, RARE, axis=0)]
     save_file({k: v.contiguous() for k, v in familiar.state_dict().items()}, trainer.out / FAMILIAR)
     (trainer.out / CALIBRATION).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def constants(name: str) -> dict[str, Any]:
+    """What ``calibrate`` found, of a run folder that holds it or of a world model's bundle. ConfigError if neither."""
+    file = Path(name) / CALIBRATION
+    return json.loads(file.read_text()) if file.is_file() else Bundle.load(bundle_dir(name)).manifest["calibration"]
 
 
 def load_calibration(run: Path) -> tuple[dict[str, Any], Familiar]:

@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dream.add_argument("--policy", default="sft_few", help="bundle that it starts from, and that the log is of")
     dream.add_argument("--init", default="", help="run folder of an earlier stage, to go on from its network")
     dream.add_argument("--world-model", default="models/training/world_model", help="run folder")
-    dream.add_argument("--vetting", default="world_model", help="bundle of that run, for its calibration")
+    dream.add_argument("--vetting", default="world_model", help="bundle or folder of that run, for its calibration")
     dream.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
     dream.add_argument("--samples", type=int, default=16_000, help="observations in updates")
     dream.add_argument("--seed", type=int, default=0)

@@ -30,6 +30,7 @@ from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.spread import Place
 from vla_mbpo.training.advantages import Multiplier, within_groups
 from vla_mbpo.training.anchors import Anchors
+from vla_mbpo.training.calibration import constants
 from vla_mbpo.training.collector import PART, Collector, Columns, Hands, Part, joined
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
 from vla_mbpo.training.episodes import rollout_files
@@ -56,7 +57,7 @@ class DreamRlRecipe:
     policy: str = "sft_few"
     world_model: str = "models/training/world_model"
     robot: str = "sim_panda"
-    vetting: str = "world_model"  # bundle of that run, for its calibration
+    vetting: str = "world_model"  # bundle or folder of that run, for its calibration
     group: int = 8  # chunks tried per observation
     states: int = 192  # observations per refill
     updates: int = 8  # per refill
@@ -130,8 +131,8 @@ class Trainer(Loop):
         net = load_policy(begin)
         self._rounds = load_average(begin)[1]["rounds"] if recipe.init else self.bundle.manifest["rounds"]
         self.start = load_policy(self.bundle.path).requires_grad_(False).to(device)
-        vetting, spec = Bundle.load(bundle_dir(recipe.vetting)), RobotSpec.load(robot_dir(recipe.robot))
-        world = DreamWorld(Path(recipe.world_model), vetting, self.bundle, self.start, spec, device)
+        spec, calibration = RobotSpec.load(robot_dir(recipe.robot)), constants(recipe.vetting)
+        world = DreamWorld(Path(recipe.world_model), calibration, self.bundle, self.start, spec, device)
         files = rollout_files(recipe.data, recipe.robot)
         self.log = Log.read(files, recipe.data, world, self.bundle.version)
         self.collector = Collector(recipe, self.start, world)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ class DreamWorld:
     def __init__(
         self,
         world_model: Path,
-        vetting: Bundle,
+        calibration: dict[str, Any],
         policy: Bundle,
         net: FlowPolicy,
         spec: RobotSpec,
@@ -100,7 +101,7 @@ class DreamWorld:
 
         Args:
             world_model: run folder.
-            vetting: the bundle of that run, for its calibration of cost.
+            calibration: of that run's probabilities (training/calibration.py).
             policy: bundle whose rollouts are read.
             net: its network, whose eyes and reader stay as they are.
             spec: the robot.
@@ -119,9 +120,9 @@ class DreamWorld:
         self._mean, self._std = (np.array(said[f"proprio_{name}"], np.float32) for name in ("mean", "std"))
         norm = {name: np.array(value, np.float32) for name, value in policy.manifest["normalisation"].items()}
         self._norm = norm
-        said = vetting.manifest["calibration"]
-        self._cost = float(said["cost"][0]), float(said["cost"][1])  # scale and shift of logits
-        self._success, self._to_go = ((float(said["outcome"][0][i]), float(said["outcome"][1][i])) for i in (2, 3))
+        cost, (scale, shift) = calibration["cost"], calibration["outcome"]
+        self._cost = float(cost[0]), float(cost[1])  # scale and shift of logits
+        self._success, self._to_go = ((float(scale[i]), float(shift[i])) for i in (2, 3))
         self._gate = Gate(spec)
         self._reach = policy.manifest["gripper"]["speed"] * policy.manifest["row_period"]
         self._range = tuple(policy.manifest["gripper"]["range"])

@@ -1,11 +1,11 @@
 """Folders that are there as a whole or not at all, and files that are numbered before they grow too large."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vla_mbpo.core.disk import sync
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.record.lerobot.layout import CHUNK_FILES
 
@@ -29,21 +29,12 @@ def whole_folder(out: Path) -> Iterator[Path]:
     try:
         yield beside
         for file in beside.rglob("*"):
-            _sync(file)
+            sync(file)
         beside.rename(out)  # also over an empty folder
-        _sync(out.parent)
+        sync(out.parent)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-
-
-def _sync(path: Path) -> None:
-    """Have the disk keep a file or a folder's entries."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Parts:
