@@ -1,5 +1,7 @@
 """Every node as a process: how it starts wrong and how it ends."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -11,9 +13,19 @@ NODES = ("arm_driver", "camera", "gate", "joy", "monitor", "policy", "sim", "tas
 STATED = ("-p", "vetting.imagination:=off", "-p", "vetting.failure_detector:=off")
 
 
-def test_every_node_ends_within_two_seconds_without_a_traceback(graph):
+@pytest.fixture
+def started():
+    """Name, signal and process of nodes. None outlives the test: beside the first try's nodes the second fails, too."""
+    made = []
+    yield made
+    for _, _, process in made:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def test_every_node_ends_within_two_seconds_without_a_traceback(graph, started):
     needed = {"gate": STATED, "monitor": ("-p", f"port:={free_port()}")}
-    started = []
     for node in NODES:
         number = signal.SIGTERM if node in ("sim", "gate") else signal.SIGINT
         started.append((node, number, spawn(f"vla_mbpo.nodes.{node}", "--ros-args", *needed.get(node, ()))))
@@ -22,12 +34,19 @@ def test_every_node_ends_within_two_seconds_without_a_traceback(graph):
     graph.start()
     names = {"camera": "head_camera"}
 
-    def seen():
-        found = graph.probe.get_service_names_and_types()
-        return [name for name, _ in found if name.endswith("/list_parameters")]
+    def missing():
+        for name, _, process in started:
+            assert process.poll() is None, (name, process.communicate())
+        found = {name for name, _ in graph.probe.get_service_names_and_types()}
+        return [node for node, _, _ in started if f"/{names.get(node, node)}/list_parameters" not in found]
 
-    wanted = {f"/{names.get(node, node)}/list_parameters" for node, _, _ in started}
-    graph.until(lambda: wanted <= set(seen()), 60.0)
+    for _ in range(3):  # a probe that missed a node's announcement, on a busy machine, never hears of it
+        with contextlib.suppress(AssertionError):
+            graph.until(lambda: not missing(), 20.0)
+            break
+        graph.close()
+        graph.start()
+    assert not missing()
     graph.spin(1.0)
     for name, number, process in started:
         assert process.poll() is None, (name, process.communicate())
