@@ -10,7 +10,7 @@ TASK ?= put the red cube in the bin
 # The ones that take minutes at most.
 BENCHMARKS ?= policy_latency pipeline_latency seams gate_latency gate_soak
 
-.PHONY: help setup setup-dev demo test test-slow faults bench loop lint
+.PHONY: help setup setup-dev demo test test-slow faults bench loop lint sbom
 help:
 	@echo "make demo       simulated robot does a task (TASK=\"$(TASK)\")"
 	@echo "make test       tests without the slow ones"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench      quick benchmarks, results in benchmarks/results"
 	@echo "make loop       rollouts, dream RL, promotion, swap and rollback, small, in 20 minutes"
 	@echo "make lint       ruff and mypy"
+	@echo "make sbom       bill of materials of this environment, sbom.json"
 	@echo "make setup      what 'demo' needs;  make setup-dev  what the others need"
 
 setup:
@@ -53,3 +54,6 @@ lint: setup-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy src
+
+sbom: setup
+	$(PYTHON_BIN) scripts/sbom.py --json sbom.json

@@ -9,18 +9,19 @@ NAME = "vla_mbpo"
 
 # Every executable of this package: `vla-mbpo` and one per node, for `ros2 run vla_mbpo NODE` and launch files.
 NODES = (
-    "arm_driver camera failure_detector gate imagination joy lifecycle_manager monitor policy recorder sim task teleop "
-    "trainer".split()
+    "arm_driver camera failure_detector gate imagination joy lifecycle_manager markers monitor policy recorder sim "
+    "task teleop trainer".split()
 )
 EXECUTABLES = {"vla-mbpo": "vla_mbpo.cli:main", **{node: f"vla_mbpo.nodes.{node}:main" for node in NODES}}
 
 RUNTIME = [
+    "cryptography>=41,<51",
     "mcap>=1.5,<2",
     "mink>=0.0.13,<2",
     "mujoco>=3.3,<5",
-    "numpy>=2.0,<3",
+    "numpy>=1.26,<3",
     "onnxruntime>=1.20,<2",
-    "pillow>=10,<14",
+    "pillow>=10.1,<14",
     "pygame-ce>=2.5,<3",
     "PyYAML>=6,<7",
     "rich>=13,<16",
@@ -28,7 +29,14 @@ RUNTIME = [
     "scipy>=1.11,<2",
 ]
 EXPORT = ["av>=15,<19", "pyarrow>=20,<27"]
+TEST = ["hypothesis>=6.100,<7", "pytest>=8.2,<10", "pytest-rerunfailures>=15,<17", "rosbags>=0.10.11,<0.12"]
+# Before 4.14 corners are half a pixel off; the Python module of 5.0 has no calibrateHandEye.
+CALIBRATE = ["opencv-python-headless>=4.14,<5"]
+REALSENSE = ["pyrealsense2>=2.58.4,<2.60"]  # tested at both ends; needs the system's libusb-1.0-0
 EXTRAS = {
+    "calibrate": CALIBRATE,
+    "cameras": ["av>=15,<19"],
+    "realsense": REALSENSE,
     "export": EXPORT,
     "train": [
         "matplotlib>=3.8,<4",
@@ -39,15 +47,15 @@ EXTRAS = {
         "torch==2.13.0",
     ],
     "ray": ["ray>=2.60,<3"],
+    "test": TEST,  # under this name `colcon test` looks for pytest
     "dev": [
+        *CALIBRATE,
         *EXPORT,
+        *REALSENSE,
+        *TEST,
         "axe-playwright-python==0.1.8",
-        "hypothesis>=6.100,<7",
         "mypy>=1.15,<3",
         "playwright==1.65.2",
-        "pytest>=8,<10",
-        "pytest-rerunfailures>=15,<17",
-        "rosbags>=0.10.11,<0.12",
         "ruff>=0.17,<0.18",
         "types-PyYAML>=6,<7",
     ],

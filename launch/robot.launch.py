@@ -29,7 +29,8 @@ from vla_mbpo.bringup import (
     parse_override,
 )
 from vla_mbpo.core.errors import require
-from vla_mbpo.paths import robot_dir, ros_environment, share_dir
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.paths import enclave, robot_dir, ros_environment, share_dir
 from vla_mbpo.sim.tasks import TASKS
 
 ARGUMENTS = (
@@ -39,6 +40,12 @@ ARGUMENTS = (
     DeclareLaunchArgument("seed", default_value="0", description="Seed of the simulated scene."),
     DeclareLaunchArgument("k", default_value="8", description="Candidate chunks per inference."),
     DeclareLaunchArgument("use_rviz", default_value="false", choices=["true", "false"], description="Start RViz."),
+    DeclareLaunchArgument(
+        "markers",
+        default_value="false",
+        choices=["true", "false"],
+        description="Start what RViz shows beside robot and transforms; use_rviz does, too.",
+    ),
     DeclareLaunchArgument(
         "use_sim_time", default_value="false", choices=["true", "false"], description="Follow the simulator's /clock."
     ),
@@ -54,6 +61,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "joy", default_value="true", choices=["true", "false"], description="Read gamepads with our own node."
     ),
+    DeclareLaunchArgument("security", default_value="", description="Keystore for DDS security; empty: none."),
     DeclareLaunchArgument(
         "set", default_value="", description="More parameters: node.param=value, separated by semicolons."
     ),
@@ -93,10 +101,17 @@ def _nodes(context: LaunchContext) -> list:
         store=values["store"],
         trainer=values["trainer"],
         record=values["record"],
+        markers="true" in (values["markers"], values["use_rviz"]),
     )
-    actions = []
-    for spec in graph(values["robot"], options):
-        action = _action(spec)
+    specs = graph(values["robot"], options)
+    secured: dict[str, str] = {}  # for the nodes alone: that of launch itself has no enclave and needs none
+    if values["security"]:
+        from vla_mbpo.security.keystore import environment
+
+        secured = environment(values["security"], specs)
+    actions: list = []
+    for spec in specs:
+        action = _action(spec, secured)
         actions.append(action)
         if spec.restart == Restart.NEVER:
             actions.append(RegisterEventHandler(OnProcessExit(target_action=action, on_exit=_end)))
@@ -110,12 +125,16 @@ def _whole(name: str, text: str) -> int:
 
 def _rviz(context: LaunchContext) -> list:
     """RViz and what publishes the robot's model and transforms for it."""
-    values = {name: LaunchConfiguration(name).perform(context) for name in ("robot", "use_rviz", "use_sim_time")}
+    names = ("robot", "use_rviz", "use_sim_time", "security")
+    values = {name: LaunchConfiguration(name).perform(context) for name in names}
     if values["use_rviz"] != "true":
         return []
+    alone = "false with security: its nodes are in no enclave; start them by hand with enclaves of their own"
+    require(not values["security"], "use_rviz", "true", alone)
     clock = {"use_sim_time": values["use_sim_time"] == "true"}
-    model = {"robot_description": (robot_dir(values["robot"]) / "robot.urdf").read_text()}
-    shown = ["-d", str(share_dir() / "config" / "rviz" / "vla_mbpo.rviz")]
+    spec = RobotSpec.load(robot_dir(values["robot"]))
+    model = {"robot_description": spec.urdf.read_text()}
+    shown = ["-d", str(share_dir() / "config" / "rviz" / "vla_mbpo.rviz"), "-f", spec.base_frame]
     return [
         Node(package="robot_state_publisher", executable="robot_state_publisher", parameters=[model, clock]),
         Node(package="rviz2", executable="rviz2", arguments=shown, parameters=[clock]),
@@ -131,7 +150,7 @@ def _end(event: ProcessExited, context: LaunchContext) -> list:
     return [EmitEvent(event=Shutdown(reason=f"{event.process_name} ended"))]
 
 
-def _action(spec: NodeSpec) -> Node:
+def _action(spec: NodeSpec, secured: dict[str, str]) -> Node:
     kind = LifecycleNode if spec.lifecycle else Node
     return kind(
         package="vla_mbpo",
@@ -140,6 +159,8 @@ def _action(spec: NodeSpec) -> Node:
         exec_name=spec.name,
         namespace="",
         parameters=[str(spec.params_file), spec.parameters],
+        ros_arguments=["--enclave", enclave(spec.name)],
+        additional_env=secured,
         prefix=f"nice -n {spec.nice}" if spec.nice else None,
         respawn=spec.restart == Restart.ON_FAILURE,
         respawn_delay=RESTART_DELAY,

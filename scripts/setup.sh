@@ -34,6 +34,7 @@ system_packages() {
     python3 -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
       2>/dev/null || needed+=(python3-dev)
   fi
+  if [[ "${1:-}" == dev ]]; then needed+=(libusb-1.0-0); fi  # librealsense, for the tests of cameras
   # The page's browser tests (`make test-slow`), which are skipped without. Ubuntu has it as a snap only.
   if [[ -n "${BROWSER:-}" && "$(. /etc/os-release 2>/dev/null && echo "${ID:-}")" == debian ]]; then
     if ((EUID == 0)) || command -v sudo >/dev/null; then needed+=(chromium); fi

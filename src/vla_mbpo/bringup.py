@@ -1,5 +1,6 @@
 """The one description of the node graph. `launch/robot.launch.py` and `vla-mbpo up` both start what stands here."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -43,6 +44,7 @@ class Options:
         store: folder of the releases; empty: the default one.
         trainer: folder of a training loop beside the stack; empty: none.
         record: folder of recorded episodes; empty: nothing is recorded.
+        markers: with what RViz shows beside robot and transforms.
         joy: with our own reader of gamepads; without it, where the ROS package joy runs or nobody takes over.
     """
 
@@ -60,6 +62,7 @@ class Options:
     store: str = ""
     trainer: str = ""
     record: str = ""
+    markers: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class NodeSpec:
         motion_critical: its loss ends motion, and starting it again is a person's decision.
         nice: scheduling priority; what makes the arm move goes before what looks and thinks.
         condition: robots of which kind have it: ``always`` or ``simulated``.
-        lifecycle: managed by the lifecycle manager.
+        lifecycle: managed by the lifecycle manager; another activates itself.
     """
 
     executable: str
@@ -91,8 +94,15 @@ class NodeSpec:
     lifecycle: bool = True
 
 
-def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[NodeSpec]:
+def graph(
+    robot: str = DEFAULT_ROBOT, options: Options = Options(), only: Collection[str] | None = None
+) -> list[NodeSpec]:
     """The processes of ``robot``, in order of bring-up, the lifecycle manager last.
+
+    Args:
+        robot: a folder in config/robots.
+        options: what a user chooses.
+        only: nodes that are wanted beside the lifecycle manager; None: all.
 
     Raises:
         ConfigError: unknown robot, bundle, release or scene, unreadable params.yaml, or an override for a node that
@@ -126,13 +136,17 @@ def graph(robot: str = DEFAULT_ROBOT, options: Options = Options()) -> list[Node
         rows.append(("joy", "joy", {}, {}))
     if options.page:
         rows.append(("monitor", "monitor", {}, {}))  # all but its stop steps back by itself
+    if options.markers:  # it activates itself, so that the manager waits for nothing that is only looked at
+        rows.append(("markers", "markers", {}, {"nice": 10, "spare": True, "lifecycle": False}))
     kind = "simulated" if Path(robot).name.startswith("sim_") else "real"
     rows = [row for row in rows if row[3].get("condition", "always") in ("always", kind)]
-    managed = [name for _, name, _, _ in rows]
+    rows = [row for row in rows if only is None or row[1] in only]
+    names = [name for _, name, _, _ in rows]
+    managed = [name for _, name, _, rest in rows if rest.get("lifecycle", True)]
     rows.append((MANAGER, MANAGER, {"nodes": managed}, {"lifecycle": False, "restart": Restart.NEVER}))
 
     unknown = set(options.overrides) - {name for _, name, _, _ in rows}
-    require(not unknown, "--set", ", ".join(sorted(unknown)), f"nodes: {', '.join([*managed, MANAGER])}")
+    require(not unknown, "--set", ", ".join(sorted(unknown)), f"nodes: {', '.join([*names, MANAGER])}")
     return [
         NodeSpec(
             executable=executable,

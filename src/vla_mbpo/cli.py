@@ -14,11 +14,13 @@ COMMANDS = {
     "up": ("vla_mbpo.up", "start the robot, real or simulated, and optionally execute a task"),
     "eval": ("vla_mbpo.eval.command", "success rate of a model bundle in the simulator"),
     "train": ("vla_mbpo.training.command", "train models (needs the extra `train`)"),
-    "calibrate": ("vla_mbpo.failure.command", "conformal bands of a failure detector"),
+    "calibrate": ("vla_mbpo.calibrate.command", "cameras, their place on the robot, a failure detector's bands"),
     "promote": ("vla_mbpo.releases.promote", "a candidate goes live if it is better than the incumbent"),
     "rollback": ("vla_mbpo.releases.rollback", "the release before the live one is live again"),
-    "record": ("vla_mbpo.record.command", "list recorded episodes, repair interrupted ones, export them as a dataset"),
+    "record": ("vla_mbpo.record.command", "recorded episodes: list, repair, report as a page, export as a dataset"),
+    "replay": ("vla_mbpo.replay.command", "models in shadow on a recorded episode, compared with what was said then"),
     "dream": ("vla_mbpo.eval.dreams", "a recorded attempt beside what the world model imagines"),
+    "security": ("vla_mbpo.security.command", "permissions and keystore of the node graph; keys that sign bundles"),
     "doctor": ("vla_mbpo.doctor", "check this machine: versions, rendering, messages, transport, models"),
 }
 
@@ -52,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vla-mbpo: error: {error}", file=sys.stderr)
         return EXIT_USAGE
     except ModuleNotFoundError as error:
-        needed = "export" if error.name in ("av", "pyarrow") else "train" if chosen == "train" else ""
+        extras = {"av": "export", "pyarrow": "export", "cv2": "calibrate"}
+        needed = extras.get(error.name or "", "train" if chosen == "train" else "")
         extra = f" (pip install 'vla_mbpo[{needed}]')" if needed else ""
         print(f"vla-mbpo: error: {chosen} needs the Python module {error.name}{extra}", file=sys.stderr)
         return EXIT_USAGE

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vla_mbpo.core.errors import ConfigError
-from vla_mbpo.paths import bundle_dir, bundles, robot_dir, robots, ros_environment, share_dir
+from vla_mbpo.paths import bundle_dir, bundles, domain, robot_dir, robots, ros_environment, share_dir
 from vla_mbpo.processes import lock_domain
 
 PACKAGES = ("vla_mbpo", "vla_mbpo_msgs", "rclpy", "mujoco", "onnxruntime", "numpy", "ruckig")
 
 
+STACK_TIME = 5.0  # s for the stack to be found
 FREE_DISK = 2e9  # bytes; a minute of recording is some hundred MB
 
 
@@ -33,12 +34,14 @@ class Advice(Exception):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--stack", action="store_true", help="only whether the stack of this domain is ready")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found. Returns 1 if anything failed."""
     os.environ.update(ros_environment())
-    found = {name: _look(check) for name, check in CHECKS.items()}
+    wanted = {"stack": _stack} if args.stack else CHECKS
+    found = {name: _look(check) for name, check in wanted.items()}
     ok = all(status != "failed" for status, _ in found.values())
     if args.json:
         checks = {name: {"status": status, "text": text} for name, (status, text) in found.items()}
@@ -154,17 +157,33 @@ def _transport() -> str:
 
 
 def _domain() -> str:
-    domain = os.environ.get("ROS_DOMAIN_ID") or "0"
+    number = str(domain())
     try:
-        lock = lock_domain(domain)
+        lock = lock_domain(number)
     except ConfigError:
         raise Advice(
-            f"a stack of this machine runs on domain {domain}; another one needs another ROS_DOMAIN_ID"
+            f"a stack of this machine runs on domain {number}; another one needs another ROS_DOMAIN_ID"
         ) from None
     if lock is None:
-        raise Advice(f"another user has had a stack on domain {domain}; choose another ROS_DOMAIN_ID")
+        raise Advice(f"another user has had a stack on domain {number}; choose another ROS_DOMAIN_ID")
     lock.close()
-    return f"domain {domain} has no stack"
+    return f"domain {number} has no stack"
+
+
+def _stack() -> str:
+    """For a container's health check; what looks at the stack publishes nothing."""
+    from vla_mbpo.nodes.client import StackClient
+
+    client = StackClient("vla_mbpo_doctor")
+    try:
+        until = time.monotonic() + STACK_TIME
+        while not client.ready and time.monotonic() < until:
+            client.spin(0.05)
+        if not client.ready:
+            raise CheckError(f"no stack is ready on domain {domain()}")
+        return f"ready on domain {domain()}"
+    finally:
+        client.close()
 
 
 def _cpu() -> str:

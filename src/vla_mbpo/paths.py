@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.errors import ConfigError, require
 
 _PACKAGE = "vla_mbpo"
 
@@ -57,9 +57,25 @@ def bundle_dir(name_or_path: str | Path) -> Path:
 
 
 def store_dir(given: str | Path = "") -> Path:
-    """Folder of the releases: ``given``, or releases/ below VLA_MBPO_HOME or ~/.local/share/vla_mbpo."""
-    home = os.environ.get("VLA_MBPO_HOME") or "~/.local/share/vla_mbpo"
-    return (Path(given) if str(given) else Path(home, "releases")).expanduser().absolute()
+    """Folder of the releases: ``given``, or releases/ below ``home``."""
+    return Path(given).expanduser().absolute() if str(given) else home() / "releases"
+
+
+def home() -> Path:
+    """What this machine keeps from one start to the next: VLA_MBPO_HOME, or ~/.local/share/vla_mbpo."""
+    return Path(os.environ.get("VLA_MBPO_HOME") or "~/.local/share/vla_mbpo").expanduser().absolute()
+
+
+def enclave(node: str) -> str:
+    """Name of a node's enclave in a security keystore, for ``--enclave``, which without security says nothing."""
+    return f"/{_PACKAGE}/{node}"
+
+
+def domain() -> int:
+    """ROS_DOMAIN_ID, 0 by default. ConfigError: it is no domain."""
+    text = os.environ.get("ROS_DOMAIN_ID") or "0"
+    require(text.isdecimal() and int(text) <= 232, "ROS_DOMAIN_ID", text, "expected an integer from 0 to 232")
+    return int(text)
 
 
 def ros_environment() -> dict[str, str]:

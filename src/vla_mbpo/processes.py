@@ -18,6 +18,7 @@ import yaml
 
 from vla_mbpo.bringup import MANAGER, RESTART_DELAY, RESTARTS, NodeSpec, Restart
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.paths import enclave
 
 ERROR_PREFIX = "vla-mbpo: error: "
 RESTART_WINDOW = 60.0  # s; a process that ends RESTARTS times within it stays down
@@ -72,7 +73,7 @@ class Ended:
 
 def command(spec: NodeSpec, python: str = sys.executable) -> list[str]:
     """Command line of one node."""
-    arguments = ["-r", f"__node:={spec.name}", "--params-file", str(spec.params_file)]
+    arguments = ["-r", f"__node:={spec.name}", "--enclave", enclave(spec.name), "--params-file", str(spec.params_file)]
     for name, value in spec.parameters.items():
         arguments += ["-p", f"{name}:={_flow(value)}"]
     return [python, "-m", f"vla_mbpo.nodes.{spec.executable}", "--ros-args", *arguments]
@@ -110,7 +111,7 @@ class Supervisor:
             child.popen = None
             recent = [start for start in child.starts if now - start < RESTART_WINDOW]
             wanted = child.spec.restart == Restart.ON_FAILURE and ended.code not in (0, 64)
-            if wanted and len(recent) > RESTARTS and child.spec.spare:
+            if child.spec.spare and (ended.code == 0 or (wanted and len(recent) > RESTARTS)):
                 self._log("up", f"{ended}; going on without it")
                 continue
             if not wanted or len(recent) > RESTARTS:

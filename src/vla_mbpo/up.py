@@ -14,6 +14,7 @@ from vla_mbpo.bringup import DEFAULT_BUNDLE, DEFAULT_ROBOT, DEFAULT_SCENE, NodeS
 from vla_mbpo.core.errors import require
 from vla_mbpo.paths import ros_environment
 from vla_mbpo.processes import ERROR_PREFIX, Ended, Supervisor, lock_domain
+from vla_mbpo.reports.after import AfterRun
 from vla_mbpo.sim.tasks import TASKS, find_task
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--headless", action="store_true", help="no page, no gamepad; end after the task")
     parser.add_argument("--world-model", default="", help="bundle that vets chunks by imagination; none by default")
     parser.add_argument("--detector", default="", help="bundle that watches for failure; none by default")
+    parser.add_argument("--markers", action="store_true", help="with what RViz shows: markers/scene, volumes, cameras")
     parser.add_argument("--no-joy", action="store_true", help="read no gamepad; the ROS package joy may do it")
+    parser.add_argument("--security", default="", metavar="KEYSTORE", help="DDS security (vla-mbpo security keystore)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NODE.PARAM=VALUE", dest="overrides", help="any node parameter"
     )
@@ -58,6 +61,10 @@ def run(args: argparse.Namespace) -> int:
     specs = plan(args)
     stop = _Interrupt()
     os.environ.update(ros_environment())
+    if args.security:
+        from vla_mbpo.security.keystore import environment
+
+        os.environ.update(environment(args.security, specs))
     from vla_mbpo.nodes.client import StackClient
 
     client = StackClient()  # checks the domain's number
@@ -67,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         client.require_free([spec.name for spec in specs], domain)
     finally:
         client.close()
-    display = Display()
+    display, report = Display(), AfterRun(args.record, args.robot, _world_model(specs))
     supervisor = Supervisor(specs, ros_environment(), display.log)
     code, left = EXIT_FAILED, None
     try:
@@ -80,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
         supervisor.stop()
         if lock is not None:
             lock.close()
+        stop.requested = False  # from here on it is about the report
+        if said := report.write(lambda: stop.requested):
+            display.say(said)
         if left is not None:
             _leave(left, code)
 
@@ -91,6 +101,11 @@ def _leave(client: "StackClient", code: int) -> None:
     last.start()
     client.close()
     last.cancel()
+
+
+def _world_model(specs: list[NodeSpec]) -> str:
+    """The bundle that vets, empty: none does."""
+    return next((str(spec.parameters["bundle"]) for spec in specs if spec.name == "imagination"), "")
 
 
 def plan(args: argparse.Namespace) -> list[NodeSpec]:
@@ -119,6 +134,7 @@ def plan(args: argparse.Namespace) -> list[NodeSpec]:
             store=args.store,
             trainer=args.trainer,
             record=args.record,
+            markers=args.markers,
         ),
     )
 

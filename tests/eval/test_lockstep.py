@@ -72,7 +72,7 @@ class Opinion:
     def judge(self, observation, instruction, positions, *_):
         nothing = np.zeros(len(positions))
         choice = Choice(self.verdicts, (("why",),) * len(positions), nothing, self.order)
-        return Judgement(choice, Imagined(nothing, nothing, nothing, nothing), np.zeros((0, 0, 3)))
+        return Judgement(choice, Imagined(nothing, nothing, nothing, nothing))
 
 
 def vetted(spec, session, opinion, **changes):

@@ -75,6 +75,16 @@ def test_a_dream_that_is_old_says_so():
     assert new["number"] == "12" and "old" not in new["words"] and "old" in old["words"]
 
 
+def test_a_candidate_that_a_check_refuses_says_so_whatever_imagination_has_against_it():
+    verdicts = Verdicts()
+    risky = Message(candidate=0, verdict=2, success_probability=0.5, cost_probability=0.2, reasons=["it may cost"])
+    for number, check in enumerate(("joint_velocity", "imagination")):
+        reason = Message(check=check, text="refused")
+        decision = {"candidate": 0, "accepted": False, "reasons": [reason], "imagination": risky}
+        verdicts.decided(Message(chunk_set_id=number, **decision))
+    assert [verdicts.of(number, 0)["why"] for number in (0, 1)] == ["refused", "it may cost"]
+
+
 # Nodes
 
 

@@ -150,11 +150,22 @@ def test_the_recorder_is_up_first_and_down_last():
     assert not specs[0].motion_critical and "recorder" not in by_name()
 
 
+def test_nothing_waits_for_the_markers():
+    """They come last, the manager does not know them, and the others go on without them."""
+    assert "markers" not in by_name()
+    specs = graph(options=Options(markers=True, overrides={"markers": {"rate": 2.0}}))
+    spec, manager = specs[-2:]
+    assert spec.name == "markers" and spec.parameters["rate"] == 2.0 and spec.nice == 10
+    assert (spec.spare, spec.lifecycle, spec.motion_critical) == (True, False, False)
+    assert "markers" not in manager.parameters["nodes"]
+
+
 @pytest.mark.parametrize("spare", [True, False])
-def test_a_spare_process_that_keeps_failing_does_not_end_the_others(spare, monkeypatch):
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_spare_process_that_ends_or_keeps_failing_does_not_end_the_others(spare, code, monkeypatch):
     """A recorder that cannot run is no reason to end motion."""
     (spec,) = [replace(s, spare=spare) for s in graph(options=Options(record="episodes")) if s.name == "recorder"]
-    monkeypatch.setattr(processes, "command", lambda _: [sys.executable, "-c", "raise SystemExit(1)"])
+    monkeypatch.setattr(processes, "command", lambda _: [sys.executable, "-c", f"raise SystemExit({code})"])
     monkeypatch.setattr(processes, "RESTART_DELAY", 0.0)
     lines = []
     supervisor = processes.Supervisor([spec], dict(os.environ), lambda name, line: lines.append(line))

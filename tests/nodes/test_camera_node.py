@@ -7,6 +7,7 @@ from vla_mbpo_msgs.msg import SceneState
 
 from vla_mbpo.cameras.calibration import Calibration
 from vla_mbpo.cameras.sim import SimSource
+from vla_mbpo.cameras.source import Opened
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.camera import SOURCES, CameraNode
@@ -81,6 +82,7 @@ class Broken:
     def open(self):
         if not self.opens:
             raise OSError("no device 42")
+        return Opened(96, 96)
 
     def feed(self, *_):
         pass
@@ -90,6 +92,9 @@ class Broken:
 
     def close(self):
         pass
+
+    def report(self):
+        return {}
 
 
 def test_a_camera_that_cannot_open_is_not_active(graph, monkeypatch):

@@ -29,7 +29,7 @@ class Bench:
         overrides = {f"imagination.{k}": v for k, v in values.items()}
         self.node = graph.start(lambda: ImaginationNode("imagination"), parameters=overrides)
         graph.activate()
-        graph.listen(qos.VERDICT, qos.DREAM, qos.DREAM_MARKERS)
+        graph.listen(qos.VERDICT, qos.DREAM)
         topics = (qos.HEAD_IMAGE, qos.WRIST_IMAGE, qos.JOINT_STATES, qos.ACTION_CHUNKS)
         self.head, self.wrist, self.joints, self.chunks = map(graph.talk, topics)
         self.version = Bundle.load(policy).version
@@ -257,15 +257,6 @@ def test_rows_that_the_world_model_cannot_read_are_unknown(bench, changes, text)
                 setattr(chunk, name, value)
 
     assert text in reason(bench.ask(bench.frame(), spoil=spoil))
-
-
-def test_ribbons_follow_the_candidates(bench):
-    verdict = bench.ask(bench.frame())
-    bench.graph.until(lambda: bool(bench.graph.heard[qos.DREAM_MARKERS.name]))
-    lines = bench.graph.heard[qos.DREAM_MARKERS.name][-1].markers[1:]
-    assert len(lines) == 3 and all(len(line.points) == 16 for line in lines)
-    assert max(lines, key=lambda line: line.scale.x).id == verdict.order[0]
-    assert lines[0].header.frame_id == bench.spec.base_frame
 
 
 def test_a_damaged_bundle_is_refused_at_configure(graph, tiny_world_model, tmp_path):

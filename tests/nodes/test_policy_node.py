@@ -8,9 +8,10 @@ from std_msgs.msg import String
 from vla_mbpo_msgs.msg import GateState
 
 from vla_mbpo.arm.commitment import Commitment
+from vla_mbpo.core.observation import Observation
 from vla_mbpo.core.state import RobotState
 from vla_mbpo.nodes import convert, frames, qos
-from vla_mbpo.nodes.policy import PolicyNode
+from vla_mbpo.nodes.policy import Job, PolicyNode
 
 PERIOD = 50_000_000
 
@@ -200,3 +201,23 @@ def test_a_changed_bundle_is_refused(graph, bundle, tmp_path):
     node = graph.start(lambda: PolicyNode("policy"), parameters={"policy.bundle": copy})
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert "sha256" in node._fault
+
+
+def test_a_look_gives_the_same_candidates_whatever_was_looked_at_before(graph, spec, bundle):
+    """So that a replay of a recording draws the noise that was drawn then."""
+    bench = Bench(graph, spec, bundle, k=2)
+    bench.go()
+    bench.frame(1)
+    (first,) = bench.sets
+    rng, none = np.random.default_rng(1), np.zeros((0, 7))
+    pictures = rng.integers(0, 255, (2, 96, 96, 3), dtype=np.uint8)
+
+    def look(stamp):
+        seen, before = Observation(stamp, *pictures, spec.home, np.zeros(7), 0.08), len(bench.sets)
+        bench.node._infer(Job(bench.node._session, seen, "press the button", none, none[:, 0], bench.node._round, 1.0))
+        graph.until(lambda: len(bench.sets) > before)
+        return bench.sets[-1].chunks[1].positions
+
+    stamp = convert.to_ns(first.observation_stamp) + PERIOD
+    one, other, again = look(stamp), look(stamp + PERIOD), look(stamp)
+    assert one == again and one != other

@@ -165,7 +165,8 @@ def test_every_topic_of_the_path_is_heard():
     names = {row.topic.name for row in RECORDED}
     topics = {value.name for value in vars(qos).values() if isinstance(value, qos.Topic)}
     # Drawn for people, or news for the other nodes only.
-    left_out = (qos.RISK_MARKERS, qos.DREAM, qos.DREAM_MARKERS, qos.HEARTBEAT, qos.CLOCK, qos.TRAINING, qos.READY)
+    drawn = (qos.DREAM, qos.MARKERS, qos.VOLUMES, qos.OVERLAY)
+    left_out = (*drawn, qos.HEARTBEAT, qos.CLOCK, qos.TRAINING, qos.READY)
     assert names == topics - {topic.name for topic in left_out}
 
 

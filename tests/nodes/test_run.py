@@ -9,7 +9,7 @@ import sys
 import pytest
 from helpers import finish, free_port, spawn
 
-NODES = ("arm_driver", "camera", "gate", "joy", "monitor", "policy", "sim", "task", "teleop")
+NODES = ("arm_driver", "camera", "gate", "joy", "markers", "monitor", "policy", "sim", "task", "teleop")
 STATED = ("-p", "vetting.imagination:=off", "-p", "vetting.failure_detector:=off")
 
 

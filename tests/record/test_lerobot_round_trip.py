@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
 pytest.importorskip("av", reason="needs the extra `export`: `make setup-dev`")
-pytest.importorskip("pyarrow", reason="needs the extra `export`: `make setup-dev`")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra `export`: `make setup-dev`")
 
 from lerobot_samples import BEGIN, CAMERAS, ROWS, decoded, info, record, stories, story, table  # noqa: E402
 
@@ -61,31 +62,62 @@ def test_the_world_model_reads_the_same_samples_from_both(both, spec):
     assert one["facts"] == other["facts"]
 
 
-def as_demonstrations(files, folder):
-    """What supervised finetuning reads: the rows that were commanded are the ones to be learned."""
-    folder.mkdir()
-    kept = "at head wrist joints velocities gripper points".split()
-    for file in files:
-        with np.load(file) as made:
-            arrays = {name: made[name] for name in kept}
-            clean = ~made["human"]
-            arrays |= {"target": made["set_point"], "gripper_target": made["opening"], "clean": clean}
-            np.savez(folder / file.name, task=made["task"], seed=0, **arrays)
-    return sorted(folder.glob("*.npz"))
-
-
-def test_supervised_finetuning_reads_the_same_samples_from_both(both, tmp_path):
+def taught(folder, out):
+    """Losses of three steps of supervised finetuning on a folder, what it learned from, and the weights after it."""
     pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
-    from vla_mbpo.training.dataset import Demonstrations
+    from vla_mbpo.training.sft import SftConfig, Trainer
 
-    vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
-    one, other = (
-        Demonstrations(as_demonstrations(files, tmp_path / name), vocabulary, 16)
-        for files, name in zip(both, ("bag", "dataset"), strict=True)
-    )
-    assert len(one) == len(other) > 8 and not one.arrays["valid"].all()
-    assert_same(one.arrays, other.arrays, one.arrays)
-    assert one.proprio.tobytes() == other.proprio.tobytes()
+    trainer, losses = Trainer(SftConfig((str(folder),), samples=6, batch=2, threads=1), out), []
+    update = trainer._update
+    trainer._update = lambda index: losses.append(update(index)) or losses[-1]
+    trainer.run()
+    weights = {name: value.numpy() for name, value in trainer.net.state_dict().items()}
+    return [{name: float(value) for name, value in step.items()} for step in losses], trainer.demos, weights
+
+
+def test_supervised_finetuning_is_the_same_to_the_last_bit(recordings, exported, both, tmp_path):
+    """On the recordings, on the dataset and on rollouts that were imported from it."""
+    recorded, dataset = tmp_path / "recordings", tmp_path / "dataset"
+    shutil.copytree(recordings, recorded)
+    shutil.copytree(exported[0], dataset)
+    losses, demos, weights = taught(recorded, tmp_path / "one")
+    assert len(demos) > 3 and not demos.arrays["valid"].all() and all(step["flow"] > 0 for step in losses)
+    for number, folder in enumerate((dataset, both[1][0].parent)):
+        same_losses, same_demos, same_weights = taught(folder, tmp_path / str(number))
+        assert_same(demos.arrays, same_demos.arrays, demos.arrays)
+        assert losses == same_losses
+        assert_same(weights, same_weights, weights)
+
+
+def test_with_a_lossy_video_only_pictures_differ(recordings, spec, exported, tmp_path):
+    export(recordings, tmp_path / "lossy", spec, "lossy")
+    shutil.copytree(exported[0], tmp_path / "lossless")
+    one, other = (taught(tmp_path / name, tmp_path / f"{name}_run")[1] for name in ("lossless", "lossy"))
+    assert_same(one.arrays, other.arrays, set(one.arrays) - PIXELS)
+    assert (one.arrays["head"] != other.arrays["head"]).any()
+
+
+def test_a_dataset_is_read_once_and_again_when_it_is_another_one(exported, recordings, spec, tmp_path, monkeypatch):
+    dataset = tmp_path / "dataset"
+    shutil.copytree(exported[0], dataset)
+    first = find([dataset])
+    assert [file.parent for file in first.files] == [dataset / "rollouts"] * 2
+    with monkeypatch.context() as patched:  # also where the extra is not installed
+        patched.setitem(sys.modules, "vla_mbpo.record.lerobot.imported", None)
+        assert find([dataset]) == first
+        with pytest.raises(ConfigError, match="extra `export`"):
+            find([shutil.copytree(exported[0], tmp_path / "unread")])
+    (path,) = (dataset / "meta/episodes").glob("*/*.parquet")
+    episodes = pq.read_table(path)
+    pq.write_table(episodes.set_column(episodes.column_names.index("aborted"), "aborted", [[True, True]]), path)
+    with np.load(find([dataset]).files[0]) as made:
+        assert made["aborted"]
+
+
+def test_a_dataset_of_another_robot_is_refused(exported, tmp_path):
+    shutil.copytree(exported[0], tmp_path / "dataset")
+    with pytest.raises(ConfigError, match="robot_type.*ur5e"):
+        find([tmp_path / "dataset"], "ur5e")
 
 
 def test_any_frame_can_be_read_without_the_others(exported):

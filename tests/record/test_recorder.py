@@ -315,7 +315,7 @@ def test_a_file_that_was_cut_anywhere_can_be_repaired(tmp_path, cut):
 
 def test_the_command_repairs_and_tells(killed, capsys):
     folder, _ = killed
-    arguments = type("Arguments", (), {"what": "repair", "folder": folder.parent, "json": False})
+    arguments = type("Arguments", (), {"what": "repair", "folders": [folder.parent], "json": False})
     assert run(arguments) == 0
     output = capsys.readouterr().out
     assert f"{folder.name}: repaired" in output and "bad, no outcome" in output

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -101,11 +103,28 @@ def test_every_approved_chunk_has_its_decision_and_every_executed_row_its_chunk(
     assert approved and approved <= decided and executed <= {number for number, _ in approved}
 
 
+def test_the_run_ends_with_its_report(recorded):
+    (page,) = recorded.parent.glob("report_*.html")
+    text = page.read_text()
+    assert recorded.name in text and text.count("<svg viewBox") >= 3
+
+
 def test_an_attempt_is_read_for_training(recorded):
     (file,) = find([recorded]).files
     with np.load(file) as made:
         assert len(made["at"]) >= 10 and np.isfinite(made["candidates"][:10]).all()
         assert (made["success_row"], made["aborted"], made["human"].any()) == (-1, False, False)
+
+
+def test_a_replay_of_the_same_policy_says_the_same_again(recorded, bundle, tmp_path):
+    out = tmp_path / "replay.json"
+    words = ["replay", str(recorded), "--bundle", str(bundle), "--json", str(out)]
+    done = subprocess.run([sys.executable, "-m", "vla_mbpo.cli", *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    sets = json.loads(out.read_text())["sets"]
+    assert sets["joined"] >= sets["then"] - 2 and sets["only_now"] == 0  # the last look may end with the attempt
+    assert sets["same_inputs"] > 0 and sets["first_rad_same_inputs"]["max"] == 0.0
+    assert sets["spread_then_rad"]["median"] > 0.0  # other noise would have shown
 
 
 def under_way(graph, process, tmp_path):

@@ -81,7 +81,8 @@ class Attempt:
 
     def imagine(self, look, verdicts):
         said = [CandidateVerdict(candidate=k, verdict=one) for k, one in enumerate(verdicts)]
-        verdict = ImaginationVerdict(chunk_set_id=self.set_id(look), candidates=said)
+        stamp = convert.to_time(self.set_id(look))
+        verdict = ImaginationVerdict(chunk_set_id=self.set_id(look), observation_stamp=stamp, candidates=said)
         self.say(qos.VERDICT, verdict, self.looks[look] + 0.6)
 
     def risk(self, look, alarm):

@@ -201,7 +201,7 @@ def test_a_folder_holds_demonstrations_of_one_recipe(tmp_path):
 
 def test_unfinished_demonstrations_are_not_trained_on(tmp_path):
     for name in ("button_000000.npz", "button_000001.partial.npz"):
-        (tmp_path / name).touch()
+        np.savez(tmp_path / name, task="button", target=0)
     assert [file.name for file in demonstrations((str(tmp_path),))] == ["button_000000.npz"]
 
 
@@ -210,7 +210,7 @@ def test_per_task_limits_every_task_alike(tmp_path_factory, count):
     folder = tmp_path_factory.mktemp("many")
     for task, episodes in (("red_bin", 3), ("button", 5)):
         for seed in range(episodes):
-            (folder / f"{task}_{seed:06d}.npz").touch()
+            np.savez(folder / f"{task}_{seed:06d}.npz", task=task, target=0)
     found = [file.stem.rsplit("_", 1)[0] for file in demonstrations((str(folder),), count)]
     assert (found.count("red_bin"), found.count("button")) == (min(count, 3), count)
 

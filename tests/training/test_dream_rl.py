@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from made_up import noise_attempts
+from PIL import Image
 
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
@@ -101,6 +102,35 @@ def test_the_ratio_is_one_before_the_first_update(make):
     mean = trainer.flow.step_mean(velocity, tried.chain)
     again = trainer.flow.log_density(mean, tried.chain, tried.driven)
     assert torch.equal((again - tried.density).exp(), torch.ones(96))
+
+
+@pytest.mark.parametrize(("chunks", "eyes"), [(1, 0.0), (2, 0.0), (2, 1.0)])
+def test_what_shows_only_after_a_chunk_is_learned_by_branches_that_go_on(make, monkeypatch, chunks, eyes):
+    monkeypatch.setattr(Toy, "later", True)
+    trainer = make(refills=20 if eyes == 0.0 else 1, chunks=chunks, eyes=eyes)
+    before = level(trainer)
+    trainer.run()
+    if chunks == 1:
+        assert all(refill["kept"] == 0.0 for refill in trainer.refills)
+    elif eyes == 0.0:
+        assert level(trainer) < 0.6 * before
+    else:  # the eyes see what is imagined
+        assert trainer.refills[0]["kept"] == 1.0
+
+
+def test_dreams_are_kept_and_can_be_looked_at(make, tmp_path, capsys):
+    trainer = make(refills=6)
+    trainer.run()
+    files = sorted((trainer.out / "dreams").iterdir())
+    assert [file.name for file in files] == ["000000.npz", "000020.npz"]  # every fifth refill
+    assert main(["dream", "--dreams", str(files[0]), "--out", str(tmp_path / "strip.png")]) == 0
+    with np.load(files[0]) as dreams, Image.open(tmp_path / "strip.png") as strip:
+        assert dreams["head"].shape[:2] == (6, 5) and dreams["to_go"].shape == (6, 4)
+        assert (dreams["head"][:, 0] == 50).all() and (dreams["wrist"][:, 0] == 90).all()  # what was seen
+        assert strip.width == 5 * dreams["head"].shape[2]
+    np.savez(tmp_path / "other.npz", head=np.zeros(3))
+    assert main(["dream", "--dreams", str(tmp_path / "other.npz")]) == 64
+    assert "without cost, done, success, to_go, wrist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("anchor", [{"kl": 30.0}, {"budget": 0.0, "kl": 1.0}])

@@ -8,11 +8,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
 from vla_mbpo.core.observation import Observation  # noqa: E402  (after the check that torch is there)
+from vla_mbpo.imagination.dream import dream  # noqa: E402
 from vla_mbpo.imagination.session import WorldModelSession  # noqa: E402
 from vla_mbpo.paths import bundle_dir  # noqa: E402
 from vla_mbpo.policy.bundle import Bundle  # noqa: E402
 from vla_mbpo.training.calibration import constants  # noqa: E402
-from vla_mbpo.training.dream_world import DreamWorld  # noqa: E402
+from vla_mbpo.training.dream_world import DreamWorld, Judged  # noqa: E402
 from vla_mbpo.training.rollouts import generate  # noqa: E402
 from vla_mbpo.training.sft import load_policy  # noqa: E402
 
@@ -94,3 +95,52 @@ def test_tails_are_those_of_the_groups_first_and_carry_no_credit(world):
     std, mean = (torch.from_numpy(world[0]._norm[f"action_{name}"]) for name in ("std", "mean"))
     tail = (spliced * std + mean)[:, end - 1 :].diff(dim=1)
     torch.testing.assert_close(tail, tail[:1].expand_as(tail), atol=1e-4, rtol=0)
+
+
+def driven(world, looks):
+    """What was driven from some looks of the attempt: states, chunks as the policy gives them, rows as on the tape."""
+    made, states, episode = world
+    index = episode["at"][looks][:, None] + np.arange(states.free.shape[1])
+    rows = np.concatenate([episode["set_point"][index], episode["opening"][index][..., None]], 2).astype(np.float64)
+    plan = rows.copy()
+    plan[..., :-1] -= episode["joints"][looks][:, None]
+    plan = (plan - made._norm["action_mean"]) / made._norm["action_std"]
+    return states.at(torch.tensor(looks)), torch.from_numpy(plan.astype(np.float32)), rows
+
+
+def test_what_lies_ahead_is_what_the_slow_mode_dreams(world, spec):
+    """One network, two runtimes: torch here, compiled and quantised there. With one flow step there is no noise."""
+    session = WorldModelSession.load(bundle_dir("world_model"), spec, pixels=True)
+    (made, _, episode), looks = world, [1, 4]
+    there, pictures = made.ahead(*driven(world, looks)[:2], flow_steps=1)
+    for i, (look, rows) in enumerate(zip(looks, driven(world, looks)[2], strict=True)):
+        body = [episode[name][look].astype(np.float64) for name in ("joints", "velocities", "gripper")]
+        seen = Observation(0, episode["head"][look], episode["wrist"][look], body[0], body[1], float(body[2]))
+        chunk = [(rows[:, :-1], rows[:, -1])]
+        found = dream(session, seen, "press the button", chunk, np.random.default_rng(0), flow_steps=1)
+        assert np.abs(there.joints[i].numpy() - found.joints[0]).max() < 0.05
+        for ours, theirs in zip(pictures, (found.head[0], found.wrist[0]), strict=True):
+            assert np.abs(ours[i].numpy().astype(float) - theirs).mean() < 6.0
+
+
+def test_what_lies_ahead_is_nearer_to_what_came_than_what_was(world):
+    (made, states, episode), at = world, list(world[2]["at"])
+    looks = [i for i, row in enumerate(at) if row + 16 in at and row + 16 <= len(episode["set_point"])]
+    after = [at.index(at[i] + 16) for i in looks]
+    there, _ = made.ahead(*driven(world, looks)[:2], flow_steps=2)
+    came, was = states.joints[torch.tensor(after)], states.joints[torch.tensor(looks)]
+    assert (there.joints - came).abs().mean() < 0.5 * (was - came).abs().mean()
+    assert (there.free == 1).all() and (there.row == -1).all()
+    assert made.judge(there, there.prefix).cost.isfinite().all()
+
+
+def test_a_branch_adds_up_until_it_is_done():
+    number = lambda *values: torch.tensor(values)  # noqa: E731
+    first = Judged(number([30.0, 5.0]), number(0.1, 0.2), number(0.5, 0.9), number(0.2, 0.7), number(True, False))
+    later = Judged(number([8.0, 50.0]), number(0.5, 0.5), number(0.6, 0.1), number(0.9, 0.1), number(False, True))
+    found = first.then(later, 16)
+    torch.testing.assert_close(found.to_go, number([24.0, 5.0]))  # 16 rows and what is left; done, so no further rows
+    torch.testing.assert_close(found.cost, number(0.55, 0.2))
+    torch.testing.assert_close(found.success, number(0.6, 0.9))
+    torch.testing.assert_close(found.done, number(0.9, 0.7))
+    assert found.unfit.tolist() == [True, False]

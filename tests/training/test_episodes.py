@@ -16,6 +16,7 @@ from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.failure.attempts import read as as_watched
 from vla_mbpo.paths import ros_environment
 from vla_mbpo.policy.vocabulary import Vocabulary
+from vla_mbpo.record import reading
 from vla_mbpo.sim.tasks import HELD_OUT_TASKS, TASKS, TEST_SEED_BASE
 from vla_mbpo.training import live
 from vla_mbpo.training.episodes import find, rollout_files
@@ -254,7 +255,7 @@ def test_a_damaged_recording_is_passed_over_and_the_others_are_read(spec, tmp_pa
 
 def test_messages_of_other_definitions_are_not_read_as_if_they_were_ours(spec, tmp_path, monkeypatch):
     folder = Attempt(spec).record(tmp_path)
-    monkeypatch.setattr(live, "definition", lambda kind, share: "float64 something_else\n")
+    monkeypatch.setattr(reading, "definition", lambda kind, share: "float64 something_else\n")
     assert "message type" in find([tmp_path]).passed_over[str(folder)]
 
 

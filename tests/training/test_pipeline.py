@@ -11,8 +11,10 @@ from dataclasses import replace
 import pytest
 
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.sim.tasks import TRAINING_TASKS
 from vla_mbpo.training.job import TrainingJob
-from vla_mbpo.training.pipeline import LoopRecipe, Pipeline, stages
+from vla_mbpo.training.pipeline import Pipeline
+from vla_mbpo.training.plan import LoopRecipe, stages
 
 FAKE = """
 import sys, pathlib
@@ -21,7 +23,9 @@ with (here / "ran").open("a") as log: log.write(" ".join(sys.argv[2:4]) + chr(10
 plan = here / "plan"
 for line in plan.read_text().splitlines() if plan.exists() else []:
     word, code = line.split("=")
-    if word in sys.argv[2:]: sys.exit(int(code))
+    if word in sys.argv[2:]:
+        print("vla-mbpo: error: gap: 0.3 is too much", file=sys.stderr)
+        sys.exit(int(code))
 """
 
 
@@ -77,6 +81,94 @@ def test_a_refreshed_world_model_is_the_one_that_is_dreamed_in_and_promoted(tmp_
     after = {"dream_rl": "--vetting", "promote": "--world-model"}
     for name, option in after.items():
         assert made[name][made[name].index(option) + 1] == str(tmp_path / "vetting")
+
+
+MIDWAY = ["train rollouts", "train world-model", "train export", "train dream-rl", "train export"]
+
+
+@pytest.fixture
+def twice(tmp_path, made):
+    """A loop that stops midway, and what has run; its commands only note it."""
+    loop, ran, _ = made
+    recipe = LoopRecipe(tmp_path / "loop", rollouts=3, refresh=10, midway=2, samples=101, seed=500)
+    return lambda: loop(recipe), ran, recipe
+
+
+def options(stage, name):
+    """What is said after an option, up to the next one."""
+    words = stage.argv[stage.argv.index(name) + 1 :]
+    return words[: next((i for i, word in enumerate(words) if word.startswith("--")), None)]
+
+
+def test_midway_all_is_done_again_before_the_promotion(twice):
+    loop, ran, _ = twice
+    assert loop().run() == 0
+    assert ran() == [*MIDWAY, *MIDWAY, "promote --candidate"]
+    assert len(loop().progress["seconds"]) == 11
+
+
+@pytest.mark.parametrize("stage", ["midway", "logged_2", "world_model_2", "vetting_2", "dream_rl_2", "candidate"])
+def test_a_loop_that_was_cut_off_after_half_of_the_way_does_nothing_twice(twice, tmp_path, stage):
+    loop, ran, recipe = twice
+    plan, folder = tmp_path / "plan", str(recipe.out / stage)
+    plan.write_text(f"{folder}=9")  # the first stage that knows the folder is the one that makes it
+    with pytest.raises(ConfigError, match=r"loop\..*9"):
+        loop().run()
+    cut = ran()
+    plan.unlink()
+    assert loop().run() == 0
+    assert ran() == [*cut, *[*MIDWAY, *MIDWAY, "promote --candidate"][len(cut) - 1 :]]
+
+
+def test_the_second_half_is_of_the_policy_of_the_first_and_of_its_own_rollouts(twice):
+    """A log of another policy than the one that dreams begin with is refused by dream RL."""
+    _, _, recipe = twice
+    made, out = {stage.name: stage for stage in stages(recipe)}, recipe.out
+    policy = options(made["export"], "--out")
+    assert options(made["record_2"], "--episodes") == (f"{policy[0]}=2",)
+    assert options(made["dream_rl_2"], "--policy") == policy
+    assert options(made["dream_rl_2"], "--data") == options(made["record_2"], "--out") == (str(out / "logged_2"),)
+    assert options(made["promote"], "--candidate") == options(made["export_2"], "--out") == (str(out / "candidate"),)
+    assert options(made["promote"], "--incumbent") == (recipe.policy,)
+
+
+def test_the_second_half_has_the_rest_of_the_samples_and_other_scenes(twice):
+    _, _, recipe = twice
+    made = {stage.name: stage for stage in stages(recipe)}
+    samples = [int(options(made[name], "--samples")[0]) for name in ("dream_rl", "dream_rl_2")]
+    assert sum(samples) == recipe.samples and abs(samples[0] - samples[1]) <= 1
+    first, second = (int(options(made[name], "--seed")[0]) for name in ("record", "record_2"))
+    assert second == first + recipe.rollouts * len(TRAINING_TASKS)
+
+
+def test_the_world_model_is_refreshed_again_from_where_it_was_and_on_both_logs(twice):
+    _, _, recipe = twice
+    made, out = {stage.name: stage for stage in stages(recipe)}, recipe.out
+    assert options(made["refresh_2"], "--init") == options(made["refresh"], "--out") == (str(out / "world_model"),)
+    assert options(made["refresh_2"], "--data") == (str(out / "logged"), str(out / "logged_2"))
+    assert options(made["export_world_model_2"], "--policies") == (f"{recipe.policy},{out / 'midway'}",)
+    assert options(made["dream_rl_2"], "--world-model") == (str(out / "world_model_2"),)
+    for name, option in {"dream_rl_2": "--vetting", "promote": "--world-model"}.items():
+        assert options(made[name], option) == (str(out / "vetting_2"),)
+
+
+def test_a_world_model_that_is_refused_midway_ends_the_loop_and_it_says_why(twice, tmp_path, capfd):
+    loop, ran, recipe = twice
+    (tmp_path / "plan").write_text(f"{recipe.out / 'dream_rl_2'}=64")
+    with pytest.raises(ConfigError, match=r"loop\.dream_rl_2.*64"):
+        loop().run()
+    said = json.loads((recipe.out / "progress.json").read_text())
+    assert (said["state"], said["reason"]) == ("failed", "dream_rl_2 ended with 64: gap: 0.3 is too much")
+    assert "gap: 0.3 is too much" in capfd.readouterr().err and len(ran()) == 9
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"), [({"midway": -1}, "midway"), ({"refresh": 0}, "not refreshed"), ({"seed": 999_970}, "seed")]
+)
+def test_a_loop_that_cannot_be_is_refused_before_anything_runs(twice, changed, why):
+    _, _, recipe = twice
+    with pytest.raises(ConfigError, match=why):
+        stages(replace(recipe, **changed))
 
 
 COUNT = """

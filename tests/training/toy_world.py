@@ -1,5 +1,6 @@
 """A world for dream RL whose best chunk is known. Workers import it, so it is not in a file of tests."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ class Toy:
     """A world in which chunks are the better the closer they are to ``best``; every other attempt fails."""
 
     best, costly, unfit = 0.5, False, False
+    later = False  # only the observation at a chunk's end tells how good it was
     trained_on = ("elsewhere",)
     admitted = Admission(100, 0.9, 0.0, 0.9)
 
@@ -67,10 +69,21 @@ class Toy:
         return rows, states.free
 
     def judge(self, states, rows):
-        free = states.free.repeat_interleave(len(rows) // len(states), 0)
-        away = (((rows - self.best).square().mean(2)) * free).sum(1) / free.sum(1)
+        group = len(rows) // len(states)
+        away = states.gripper.repeat_interleave(group) if self.later else self._away(states, rows)
         cost = (rows.mean((1, 2)) > 0).float() if self.costly else torch.zeros(len(rows))
-        return Judged(10 * away[None].expand(2, -1), cost, 1 - cost, (rows.mean((1, 2)) > 0) & self.unfit)
+        never, unfit = torch.zeros_like(cost), (rows.mean((1, 2)) > 0) & self.unfit
+        return Judged(10 * away[None].expand(2, -1), cost, 1 - cost, never, unfit)
+
+    def _away(self, states, rows):
+        free = states.free.repeat_interleave(len(rows) // len(states), 0)
+        return (((rows - self.best).square().mean(2)) * free).sum(1) / free.sum(1)
+
+    def ahead(self, states, rows, _flow_steps, _group=1):
+        size = self.net.config.image_size
+        picture = torch.zeros(len(states), size, size, 3, dtype=torch.uint8)
+        there = replace(states, gripper=self._away(states, rows), row=torch.full_like(states.row, -1))
+        return replace(there, free=torch.ones_like(states.free)), (picture, picture)
 
     def admission(self, *_):
         return self.admitted

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_mbpo.cameras.source import Frame
+from vla_mbpo.cameras.source import Frame, Opened
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.sim.cameras import SceneCamera
@@ -36,7 +36,7 @@ class SimSource:
             self._next = (task, seed, stamp, qpos)
             self._ready.notify()
 
-    def open(self) -> None:
+    def open(self) -> Opened:
         """Draw the noise, and see that this machine can render. The renderer is made with the first scene state.
 
         Raises:
@@ -48,6 +48,7 @@ class SimSource:
             advice = "no OpenGL without a display: install libegl1 and libgl1-mesa-dri"
             raise ConfigError("camera", self._view, f"{advice} ({error})") from None
         self._noise = self._rng.integers(-1, 2, NOISE_POOL, dtype=np.int16)
+        return Opened(self._size, self._size)
 
     def read(self, timeout: float) -> Frame | None:
         """Draw the next scene state."""
@@ -68,6 +69,10 @@ class SimSource:
         if self._camera is not None:
             self._camera.close()
         self._camera, self._scene = None, None
+
+    def report(self) -> dict[str, object]:
+        """Nothing: all there is to know is in the scene state."""
+        return {}
 
     def _camera_for(self, task: str, seed: int) -> SceneCamera:
         if self._camera is None or (task, seed) != self._scene:

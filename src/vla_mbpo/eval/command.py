@@ -21,6 +21,7 @@ from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import PolicySession
+from vla_mbpo.reports.evaluation import evaluation_page
 from vla_mbpo.sim.disturbances import KINDS
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TASKS, TEST_SEED_BASE, find_task
 from vla_mbpo.spread import Place, add_ray, spread
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--episodes", type=int, default=50, help="episodes per task")
     add("--seed", type=int, default=0, help="first test seed (any; never a training or calibration seed)")
     add("--json", type=Path, required=True, help="result file; an interrupted run resumes from FILE.partial.jsonl")
+    add("--html", type=Path, help="the result also as a page")
     add("--k", type=int, default=8, help="candidates per inference")
     add("--gate", choices=("on", "off"), default="on")
     add("--corrupt", type=float, default=0.0, metavar="SHARE", help="share of chunk sets to corrupt (lockstep)")
@@ -60,11 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and write the result file."""
+    require(not (args.html and args.ablate), "--html", str(args.html), "without --ablate")
     if args.ablate:
         from vla_mbpo.eval.ablation import ablate
 
         return ablate(args, evaluate, partial_of)
-    evaluate(args)
+    result, _ = evaluate(args)
+    if args.html:
+        args.html.write_text(evaluation_page(result))
     partial_of(args).unlink()
     return 0
 

@@ -1,4 +1,7 @@
-"""``vla-mbpo dream``: a recorded rollout beside what the world model makes of the same actions, as a PNG strip."""
+"""``vla-mbpo dream``: a recorded rollout beside what the world model makes of the same actions, as a PNG strip.
+
+Or the dreams that a run of dream RL has kept.
+"""
 
 import argparse
 from pathlib import Path
@@ -14,6 +17,7 @@ from vla_mbpo.imagination.dream import Dream, dream
 from vla_mbpo.imagination.session import WorldModelSession
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.training.dream_log import strips
 
 LABEL = 12  # px
 
@@ -21,7 +25,9 @@ LABEL = 12  # px
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--episode", type=Path, required=True, help="a rollout (.npz of `vla-mbpo train rollouts`)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--episode", type=Path, help="a rollout (.npz of `vla-mbpo train rollouts`)")
+    what.add_argument("--dreams", type=Path, help="dreams of a run of dream RL (RUN/dreams/STEP.npz)")
     add("--world-model", default="world_model", help="bundle name or folder")
     add("--out", type=Path, default=Path("dream.png"))
     add("--start", type=int, default=0, help="look to begin at")
@@ -33,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the strip: real pictures above imagined ones."""
+    if args.dreams:
+        strips(args.dreams).save(args.out)
+        print(f"{args.out}: seen, and imagined at the end of each chunk; rows left to do and probability of cost")
+        return 0
     require(args.episode.is_file(), "--episode", str(args.episode), "a file")
     require(args.chunks > 0, "--chunks", args.chunks, "a number above 0")
     require(args.flow_steps > 0, "--flow-steps", args.flow_steps, "a number above 0")

@@ -5,11 +5,11 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
-from vla_mbpo.bringup import Options, graph
+from vla_mbpo.bringup import NodeSpec, Options, graph
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.eval.lockstep import Outcome, Settings
 from vla_mbpo.eval.report import percentiles
@@ -22,7 +22,7 @@ PATIENCE = 60.0  # s for the stack to become ready, and on top of an attempt's t
 
 
 class Stack:
-    """A running stack with a client and a probe beside it. One thread.
+    """A running stack with a client and a probe, or another listener, beside it. One thread.
 
     Attributes:
         printed: lines of the nodes.
@@ -97,19 +97,32 @@ def _count(outcome: Outcome, decisions: list[Any]) -> None:
 @contextmanager
 def running_stack(robot: str, options: Options) -> Iterator[Stack]:
     """Start the graph on a domain of its own, with nothing printed; end it afterwards."""
+    with running(graph(robot, options), _probe) as stack:
+        yield stack
+
+
+def _probe(node: Any) -> Any:
+    from vla_mbpo.eval.probe import Probe
+
+    return Probe(node)
+
+
+@contextmanager
+def running(specs: Sequence[NodeSpec], listen: Callable[[Any], Any]) -> Iterator[Stack]:
+    """Start processes on a domain of their own; ``listen(node)`` makes what listens to them, the stack's ``probe``.
+
+    RuntimeError, with the last lines that they printed: they were not ready in time, or one of them ended.
+    """
     lock = free_domain()
     os.environ.update(ros_environment())
-    from vla_mbpo.eval.probe import Probe
     from vla_mbpo.nodes.client import StackClient
 
     lines: list[str] = []
-    supervisor = Supervisor(
-        graph(robot, options), ros_environment(), lambda name, line: lines.append(f"[{name}] {line}")
-    )
+    supervisor = Supervisor(specs, ros_environment(), lambda name, line: lines.append(f"[{name}] {line}"))
     supervisor.start()
     client = StackClient()
     try:
-        stack = Stack(supervisor, client, Probe(client.node), lines)
+        stack = Stack(supervisor, client, listen(client.node), lines)
         stack.wait(lambda: client.ready, PATIENCE, "bring-up")
         yield stack
     except RuntimeError as error:

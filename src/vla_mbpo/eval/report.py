@@ -4,13 +4,15 @@ import datetime
 import os
 import platform
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vla_mbpo.eval.lockstep import Outcome
 from vla_mbpo.eval.statistics import wilson
 from vla_mbpo.sim.tasks import TASKS
+
+if TYPE_CHECKING:  # a report of a recording needs no simulator
+    from vla_mbpo.eval.lockstep import Outcome
 
 
 def machine() -> str:
@@ -29,7 +31,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def summarise(outcomes: list[Outcome]) -> dict[str, Any]:
+def summarise(outcomes: list["Outcome"]) -> dict[str, Any]:
     """Per task, average over training tasks, held-out tasks beside it."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
@@ -47,14 +49,14 @@ def summarise(outcomes: list[Outcome]) -> dict[str, Any]:
     }
 
 
-def _seams(outcomes: list[Outcome]) -> dict[str, float] | None:
+def _seams(outcomes: list["Outcome"]) -> dict[str, float] | None:
     """Chunk switches and the worst velocity step; None where they were not measured."""
     counts = [o.seams for o in outcomes if o.seams is not None]
     ratios = [o.worst_seam for o in outcomes if o.worst_seam is not None]
     return {"switches": sum(counts), "worst_ratio": max(ratios)} if counts else None
 
 
-def _task(group: list[Outcome]) -> dict[str, Any]:
+def _task(group: list["Outcome"]) -> dict[str, Any]:
     successes = sum(o.success for o in group)
     return {
         "n": len(group),

@@ -20,7 +20,6 @@ from vla_mbpo.policy.bundle import Bundle
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("what", choices=("detector",))
     add("--detector", default="detector_full", help="failure-detector bundle: a name in models/ or a folder")
     add("--data", nargs="+", required=True, help="folders of rollouts of its policy; those that went well count")
     add("--alpha", type=float, default=0.1, help="share of attempts that go well in which an alarm may be raised")

@@ -17,11 +17,10 @@ SAME = 1e-6  # rad; committed rows are copied, so they are equal but for roundin
 
 @dataclass(frozen=True)
 class Judgement:
-    """Choice among the candidates of a set and the numbers it was made from; ``ways`` (K, H, 3): of the tool [m]."""
+    """Choice among the candidates of a set and the numbers it was made from."""
 
     choice: Choice
     imagined: Imagined
-    ways: FloatArray
 
 
 class Vetting:
@@ -69,7 +68,7 @@ class Vetting:
         choice = choose(imagined, self._distance(observation.stamp, positions, row_period), self.config)
         if choice.order and motion == self._motion:
             self._last = observation.stamp, positions[choice.order[0]]
-        return Judgement(choice, imagined, ways)
+        return Judgement(choice, imagined)
 
     def _fault(self, positions: FloatArray, gripper: FloatArray, committed: int) -> str:
         """Why these candidates cannot be judged, or an empty string."""
@@ -96,4 +95,4 @@ def unknown(k: int, reason: str) -> Judgement:
     """The judgement of K candidates of which nothing is known."""
     nothing = np.full(k, np.nan)
     choice = Choice((Verdict.UNKNOWN,) * k, ((reason,),) * k, nothing, ())
-    return Judgement(choice, Imagined(nothing, nothing, nothing, nothing), np.zeros((k, 0, 3)))
+    return Judgement(choice, Imagined(nothing, nothing, nothing, nothing))

@@ -7,7 +7,7 @@ from vla_mbpo.gate.machine import Mode
 
 Rows = list[list[str]]
 
-SHAPES = {Mode.HOLD: "❚❚", Mode.AUTONOMOUS: "▶", Mode.TELEOP: "✋", Mode.ESTOP: "■"}
+SHAPES = {Mode.HOLD: "❚❚", Mode.AUTONOMOUS: "▶", Mode.TELEOP: "◆", Mode.ESTOP: "■"}
 OUTCOMES = ("succeeded", "failed", "stopped", "timed out", "refused")  # ExecuteTask.Result
 TRAINING = (
     "idle", "running", "paused", "ended: the candidate is live", "ended: the candidate is refused", "FAILED", "stopped",

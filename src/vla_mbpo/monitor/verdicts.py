@@ -9,6 +9,8 @@ from vla_mbpo.core.verdict import Verdict
 SHAPES = {Verdict.UNKNOWN: "?", Verdict.SAFE: "●", Verdict.RISKY: "▲", Verdict.UNSAFE: "■"}
 KEPT = 4  # chunk sets
 MOST = 64  # candidates of one
+UNSEEN = "– not looked at"
+IMAGINATION = "imagination"  # the check that says in a decision what imagination has against a candidate
 
 
 class Verdicts:
@@ -36,7 +38,18 @@ class Verdicts:
         row["decision"] = "✓ accepted" if message.accepted else "✗ rejected"
         row["why"] = reason or ("passed all checks" if message.accepted else "no reason given")
         if message.imagination.verdict != Verdict.UNKNOWN:
-            row.update(_imagined(message.imagination))
+            imagined = _imagined(message.imagination)
+            if any(reason.check != IMAGINATION for reason in message.reasons):
+                imagined.pop("why", None)  # what imagination has against it is not why it was refused
+            row.update(imagined)
+
+    def of(self, set_id: int, candidate: int) -> dict[str, Any]:
+        """What was said about one candidate of a recent set, as in the panel; empty: nothing."""
+        return self._sets.get(set_id, {}).get(candidate, {})
+
+    def decided_on(self, set_id: int) -> bool:
+        """Whether the gate has said something about a recent set."""
+        return any(row["decision"] != UNSEEN for row in self._sets.get(set_id, {}).values())
 
     def panel(self) -> dict[str, Any]:
         """Rows of the newest set in order of the candidates, and counts since the page was started."""
@@ -60,7 +73,7 @@ class Verdicts:
             "shape": "?",
             "success": "–",
             "cost": "–",
-            "decision": "– not looked at",
+            "decision": UNSEEN,
             "why": "",
         }
         kept = self._sets[set_id]

@@ -10,6 +10,7 @@ from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.task import Future
 from rclpy.utilities import get_default_context
 from std_msgs.msg import Bool
@@ -19,17 +20,30 @@ from vla_mbpo_msgs.srv import GateCommand, ResetScene, SwapRelease
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.nodes import qos
-from vla_mbpo.nodes.process import start_ros
+from vla_mbpo.nodes.process import secured, start_ros
 
+NAME = "vla_mbpo_up"  # and its enclave, for a client of whatever name
+BRIEFLY = "get_state"  # the service of a node that is asked whether it is alive, before the stack starts
 DISCOVERY_TIME = 0.7  # s within which nodes on this machine find each other
+
+
+def quiet_node(name: str) -> Node:
+    """A node that publishes, hears and serves nothing of its own but /parameter_events.
+
+    ConfigError: the middleware refuses it, for example because it is built without security.
+    """
+    no_types = Parameter("start_type_description_service", value=False)
+    with secured():
+        return Node(name, enable_rosout=False, start_parameter_services=False, parameter_overrides=[no_types])
 
 
 class StackClient:
     """A small node beside the stack. One thread; call ``spin`` regularly."""
 
-    def __init__(self, name: str = "vla_mbpo_up") -> None:
-        start_ros([])
-        self._node = Node(name, enable_rosout=False, start_parameter_services=False)
+    def __init__(self, name: str = NAME) -> None:
+        """ConfigError: the middleware refuses, for example because it is built without security."""
+        start_ros([], NAME)
+        self._node = quiet_node(name)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self.ready = False
@@ -53,6 +67,7 @@ class StackClient:
     def close(self) -> None:
         """Leave the graph."""
         self._executor.shutdown(timeout_sec=0.2)
+        self._task.destroy()  # not by its node; as long as it is there, so is the participant
         self._node.destroy_node()
         rclpy.try_shutdown()
         gc.collect()
@@ -110,7 +125,7 @@ class StackClient:
         """
         self.spin(DISCOVERY_TIME)
         taken = sorted({name for name, _ in self._node.get_node_names_and_namespaces()} & set(names))
-        clients: dict[str, Any] = {name: self._node.create_client(GetState, f"/{name}/get_state") for name in taken}
+        clients: dict[str, Any] = {name: self._node.create_client(GetState, f"/{name}/{BRIEFLY}") for name in taken}
         calls = {name: c.call_async(GetState.Request()) for name, c in clients.items() if c.service_is_ready()}
         until = time.monotonic() + 1.0
         while calls and time.monotonic() < until and not any(call.done() for call in calls.values()):

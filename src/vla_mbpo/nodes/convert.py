@@ -333,6 +333,17 @@ def to_image(image: NDArray[np.uint8], stamp: int, frame: str) -> Image:
     return message
 
 
+def to_depth(depth: NDArray[np.uint16], stamp: int, frame: str) -> Image:
+    """A 16UC1 image of millimetres, little-endian."""
+    height, width = depth.shape
+    message = Image(height=height, width=width, encoding="16UC1", is_bigendian=0, step=2 * width)
+    message.header.stamp, message.header.frame_id = to_time(stamp), frame
+    data = array("B")
+    data.frombytes(np.ascontiguousarray(depth, dtype="<u2").data.cast("B"))
+    message.data = data
+    return message
+
+
 def from_image(message: Image) -> NDArray[np.uint8]:
     """A view (height, width, 3) on an rgb8 image. Raises ValueError for another encoding or size."""
     if message.encoding != "rgb8":

@@ -14,7 +14,6 @@ from vla_mbpo.failure.detector import FailureDetector, Risk
 from vla_mbpo.failure.scores import Look
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
-from vla_mbpo.nodes.markers import risk_words
 from vla_mbpo.nodes.models import RELEASE, Models
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
@@ -38,7 +37,7 @@ class FailureDetectorNode(ManagedNode):
         """Load bundle and bands; ConfigError if they do not belong together or are too few for alpha."""
         self._spec = self.spec()
         self._models = Models(self, self._load, self._use)
-        self._out, self._markers = self.publisher(qos.RISK), self.publisher(qos.RISK_MARKERS)
+        self._out = self.publisher(qos.RISK)
         self._sets = self._unknown = self._alarms = 0
         self._latency: deque[float] = deque(maxlen=200)
 
@@ -121,8 +120,6 @@ class FailureDetectorNode(ManagedNode):
             self._alarms += 1
             self.get_logger().warning(self._alarm)
         self._out.publish(answer)
-        if self._markers.get_subscription_count():
-            self._markers.publish(risk_words(answer, self._spec.base_frame))
         self._sets, self._unknown = self._sets + 1, self._unknown + (not self._risk.known)
         self._latency.append(1e3 * (time.monotonic() - began))
 

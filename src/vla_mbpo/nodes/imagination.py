@@ -22,7 +22,6 @@ from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.dreams import Dreams, Wish
 from vla_mbpo.nodes.frames import DEAF, FRAMES, ObservationBuilder
-from vla_mbpo.nodes.markers import ribbons
 from vla_mbpo.nodes.models import RELEASE, Models
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
@@ -66,7 +65,6 @@ class ImaginationNode(ManagedNode):
         self.on_cleanup_do(self._end_dreamer)
         self._models = Models(self, self._load, self._use)
         self._out, self._pictures = self.publisher(qos.VERDICT), self.publisher(qos.DREAM)
-        self._markers = self.publisher(qos.DREAM_MARKERS)
         self._sets = self._late = self._unknown = 0
         self._latency: deque[float] = deque(maxlen=200)
 
@@ -230,8 +228,6 @@ class ImaginationNode(ManagedNode):
         message = convert.to_verdict(judgement, asked.message, asked.vetting.session.version, self.now(), seconds)
         message.dream_id = self._dreams.id if self._dreams is not None else 0
         self._out.publish(message)
-        if self._markers.get_subscription_count():
-            self._markers.publish(ribbons(judgement, message.header.stamp, self._spec.base_frame))
         self._sets += 1
         self._unknown += not judgement.choice.order
         self._latency.append(1e3 * seconds)

@@ -53,7 +53,7 @@ class PolicyNode(ManagedNode):
         Param("replan_rows", REPLAN_ROWS, "rows between inferences", 1, 64),
         Param("wider", 1.5, "noise of new samples that are asked for after all were refused", 1.0, 4.0),
         Param("spread", 1.0, "noise of the last candidate in multiples of the first one's", 1.0, 4.0),
-        Param("seed", 0, "seed of the candidates' noise", 0, 2**31),
+        Param("seed", 0, "seed of the candidates' noise, with each observation's stamp", 0, 2**31),
         Param("max_age", 0.25, "oldest input, s", 0.05, 2.0),
         Param("max_skew", 0.06, "largest difference of stamps in one observation, images half of it, s", 0.0, 0.2),
         *FRAMES,
@@ -65,7 +65,6 @@ class PolicyNode(ManagedNode):
         self._spec = self.spec()
         self._models = Models(self, self._load, self._use)
         self._out = self.publisher(qos.ACTION_CHUNKS)
-        self._rng = np.random.default_rng(self.parameters["seed"])
         age, skew, frozen = (round(self.parameters[key] * 1e9) for key in ("max_age", "max_skew", "max_frozen"))
         self._limits = FreshnessLimits(max_age=age, max_skew=skew, max_frozen=frozen)
         self._sets = self._missed = 0
@@ -187,8 +186,10 @@ class PolicyNode(ManagedNode):
 
     def _infer(self, job: Job) -> None:
         begin, k, spread = time.monotonic(), self.parameters["k"], self.parameters["spread"]
+        # The noise of a look, whatever was looked at before: a replay of a recording draws the same.
+        rng = np.random.default_rng((self.parameters["seed"], job.observation.stamp))
         found = job.session.infer(
-            job.observation, job.instruction, job.prefix, job.prefix_gripper, k, self._rng, job.noise, spread
+            job.observation, job.instruction, job.prefix, job.prefix_gripper, k, rng, job.noise, spread
         )  # fmt: skip
         seconds = time.monotonic() - begin
         if job.round == self._round:

@@ -15,11 +15,13 @@ from typing import Any, NoReturn
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from rclpy.utilities import get_default_context
 
-from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.paths import domain, enclave
 
 EXIT_USAGE = 64  # configuration or usage error
 _GRACE = 1.5  # s from the signal to the end, whatever the node is busy with
@@ -55,7 +57,8 @@ def run(make: Callable[[], Any], argv: Sequence[str] | None = None) -> NoReturn:
     stop, node = Stop(), None
     try:
         start_ros(argv)
-        node = make()
+        with secured():
+            node = make()
     except ConfigError as error:
         print(f"vla-mbpo: error: {error}", file=sys.stderr, flush=True)
     if node is None:
@@ -95,20 +98,39 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def start_ros(argv: Sequence[str] | None = None) -> None:
-    """rclpy.init without its signal handlers.
+def start_ros(argv: Sequence[str] | None = None, name: str = "") -> None:
+    """rclpy.init without its signal handlers; ``name``: of the enclave, where ``argv`` names none.
 
     Raises:
         ConfigError: one line in place of the messages of the C libraries.
     """
-    domain = os.environ.get("ROS_DOMAIN_ID") or "0"
-    require(domain.isdecimal() and int(domain) <= 232, "ROS_DOMAIN_ID", domain, "expected an integer from 0 to 232")
+    if name:
+        argv = [*(argv or []), "--ros-args", "--enclave", enclave(name)]
+    domain()
     try:
         with _quiet():
             rclpy.init(args=None if argv is None else list(argv), signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:
-        text = re.sub(r", at /\S+:\d+", "", " ".join(str(error).split())).removeprefix("failed to initialize rcl: ")
+        text = _one_line(error).removeprefix("failed to initialize rcl: ")
         raise ConfigError("ROS arguments", " ".join(argv or sys.argv[1:]), text) from None
+
+
+@contextmanager
+def secured() -> Iterator[None]:
+    """Around the making of a node: what the middleware has against it is a ConfigError where security is on."""
+    try:
+        yield
+    except _rclpy.RCLError as error:
+        if os.environ.get("ROS_SECURITY_ENABLE") != "true":
+            raise
+        text = _one_line(error).removeprefix("error creating node: ")
+        if "security libraries" in text:  # those of PyPI
+            text = "this middleware is built without DDS security: take the one of a ROS 2 installation from apt"
+        raise ConfigError("ROS_SECURITY_KEYSTORE", os.environ.get("ROS_SECURITY_KEYSTORE", ""), text) from None
+
+
+def _one_line(error: Exception) -> str:
+    return re.sub(r", at /\S+:\d+", "", " ".join(str(error).split()))
 
 
 @contextmanager

@@ -80,6 +80,9 @@ HEAD_IMAGE = Topic("/head_camera/color/image_raw", Image, SENSOR)
 HEAD_INFO = Topic("/head_camera/color/camera_info", CameraInfo, SENSOR)
 WRIST_IMAGE = Topic("/wrist_camera/color/image_raw", Image, SENSOR)
 WRIST_INFO = Topic("/wrist_camera/color/camera_info", CameraInfo, SENSOR)
+# In the pixels of the colour image, so its camera_info is this one's, too: millimetres, 16UC1 (REP 118), 0 is unknown.
+HEAD_DEPTH = Topic("/head_camera/aligned_depth_to_color/image_raw", Image, SENSOR)
+WRIST_DEPTH = Topic("/wrist_camera/aligned_depth_to_color/image_raw", Image, SENSOR)
 # Drivers of real arms offer no deadline and a reader that asks for one would never hear them: who needs the joint
 # states in time watches their age.
 JOINT_STATES = Topic("/joint_states", JointState, SENSOR)
@@ -88,9 +91,7 @@ ACTION_CHUNKS = Topic("/policy/action_chunks", ActionChunkSet, _qos("RELIABLE", 
 RESAMPLE = Topic("/gate/resample", UInt64, LATEST)  # id of a chunk set of which nothing was accepted
 VERDICT = Topic("/imagination/verdict", ImaginationVerdict, _qos("RELIABLE", 4))
 RISK = Topic("/failure_detector/risk", FailureRisk, _qos("RELIABLE", 4))
-RISK_MARKERS = Topic("/failure_detector/markers", MarkerArray, LATEST)
 DREAM = Topic("/imagination/dream", Image, LATEST)  # above imagined head | wrist, below what was seen then
-DREAM_MARKERS = Topic("/imagination/markers", MarkerArray, LATEST)
 APPROVED_CHUNK = Topic("/gate/approved_chunk", ApprovedChunk, LATEST)
 GATE_DECISION = Topic("/gate/decision", GateDecision, EVERY)
 GATE_STATE = Topic("/gate/state", GateState, LATCHED)
@@ -109,6 +110,10 @@ ATTEMPT = Topic("/task/attempt", AttemptState, LATCHED)
 TASK_STATUS = Topic("/task/status", TaskStatus, LATEST)
 RELEASE = Topic("/release", ReleaseState, LATCHED)
 TRAINING = Topic("/trainer/progress", TrainingProgress, LATEST)
+# Drawn for people only. Relative names: in the namespace that the node `markers` is started in.
+MARKERS = Topic("markers/scene", MarkerArray, LATEST)
+VOLUMES = Topic("markers/volumes", MarkerArray, LATCHED)
+OVERLAY = Topic("markers/cameras", Image, LATEST)
 READY = Topic("/lifecycle_manager/ready", Bool, LATCHED)
 DIAGNOSTICS = Topic("/diagnostics", DiagnosticArray, EVERY)
 

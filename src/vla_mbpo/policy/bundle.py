@@ -1,4 +1,4 @@
-"""Model bundles: a folder of files whose SHA-256 stand in its manifest.json. No pickle."""
+"""Model bundles: a folder of files whose SHA-256 stand in its manifest.json, and who signed that. No pickle."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.policy import signature
 from vla_mbpo.policy.vocabulary import Vocabulary
 
 KEYS = ("name", "kind", "files")  # of every manifest
@@ -51,8 +52,19 @@ class Bundle:
         return Vocabulary(tuple(raw["words"]), raw["length"])
 
     @classmethod
-    def load(cls, path: Path) -> "Bundle":
-        """Read the manifest and check every file against it. ConfigError names the file that does not match."""
+    def load(cls, path: Path, trusted: signature.TrustedKeys | None = None) -> "Bundle":
+        """``read``, and check the signature where this machine has trusted keys, or against ``trusted``.
+
+        ConfigError says who signed it, or that nobody did.
+        """
+        found, keys = cls.read(path), trusted or signature.configured()
+        if keys is not None:
+            keys.check(path, found.digest)
+        return found
+
+    @classmethod
+    def read(cls, path: Path) -> "Bundle":
+        """The manifest, with every file checked against it, whoever signed. ConfigError names a file that differs."""
         try:
             manifest = json.loads((path / "manifest.json").read_text())
         except (OSError, ValueError) as error:
@@ -78,13 +90,15 @@ class Bundle:
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
-    """Hash the files in ``path`` and below, write manifest.json and return the loaded bundle."""
+    """Hash the files in ``path`` and below, write manifest.json, and return the bundle, which nobody has signed yet."""
     own = path / "manifest.json"
-    files = {f.relative_to(path).as_posix(): sha256(f) for f in sorted(path.rglob("*")) if f.is_file() and f != own}
+    (path / signature.SIGNATURE).unlink(missing_ok=True)
+    found = (f for f in sorted(path.rglob("*")) if f.is_file() and f != own and f.name != signature.SIGNATURE)
+    files = {f.relative_to(path).as_posix(): sha256(f) for f in found}
     partial = path / "manifest.json.partial"
     partial.write_text(json.dumps({**content, "files": files}, indent=1) + "\n")
     partial.rename(own)
-    return Bundle.load(path)
+    return Bundle.read(path)
 
 
 def _digest(manifest: dict[str, Any]) -> str:

@@ -211,14 +211,17 @@ class FlowPolicy(nn.Module):
         features = self.norm(x[:, -5:]).mean(1)
         return torch.stack(caches, 1), mask, features
 
-    def velocity(self, cache: Tensor, mask: Tensor, rows: Tensor, time: Tensor) -> Tensor:
+    def velocity(self, cache: Tensor, mask: Tensor, rows: Tensor, time: Tensor, said: Tensor | None = None) -> Tensor:
         """Flow velocity (B, H, A) of noisy ``rows`` (B, H, A) at per-row ``time`` (B, H): 0 noise, 1 data.
 
-        ``cache`` and ``mask`` as from ``encode``, with batch 1 or B.
+        ``cache`` and ``mask`` as from ``encode``, with batch 1 or B. ``said`` (B, width): what else the rows are told
+        in training (training/recap.py); None on the robot.
         """
         angles = time[..., None] * self.frequencies
         clock = self.time(torch.cat([angles.sin(), angles.cos()], -1).to(rows.dtype))
         x = self.enter(rows) + self.rows + clock + self.kinds[4]
+        if said is not None:
+            x = x + said[:, None]
         wide = torch.cat([mask, torch.zeros_like(mask[:, :1]).expand(-1, rows.shape[1])], 1)[:, None, None, :]
         batch = rows.shape[0]
         for i, block in enumerate(self.blocks):

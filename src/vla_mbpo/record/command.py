@@ -1,4 +1,4 @@
-"""`vla-mbpo record`: what recorded episodes are, the repair of those that were interrupted, datasets of them."""
+"""`vla-mbpo record`: what recorded episodes are, the repair of interrupted ones, their report, datasets of them."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from vla_mbpo.record.repair import episodes, read_labels, repair
 WHAT = {
     "info": "list episodes",
     "repair": "mend interrupted ones",
+    "report": "HTML page of numbers, plots and the worst vetoes, in --out or FOLDER/report.html",
     "export": "complete attempts as a LeRobotDataset v3 in --out",
     "import": "such a dataset as rollouts in --out",
 }
@@ -22,18 +23,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     add = parser.add_argument
     add("what", choices=tuple(WHAT), help="; ".join(f"{name}: {text}" for name, text in WHAT.items()))
-    add("folder", type=Path, help="an episode, a folder of them (`vla-mbpo up --record`); import: a dataset")
+    add(
+        "folders", type=Path, nargs="+", metavar="FOLDER",
+        help="an episode, a folder of them (`vla-mbpo up --record`), report: or several; import: a dataset",
+    )  # fmt: skip
     add("--json", action="store_true", help="print the result as JSON")
-    add("--out", type=Path, help="export, import: a folder that is empty or not there yet")
-    add("--robot", default="sim_panda", help="export: whose recordings these are (default %(default)s)")
+    add("--out", type=Path, help="export, import: a folder that is empty or not there yet; report: the file")
+    add("--robot", default="sim_panda", help="export, report: whose recordings these are (default %(default)s)")
+    add("--world-model", default="", help="report: bundle that imagines; default: the one that vetted, if it is here")
     add("--video", default="lossless", help="export: lossless (default) or lossy, which every player shows")
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 1 if an episode could not be repaired or a dataset could not be written."""
+    folders = [folder.expanduser() for folder in args.folders]
+    if args.what == "report":
+        return _report(args, folders)
+    require(len(folders) == 1, "FOLDER", [str(folder) for folder in folders], "one folder, several for a report only")
     if args.what in ("export", "import"):
-        return _convert(args)
-    found = episodes(args.folder.expanduser())
+        return _convert(args, folders[0])
+    found = episodes(folders[0])
     failed = 0
     if args.what == "repair":
         for episode in found:
@@ -52,10 +61,25 @@ def run(args: argparse.Namespace) -> int:
     return failed
 
 
-def _convert(args: argparse.Namespace) -> int:
+def _report(args: argparse.Namespace, folders: list[Path]) -> int:
+    """The page of episodes."""
+    from vla_mbpo.core.robot import RobotSpec
+    from vla_mbpo.paths import robot_dir
+    from vla_mbpo.reports.recording import write  # needs ROS's messages, info does not
+
+    out = (args.out or folders[0] / "report.html").expanduser()
+    try:
+        count = write(folders, out, RobotSpec.load(robot_dir(args.robot)), args.world_model)
+    except OSError as error:
+        print(f"vla-mbpo: error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps({"report": str(out), "episodes": count}) if args.json else f"{out}: {count} episodes")
+    return 0
+
+
+def _convert(args: argparse.Namespace, folder: Path) -> int:
     """Recordings to a dataset, or a dataset to rollouts."""
     require(args.out is not None, "--out", None, "expected a folder that is empty or not there yet")
-    folder = args.folder.expanduser()
     try:
         report = _export(args, folder) if args.what == "export" else _import(args, folder)
     except OSError as error:  # a full disk; nothing of it is left

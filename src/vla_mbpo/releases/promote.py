@@ -17,6 +17,7 @@ from vla_mbpo.eval.command import SCENES
 from vla_mbpo.eval.report import machine, now
 from vla_mbpo.paths import store_dir
 from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.policy.signature import SigningKey
 from vla_mbpo.releases import evaluation
 from vla_mbpo.releases.decision import Check, Comparison, Limits, accepted, compare, decide
 from vla_mbpo.releases.parts import Parts, adopted, as_they_are, policy_bundle
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--store", default="", help="folder of the releases; default: releases/ below VLA_MBPO_HOME")
     add("--evaluations", type=Path, help="folder of outcomes that are not made again; default: beside the store")
     add("--no-swap", action="store_true", help="leave a running stack as it is")
+    add("--sign", type=Path, metavar="KEY", help="sign the release and its parts (vla-mbpo security key)")
     for name, value in asdict(_LIMITS).items():
         if name != "parity":
             add(f"--limit-{name.replace('_', '-')}", type=type(value), default=value, help="default %(default)s")
@@ -89,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     evaluations.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=evaluations) as work:
         parts = _candidate_parts(args, candidate, Path(work))
+        if args.sign:
+            SigningKey.load(args.sign).sign_all(Path(work))  # the copies that were made for the candidate
         report = _report(args, incumbent.parts, parts, evaluations)
         _write_report(evaluations / version.replace("@", "-"), report)
         for check in report["checks"]:
@@ -191,11 +195,15 @@ def _write_report(folder: Path, report: dict[str, Any]) -> None:
     (folder / "report.html").write_text(page(report))
 
 
-def _build(parts: Parts, decision: dict[str, Any], report: dict[str, Any] | None = None) -> Callable[[Path], Release]:
+def _build(
+    parts: Parts, decision: dict[str, Any], report: dict[str, Any] | None = None, sign: Path | None = None
+) -> Callable[[Path], Release]:
+    key = SigningKey.load(sign) if sign else None
+
     def build(folder: Path) -> Release:
         if report is not None:
             _write_report(folder, report)
-        return assemble(folder, parts.policy, decision, parts.world_model, parts.detector, parts.bands)
+        return assemble(folder, parts.policy, decision, parts.world_model, parts.detector, parts.bands, key)
 
     return build
 
@@ -203,7 +211,7 @@ def _build(parts: Parts, decision: dict[str, Any], report: dict[str, Any] | None
 def _first(store: Store, parts: Parts, args: argparse.Namespace) -> str:
     """Make the parts the first release; nothing is there to compare them with."""
     reason = "first release, compared with nothing"
-    made = store.add(_build(parts, {"reason": reason, **_signature()}))
+    made = store.add(_build(parts, {"reason": reason, **_signature()}, sign=args.sign))
     store.promote(made.path.name, reason)
     return made.path.name
 
@@ -218,7 +226,7 @@ def _go_live(args: argparse.Namespace, store: Store, incumbent: Incumbent, parts
         require(live == incumbent.name, "live release", live, f"{incumbent.name or 'none'}, as at the comparison")
         if not live:
             live = _first(store, incumbent.parts, args)
-        made = store.add(_build(parts, {"reason": reason, **decision}, report))
+        made = store.add(_build(parts, {"reason": reason, **decision}, report, args.sign))
         with running_stack(store.folder, not args.no_swap) as stack:
             swapped = stack.swap(made.path, now=False)
         print(swapped.message)

@@ -15,6 +15,7 @@ from typing import Any
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.failure.calibration import Calibration
 from vla_mbpo.policy.bundle import Bundle, write_manifest
+from vla_mbpo.policy.signature import SIGNATURE, SigningKey
 
 KIND = "release"
 BUNDLES = ("policy", "world_model", "failure_detector")  # folders, each named as the kind of its bundle
@@ -110,10 +111,12 @@ def assemble(
     world_model: Bundle | None = None,
     detector: Bundle | None = None,
     bands: Path | None = None,
+    key: SigningKey | None = None,
 ) -> Release:
     """Copy the parts into ``folder``, which may hold a report already, write the manifest, and verify all of it.
 
     ConfigError if they do not belong together. ``decision``: by whom or what it is signed off, and the numbers.
+    ``key``: signs the release and its parts; without it the parts keep the signatures that they have.
     """
     require((detector is None) == (bands is None), "bands", str(bands), "together with a failure detector")
     versions = {}
@@ -128,12 +131,15 @@ def assemble(
         versions["bands"] = Calibration.load(folder / BANDS, detector).id
     content = {"name": policy.manifest["name"], "kind": KIND, "versions": versions, "decision": decision}
     write_manifest(folder, content)
+    if key is not None:
+        key.sign_all(folder)
     return Release.load(folder)
 
 
 def copy_bundle(bundle: Bundle, to: Path) -> None:
-    """Copy the files of a bundle that its manifest lists, and the manifest."""
-    for name in ("manifest.json", *bundle.manifest["files"]):
+    """Copy the files of a bundle that its manifest lists, the manifest, and its signature if there is one."""
+    signed = [SIGNATURE] if (bundle.path / SIGNATURE).is_file() else []
+    for name in ("manifest.json", *signed, *bundle.manifest["files"]):
         copy_file(bundle.path / name, to / name)
 
 

@@ -1,37 +1,34 @@
-"""The report of a promotion as one HTML page: tables, no scripts, nothing loaded from elsewhere."""
+"""The report of a promotion as one HTML page."""
 
-from html import escape
 from typing import Any
 
-_STYLE = (
-    "body{font-family:sans-serif;margin:2em auto;max-width:60em;color:#222}table{border-collapse:collapse;margin:1em 0}"
-    "td,th{border:1px solid #bbb;padding:.3em .7em;text-align:left}.no{background:#fbdcdc}.yes{background:#e0f3e0}"
-)
+from vla_mbpo.reports.page import heading, table
+from vla_mbpo.reports.page import page as whole_page
+
+TASKS = ("task", "attempts", "incumbent", "candidate", "difference", "cost events")
+MADE = ("command", "machine", "date", "signed_off_by")
 
 
 def page(report: dict[str, Any]) -> str:
     """The page of what report.json holds."""
     found = report["comparison"]
     verdict = "goes live" if report["accepted"] else "is refused"
-    title = escape(f"{report['candidate']['version']} {verdict}")
-    parts = [
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>",
-        f"<h1>{title}</h1>",
-        _table(("", "version"), [(name, _versions(report[name])) for name in ("incumbent", "candidate")]),
-        "<h2>Limits</h2>",
-        _table(
+    return whole_page(
+        f"{report['candidate']['version']} {verdict}",
+        table(("", "version"), [(name, _versions(report[name])) for name in ("incumbent", "candidate")], "Releases"),
+        heading("Limits"),
+        table(
             ("limit", "value", "required", "holds"),
             [(c["name"], c["value"], c["required"], "yes" if c["ok"] else "no") for c in report["checks"]],
+            "Limits, all of which have to hold",
         ),
-        f"<h2>Paired over {found['n']} scenes of training tasks</h2>",
-        _table(("", "incumbent", "candidate", "difference, 95 % interval"), _totals(found)),
-        "<h2>Tasks</h2>",
-        _table(("task", "attempts", "incumbent", "candidate", "difference", "cost events"), _tasks(found["tasks"])),
-        "<h2>How it was made</h2>",
-        _table(("", ""), [(key, report[key]) for key in ("command", "machine", "date", "signed_off_by")]),
-        "</html>",
-    ]
-    return "\n".join(parts) + "\n"
+        heading(f"Paired over {found['n']} scenes of training tasks"),
+        table(("", "incumbent", "candidate", "difference, 95 % interval"), _totals(found), "Both on the same scenes"),
+        heading("Tasks"),
+        table(TASKS, _tasks(found["tasks"]), "Tasks; cost events before and after"),
+        heading("How it was made"),
+        table(("", "value"), [(key, report[key]) for key in MADE], "How it was made"),
+    )
 
 
 def _versions(side: dict[str, Any]) -> str:
@@ -65,14 +62,3 @@ def _tasks(tasks: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
         )
         for name, row in tasks.items()
     ]
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
-
-
-def _cell(cell: str) -> str:
-    mark = f" class='{cell}'" if cell in ("yes", "no") else ""
-    return f"<td{mark}>{escape(str(cell))}</td>"

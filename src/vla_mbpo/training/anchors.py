@@ -1,7 +1,8 @@
 """What holds a policy and teaches it to see, without asking the world model about chunks.
 
 Behaviour cloning of logged attempts that went well, and of the demonstrations that the policy began with; where object
-and goal are, where the world model sees them; the keypoints that the world model's eyes find (training/seeing.py).
+and goal are, where the world model sees them; the keypoints that the world model's eyes find (training/seeing.py); what
+people taught (training/corrections.py).
 """
 
 from dataclasses import fields
@@ -15,9 +16,12 @@ from torch.nn import functional
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.training.collector import Collector
+from vla_mbpo.training.corrections import People
 from vla_mbpo.training.dataset import Augment, Demonstrations, Normalisation
 from vla_mbpo.training.dream_world import States
 from vla_mbpo.training.logged import Log, evenly
+from vla_mbpo.training.matching import Noised, mean
+from vla_mbpo.training.recap import PPO
 from vla_mbpo.training.seeing import Seeing
 from vla_mbpo.training.sft import demonstrations
 from vla_mbpo.training.supervised import Manner, Supervised
@@ -31,6 +35,7 @@ class Anchors:
 
     Attributes:
         seeing: read-outs that learn with the policy.
+        people: losses of what people taught (training/corrections.py).
         taught: the demonstrations, where the recipe names some.
     """
 
@@ -42,6 +47,7 @@ class Anchors:
         width, words = collector.start.config.width, torch.unique(log.states.words, dim=0)
         self.seeing = Seeing(collector.world.perception, width, log.states.eyes, words)
         self.seeing.requires_grad_(bool(recipe.eyes))
+        self.people = People(recipe, log, collector, bundle)
         self.taught = _taught(recipe, bundle, log.chunks.shape[1], log.chunks.device)
 
     def losses(self, net: FlowPolicy, count: int) -> dict[str, Tensor]:
@@ -54,25 +60,20 @@ class Anchors:
         located = functional.smooth_l1_loss(net.locate(features), self._located[states.row])
         mine = log.chunks[good.to(log.chunks.device)]
         cloned = self.cloning(net, log.states.at(good), mine, cache[:count], mask[:count])
-        losses = {"cloning": recipe.cloning * cloned, "locating": recipe.locating * bool(recipe.eyes) * located}
+        weight = recipe.cloning * (recipe.method == PPO)  # else the same chunks are there with their advantages
+        losses = {"cloning": weight * cloned, "locating": recipe.locating * bool(recipe.eyes) * located}
         if recipe.eyes and recipe.seeing:
             drawn = evenly(log.starts, recipe.seen).to(log.chunks.device)
             losses["seeing"] = recipe.seeing * self.seeing.loss(net, *(view[drawn] for view in log.pictures))
         if self.taught is not None:
             some = torch.randint(0, self.taught.count, (count,)).numpy()
             losses["demonstrated"] = recipe.demonstrated * torch.stack(self.taught.losses(net, some)).sum()
-        return losses
+        return losses | self.people.losses(net, count)
 
     def cloning(self, net: FlowPolicy, states: States, chunks: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
         """Flow-matching loss on chunks (B, H, A), one for each of the states."""
-        device = chunks.device
-        moment = self._collector.flow.time(states.free, 0) + states.free * torch.rand(len(states), 1, device=device)
-        chunk = torch.where(states.free[..., None] > 0, chunks, states.prefix)
-        noise = torch.randn_like(chunk)
-        noisy = moment[..., None] * chunk + (1 - moment[..., None]) * noise
-        with torch.autocast(device.type, torch.bfloat16):
-            error = (net.velocity(cache, mask, noisy, moment).float() - (chunk - noise)).square().mean(-1)
-        return (error * states.free).sum() / states.free.sum().clamp(min=1.0)
+        off = Noised.of(self._collector.flow, states, chunks).off(net, cache, mask)
+        return mean(off, states.free)
 
 
 def _taught(recipe: "DreamRlRecipe", bundle: Bundle, horizon: int, device: torch.device) -> Supervised | None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.spread import Crew, Place, crew
 from vla_mbpo.training.dataset import Augment
+from vla_mbpo.training.dream_log import DreamLog
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
 from vla_mbpo.training.flow_sde import Chain, FlowSde, Velocity
 
@@ -106,7 +107,7 @@ class Collector:
             made = flow.integrate(_whole(many), chain.after, wide.free, begin=step + 1)
         chunks, driven = self.world.common_tails(made, wide, self.recipe.executed, group)
         density = flow.log_density(flow.step_mean(many, chain), chain, driven)
-        judged = self.world.judge(states, chunks)
+        judged = self._judged(net, states, wide, chunks)
         usual = self.plain(self.start, states, ()).cost
         saved = self._saved(judged)
         return Columns(chain, density, made, driven, saved, judged.cost, judged.unfit, usual)
@@ -119,6 +120,28 @@ class Collector:
         worst = value.min(1, keepdim=True).values - UNFIT
         return torch.where(judged.unfit.unflatten(0, (-1, self.recipe.group)), worst, value).flatten()
 
+    def _judged(self, net: FlowPolicy, states: States, wide: States, chunks: Tensor) -> Judged:
+        """What becomes of a group of chunks from each of ``states``; ``wide``: the same, once for each chunk."""
+        group = len(chunks) // len(states)
+        judged = self.world.judge(states, chunks)
+        return self._followed(net, wide, chunks, judged, self.recipe.chunks - 1, group)
+
+    def _followed(
+        self, net: FlowPolicy, states: States, chunks: Tensor, judged: Judged, more: int, group: int
+    ) -> Judged:
+        """As ``judged``, after ``more`` chunks of the policy, plainly sampled from what the world model imagines.
+
+        A branch's noise is that of its group: what tells branches apart is their first chunk, which alone is credited.
+        """
+        if not more:
+            return judged
+        here, pictures = self.world.ahead(states, chunks, self.recipe.flow_steps, group)
+        noise = torch.randn_like(here.prefix[::group]).repeat_interleave(group, 0)
+        with torch.autocast(noise.device.type, torch.bfloat16):
+            following = self.flow.integrate(_whole(self.velocity(net, here, pictures)), noise, here.free)
+        found = self.world.judge(here, following)
+        return judged.then(self._followed(net, here, following, found, more - 1, group), chunks.shape[1])
+
     @torch.no_grad()
     def plain(
         self, net: FlowPolicy, states: States, pictures: tuple[Tensor, ...], make: torch.Generator | None = None
@@ -126,7 +149,24 @@ class Collector:
         """What a policy's plainly sampled chunks lead to, one from each observation."""
         noise = torch.randn(states.prefix.shape, generator=make).to(states.prefix.device)
         rows = torch.where(states.free[..., None] > 0, noise, states.prefix)
-        return self.world.judge(states, self.flow.integrate(self.velocity(net, states, pictures), rows, states.free))
+        chunks = self.flow.integrate(self.velocity(net, states, pictures), rows, states.free)
+        return self._judged(net, states, states, chunks)
+
+    @torch.no_grad()
+    def dreamt(
+        self, net: FlowPolicy, states: States, pictures: tuple[Tensor, ...], seen: tuple[Tensor, ...], chunks: int
+    ) -> DreamLog:
+        """Branches of a policy's plainly sampled chunks, to be looked at; ``seen``: what the cameras showed."""
+        kept, make = DreamLog(), torch.Generator().manual_seed(0)
+        kept.add(seen)
+        for _ in range(chunks):
+            noise = torch.randn(states.prefix.shape, generator=make).to(states.prefix.device)
+            rows = torch.where(states.free[..., None] > 0, noise, states.prefix)
+            made = self.flow.integrate(self.velocity(net, states, pictures), rows, states.free)
+            judged = self.world.judge(states, made)
+            states, pictures = self.world.ahead(states, made, self.recipe.flow_steps)
+            kept.add(pictures, judged)
+        return kept
 
     def velocity(self, net: FlowPolicy, states: States, pictures: tuple[Tensor, ...], group: int = 1) -> Velocity:
         """The network's velocity at these observations, ``group`` samples of each side by side."""

@@ -13,7 +13,8 @@ from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TRAIN_SEEDS, TRAINING_TASKS, find_task
 from vla_mbpo.spread import Place, add_ray
-from vla_mbpo.training.pipeline import PROGRESS, LoopRecipe, Pipeline
+from vla_mbpo.training.pipeline import PROGRESS, Pipeline
+from vla_mbpo.training.plan import LoopRecipe
 
 # Rollouts per task and source: a third and more fail.
 MIX = "expert=25,clumsy=65,full=75,full_warm=25,full_wide=15,few=180,few_warm=45,few_wide=15,unguarded=25,random=25"
@@ -25,6 +26,7 @@ LOOP_OPTIONS = {
     "detector": "failure detector that goes along; none by default",
     "rollouts": "attempts per task that are logged",
     "refresh": "observations to train the world model on with them; 0: it stays as it is",
+    "midway": "attempts per task of the policy of half the way, after which all is refreshed again; 0: not",
     "samples": "observations of dream RL",
     "calibration": "attempts per task for the detector's bands",
     "episodes": "attempts per task and side before promotion",
@@ -48,10 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     demos.add_argument("--workers", type=int, default=2)
     demos.add_argument("--resume", action="store_true", help="accepted for symmetry: demos always resume")
     sft = stages.add_parser("sft", help="supervised finetuning of the policy")
-    sft.add_argument("--demos", nargs="+", default=["data/demos"], help="one or more folders")
+    sft.add_argument(
+        "--data", "--demos", nargs="+", default=["data/demos"], dest="demos", metavar="FOLDER",
+        help="demonstrations; rollouts, recorded attempts, exported datasets: those that went well",
+    )  # fmt: skip
     sft.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
     sft.add_argument("--init", default="", help="run folder whose averaged network is the start")
-    sft.add_argument("--per-task", type=int, default=0, help="demonstrations per task, 0: all")
+    sft.add_argument("--per-task", type=int, default=0, help="examples per task, 0: all")
     sft.add_argument("--samples", type=int, default=360_000, help="observations to train on")
     sft.add_argument("--batch", type=int, default=64)
     sft.add_argument("--seed", type=int, default=0)
@@ -103,10 +108,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dream.add_argument("--data", nargs="+", default=["data/logged"], help="folders of rollouts of the policy")
     dream.add_argument("--demos", nargs="+", default=[], help="folders of the demonstrations that it was trained on")
     dream.add_argument("--policy", default="sft_few", help="bundle that it starts from, and that the log is of")
-    dream.add_argument("--init", default="", help="run folder of an earlier stage, to go on from its network")
+    dream.add_argument("--init", default="", help="run or bundle of an earlier stage, to go on from its network")
     dream.add_argument("--world-model", default="models/training/world_model", help="run folder")
     dream.add_argument("--vetting", default="world_model", help="bundle or folder of that run, for its calibration")
     dream.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
+    dream.add_argument("--method", default="ppo", choices=("ppo", "recap"), help="recap: without a policy gradient")
     dream.add_argument("--samples", type=int, default=16_000, help="observations in updates")
     dream.add_argument("--seed", type=int, default=0)
     dream.add_argument("--threads", type=int, default=2)
@@ -136,6 +142,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listed.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="as other stages take as --data")
     listed.add_argument("--robot", default="sim_panda")
     listed.add_argument("--json", action="store_true", help="print it as JSON")
+    report = stages.add_parser("report", help="HTML page of a run; written at the end of each, too")
+    report.add_argument("run", type=Path, metavar="RUN", help="run folder: state.json")
+    report.add_argument("--out", type=Path, help="the file; default: report.html in the folder")
+    report.add_argument("--world-model", default="", help="bundle that imagines; default: vetting of the recipe")
     export = stages.add_parser("export", help="ONNX, int8, parity check and manifest of a training run")
     export.add_argument("--run", type=Path, required=True, help="run folder of sft or world-model")
     export.add_argument("--policies", default="sft_full,sft_few", help="bundles that a world model may vet")
@@ -257,7 +267,7 @@ def _dream_rl(args: argparse.Namespace) -> int:
 
     if not args.resume and (args.out / "state.json").exists():
         raise ConfigError("--out", str(args.out), "holds a run already: add --resume or choose another folder")
-    names = ("policy", "init", "world_model", "vetting", "samples", "seed", "threads", "device")
+    names = ("policy", "init", "world_model", "vetting", "method", "samples", "seed", "threads", "device")
     common = {"data": tuple(args.data), "demos": tuple(args.demos), **{name: getattr(args, name) for name in names}}
     place = Place(args.workers, args.ray).check()
     recipe = DreamRlRecipe(**common, **_numbers(args.set, DreamRlRecipe(())))
@@ -302,11 +312,20 @@ def _episodes(args: argparse.Namespace) -> int:
 
 
 def _curves(trainer: Any, file: Path, title: str) -> None:
-    """Plot a run's history; of several ranks the first one does."""
+    """Plot a run's history and write its page; of several ranks the first one does."""
+    from vla_mbpo.reports.training import after_run
     from vla_mbpo.training.curves import plot
 
     if trainer.ranks.leads:
         plot(trainer.history, file, title)
+        print(after_run(file.parent))
+
+
+def _report(args: argparse.Namespace) -> int:
+    from vla_mbpo.reports.training import write
+
+    print(f"report: {write(args.run, args.out, args.world_model)}")
+    return 0
 
 
 def _numbers(text: str, recipe: Any) -> dict[str, Any]:
@@ -374,5 +393,6 @@ STAGES = {
     "loop": _loop,
     "vampo": _vampo,
     "episodes": _episodes,
+    "report": _report,
     "export": _export,
 }

@@ -14,7 +14,9 @@ def plot(history: list[dict[str, float]], out: Path, title: str) -> None:
     columns, rows = max(1, min(5, len(names))), max(1, -(-len(names) // 5))
     figure, axes = pyplot.subplots(rows, columns, figsize=(4.4 * columns, 3.2 * rows), squeeze=False)
     for axis, name in zip(axes.flat, names, strict=False):
-        axis.semilogy([row["step"] for row in history], [row[name] for row in history], linewidth=1)
+        values = [row[name] for row in history]
+        axis.plot([row["step"] for row in history], values, linewidth=1)
+        axis.set_yscale("log" if any(value > 0 for value in values) else "linear")
         axis.set_xlabel("optimiser step")
         axis.set_ylabel(f"{name} loss")
         axis.grid(alpha=0.3)

@@ -11,6 +11,7 @@ from vla_mbpo.core.errors import require
 from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.sim.layout import sample_layout
 from vla_mbpo.sim.tasks import COLOURS, TASKS
+from vla_mbpo.training.examples import read
 
 NEAR = 0.18  # m from the tool: what the wrist camera can be expected to see
 
@@ -34,21 +35,33 @@ class Normalisation:
 
 
 class Demonstrations:
-    """All observations of a folder of demonstrations, with their chunk labels. Read-only after construction."""
+    """All observations of some examples, with their chunk labels. Read-only after construction.
+
+    Attributes:
+        tasks: number of examples by task.
+        scenes: their seeds.
+        arrays: by name, (N, ...).
+        placed: (N,) whether somebody knew where things were.
+    """
 
     def __init__(self, files: list[Path], vocabulary: Vocabulary, horizon: int) -> None:
+        """``files``: read by training/examples.py. ConfigError: there are none, or pictures of several sizes."""
         require(bool(files), "demonstrations", "none found", "run `vla-mbpo train demos` first")
         keys = ("head", "wrist", "joints", "velocities", "gripper", "points")
         parts: dict[str, list] = {key: [] for key in (*keys, "words", "chunk", "valid", "episode", "things")}
         self.tasks: dict[str, int] = {}
+        self.scenes: list[int] = []
         for number, file in enumerate(files):
-            with np.load(file) as episode:
-                task = str(episode["task"])
-                self.tasks[task] = self.tasks.get(task, 0) + 1
-                for key in keys:
-                    parts[key].append(episode[key])
-                chunk, valid = _label(episode, horizon)
-                parts["things"].append(_things(task, int(episode["seed"]), episode["points"]))
+            episode = read(file)
+            task, seed = str(episode["task"]), int(episode["seed"])
+            self.tasks[task] = self.tasks.get(task, 0) + 1
+            self.scenes.append(seed)
+            for key in keys:
+                parts[key].append(episode[key])
+            size, usual = episode["head"].shape[1:], parts["head"][0].shape[1:]
+            require(size == usual, str(file), size, f"pictures of {usual}, as {files[0].name} has them")
+            chunk, valid = _label(episode, horizon)
+            parts["things"].append(_things(task, seed, episode["points"]))
             parts["chunk"].append(chunk)
             parts["valid"].append(valid)
             parts["words"].append(np.tile(vocabulary.encode(TASKS[task].instruction), (len(chunk), 1)))
@@ -57,6 +70,7 @@ class Demonstrations:
         for key in list(parts):
             joined[key] = np.concatenate(parts.pop(key))
         self.arrays = joined
+        self.placed: NDArray[np.bool_] = np.isfinite(joined["points"]).all(1)
         self.proprio = np.concatenate([joined["joints"], joined["velocities"], joined["gripper"][:, None]], 1)
 
     def __len__(self) -> int:
@@ -78,33 +92,40 @@ class Demonstrations:
         )
 
     def targets(self) -> NDArray[np.float32]:
-        """Auxiliary targets (N, 12) [units of 5 cm]: object, goal, object - tool, goal - tool."""
-        p = self.arrays["points"].reshape(-1, 3, 3)
+        """Object, goal, object - tool, goal - tool, (N, 12) [units of 5 cm]; 0 where not ``placed``."""
+        p = np.nan_to_num(self.arrays["points"]).reshape(-1, 3, 3)
         return (20 * np.stack([p[:, 0], p[:, 1], p[:, 0] - p[:, 2], p[:, 1] - p[:, 2]], 1)).reshape(-1, 12)
 
     def survey(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What each view alone is to tell: targets (N, 2, 2 T) and weights of the same shape.
 
         For the head camera the things' positions, standardised; for the wrist camera those near the tool, relative to
-        it, in units of 5 cm.
+        it, in units of 5 cm. The weight is 0 where not ``placed``.
         """
-        things = self.arrays["things"]
-        head = (things - things.mean(0)) / np.maximum(things.std(0), 0.01)
-        offset = things.reshape(len(things), -1, 2) - self.arrays["points"][:, None, 6:8]
+        things, points, placed = self.arrays["things"], np.nan_to_num(self.arrays["points"]), self.placed
+        known = things[placed] if placed.any() else things
+        head = (things - known.mean(0)) / np.maximum(known.std(0), 0.01)
+        offset = things.reshape(len(things), -1, 2) - points[:, None, 6:8]
         near = np.repeat(np.hypot(offset[..., 0], offset[..., 1]) < NEAR, 2, axis=1)
         target = np.stack([head, 20 * offset.reshape(len(things), -1)], 1)
-        return target.astype(np.float32), np.stack([np.ones_like(near), near], 1).astype(np.float32)
+        weight = np.stack([np.ones_like(near), near], 1) & placed[:, None, None]
+        return target.astype(np.float32), weight.astype(np.float32)
 
 
 def _things(task: str, seed: int, points: NDArray) -> NDArray[np.float32]:
-    """Positions (M, 16) [m] of cubes, bin, plate, mark, button and drawer: as placed, the task's cube as it is now."""
+    """Positions (M, 16) [m] of cubes, bin, plate, mark, button and drawer: as placed, the task's cube as it is now.
+
+    0 where ``points`` are unknown: no simulator made the scene, or it was not asked.
+    """
+    if not np.isfinite(points).any():
+        return np.zeros((len(points), 2 * (len(COLOURS) + 5)), np.float32)
     layout = sample_layout(TASKS[task], seed)
     fixed = [layout.cubes[colour][:2] for colour in COLOURS]
     fixed += [layout.bin, layout.plate, layout.mark, layout.button, layout.drawer]
     things = np.tile(np.array(fixed).reshape(-1), (len(points), 1))
     if TASKS[task].cube:
         column = 2 * COLOURS.index(TASKS[task].cube)
-        things[:, column : column + 2] = points[:, :2]
+        things[:, column : column + 2] = np.nan_to_num(points[:, :2])
     return things.astype(np.float32)
 
 

@@ -2,8 +2,9 @@
 
 From a logged observation the policy tries a group of chunks that part at one random step of the flow
 (training/flow_sde.py); the world model says what each leads to: the time that is left to do, which is reward and
-bootstrap in one, and cost. A chunk's advantage is over the others of its observation (VLA-MBPO, arXiv 2603.20607, with
-a branch of one chunk and the world model's own value; groups as in GRPO). Anchors: the closed-form divergence from the
+bootstrap in one, and cost. A branch may go on for further ``chunks`` through imagined pictures; the first is credited.
+A chunk's advantage is over the others of its observation (VLA-MBPO, arXiv 2603.20607, with the world model's own value
+at a branch's end; groups as in GRPO). Anchors: the closed-form divergence from the
 policy that the run starts from, with a budget, and behaviour cloning of logged attempts that went well. Cost has a
 limit and a Lagrange multiplier (SafeVLA, arXiv 2503.03480). The policy's eyes learn, too, with the world model's help:
 what it does not see, no reward teaches it to reach for.
@@ -31,13 +32,14 @@ from vla_mbpo.spread import Place
 from vla_mbpo.training.advantages import Multiplier, within_groups
 from vla_mbpo.training.anchors import Anchors
 from vla_mbpo.training.calibration import constants
-from vla_mbpo.training.collector import PART, Collector, Columns, Hands, Part, joined
+from vla_mbpo.training.collector import PART, Collector, Columns, Hands, Part, cards, joined
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
 from vla_mbpo.training.episodes import rollout_files
 from vla_mbpo.training.flow_sde import Chain
 from vla_mbpo.training.logged import Log, evenly
 from vla_mbpo.training.loop import Loop, device_of
-from vla_mbpo.training.sft import load_average, load_policy
+from vla_mbpo.training.recap import PPO, recap
+from vla_mbpo.training.sft import load_policy, rounds
 
 FROZEN = ("words", "places", "reader", "surveyors")
 EYES = ("eyes", "locate")
@@ -45,6 +47,7 @@ FURTHEST = 3.0  # standard deviations that an advantage counts at most
 RATIO = 5.0  # largest logarithm of a ratio of densities
 FIXED = 128  # observations that the run is judged by as it goes, every EVERY refills
 EVERY = 5
+KEPT, FAR = 6, 4  # dreams that are kept each time, to be looked at, and their chunks
 HEADS = 10.0  # learning rate of what is only there for training, as a multiple
 HERE = Place(1)  # chunks are tried in the trainer's own process
 
@@ -60,12 +63,14 @@ class DreamRlRecipe:
     vetting: str = "world_model"  # bundle or folder of that run, for its calibration
     group: int = 8  # chunks tried per observation
     states: int = 192  # observations per refill
+    chunks: int = 1  # of a branch: the first is tried, what follows is the policy's plain answer to imagined pictures
+    flow_steps: int = 2  # of the world model, per imagined view
     updates: int = 8  # per refill
     samples: int = 16_000
     batch: int = 48
     learning_rate: float = 1e-4
     eyes: float = 1.0  # learning rate of the eyes, as a multiple; 0: they stay as they are
-    init: str = ""  # run folder whose averaged network dreaming begins as, where that is not the policy
+    init: str = ""  # run folder, or bundle, whose network dreaming begins as, where that is not the policy
     demos: tuple[str, ...] = ()  # folders of the demonstrations that the start was trained on
     per_task: int = 0  # of them per task, 0: all
     demonstrated: float = 1.0  # weight of the supervised loss on those
@@ -87,6 +92,12 @@ class DreamRlRecipe:
     kl: float = 0.3  # weight of the divergence from where dreaming began, as if the first step were the random one
     budget: float = 20.0  # of it; above, only the anchors count
     cloning: float = 0.5  # weight of behaviour cloning
+    corrected: float = 1.0  # weight of cloning what people steered (training/corrections.py)
+    preferred: float = 0.5  # weight of telling it from what was undesirable (training/desirable.py)
+    before: float = 1.0  # s before a takeover or an alarm in which what was driven is undesirable
+    method: str = PPO  # or "recap", without a policy gradient (training/recap.py), of weight ``policy_weight``:
+    positive: float = 0.3  # ... share of the chunks of each task that are the better ones
+    dropped: float = 0.1  # ... share of the chunks of which it is not said which they are
     locating: float = 1.0  # weight of seeing object and goal where the world model sees them
     seeing: float = 0.5  # weight of finding the keypoints that the world model's eyes find (training/seeing.py), ...
     seen: int = 96  # ... of so many observations
@@ -121,6 +132,9 @@ class Trainer(Loop):
 
     def __init__(self, recipe: DreamRlRecipe, out: Path, place: Place = HERE) -> None:
         """ConfigError where the log holds too few failures, or no attempts of the policy. ``place``: of collecting."""
+        require(recipe.chunks > 0, "chunks", recipe.chunks, "1 or more")
+        require(recipe.flow_steps > 0, "flow_steps", recipe.flow_steps, "1 or more")
+        require(recipe.before >= 0, "before", recipe.before, "0 or more [s]")
         torch.manual_seed(recipe.seed)
         torch.set_num_threads(recipe.threads)
         device = device_of(recipe.device)
@@ -128,13 +142,13 @@ class Trainer(Loop):
         require(alone or device.type == "cpu", "workers", place.workers, "1 with --device cuda")
         self.recipe, self.bundle = recipe, Bundle.load(bundle_dir(recipe.policy))
         begin = Path(recipe.init) if recipe.init else self.bundle.path
-        net = load_policy(begin)
-        self._rounds = load_average(begin)[1]["rounds"] if recipe.init else self.bundle.manifest["rounds"]
+        net, self._rounds = load_policy(begin), rounds(begin)
         self.start = load_policy(self.bundle.path).requires_grad_(False).to(device)
         spec, calibration = RobotSpec.load(robot_dir(recipe.robot)), constants(recipe.vetting)
         world = DreamWorld(Path(recipe.world_model), calibration, self.bundle, self.start, spec, device)
         files = rollout_files(recipe.data, recipe.robot)
-        self.log = Log.read(files, recipe.data, world, self.bundle.version)
+        before = round(recipe.before * 1e9 / spec.row_period)
+        self.log = Log.read(files, recipe.data, world, self.bundle.version, before)
         self.collector = Collector(recipe, self.start, world)
         self._hands, self.flow = Hands(self.collector, place), self.collector.flow
         self.multiplier = Multiplier(
@@ -143,6 +157,10 @@ class Trainer(Loop):
         self.anchors = Anchors(recipe, self.log, self.collector, self.bundle)
         self.reference = load_policy(begin).requires_grad_(False)
         helpers = nn.ModuleList([self.anchors.seeing, self.reference])  # kept with the run, no part of the policy
+        self.recap = recap(recipe, self.log, self.collector, self.bundle)
+        if self.recap is not None:
+            helpers.append(self.recap)
+            self.log.facts["recap"] = self.recap.facts
         self._refill: Refill | None = None
         self._theirs: Judged | None = None
         self.refills: list[dict[str, float]] = []
@@ -162,7 +180,8 @@ class Trainer(Loop):
             {"params": [p for name, p in trained.items() if name.startswith("eyes") == eyes], "multiple": multiple,
              "weight_decay": recipe.weight_decay} for eyes, multiple in ((False, 1.0), (True, recipe.eyes))
         ]  # fmt: skip
-        return [*groups, {"params": list(self.anchors.seeing.parameters()), "multiple": HEADS, "weight_decay": 0.0}]
+        helping = [*self.anchors.seeing.parameters(), *(self.recap.parameters() if self.recap is not None else ())]
+        return [*groups, {"params": helping, "multiple": HEADS, "weight_decay": 0.0}]
 
     def run(self, resume: bool = False) -> None:
         """As ``Loop``; the workers that collect are there as long as it runs."""
@@ -171,10 +190,13 @@ class Trainer(Loop):
 
     def _loss(self, chosen: NDArray[np.int64]) -> dict[str, Tensor]:
         recipe = self.recipe
-        if self.step < recipe.anchored or not (recipe.policy_weight or recipe.imitation):
+        if self.step < recipe.anchored or self.recap is not None or not (recipe.policy_weight or recipe.imitation):
             if self.step % (EVERY * recipe.updates) == 0:
                 self._note({})
-            return self.anchors.losses(self.net, len(chosen))
+            losses = self.anchors.losses(self.net, len(chosen))
+            if self.recap is not None and self.step >= recipe.anchored:
+                losses |= self.recap.losses(self.net, len(chosen))
+            return losses
         if recipe.anchored and self.step == recipe.anchored:
             self.reference.load_state_dict(self.average)
         if self._refill is None or self.step % recipe.updates == 0:
@@ -276,8 +298,10 @@ class Trainer(Loop):
             ours, theirs = self._at_fixed(now), self._theirs or self._at_fixed(self.start)
             self._theirs = theirs
             found["rows_saved"] = float((theirs.to_go - ours.to_go).mean())
+            found["success"], found["success_of_start"] = float(ours.success.mean()), float(theirs.success.mean())
             found["cost_change"] = float((ours.cost - theirs.cost).mean())
             found["unfit_change"] = float((ours.unfit.float() - theirs.unfit.float()).mean())
+            self._keep_dreams(now)
         self.refills.append({name: round(value, 4) for name, value in found.items()})
         if self.ranks.leads:
             print(self.refills[-1], flush=True)
@@ -285,9 +309,22 @@ class Trainer(Loop):
     def _at_fixed(self, net: FlowPolicy) -> Judged:
         """Plainly sampled chunks of a policy, always from the same observations and the same noise."""
         make = torch.Generator().manual_seed(0)
-        every = torch.cat(self.log.starts)
-        states = self.log.states.at(every[torch.randint(0, len(every), (FIXED,), generator=make)])
+        states = self._fixed(FIXED, make)
         return self.collector.plain(net, states, self._shown(states), make)
+
+    def _fixed(self, count: int, make: torch.Generator) -> States:
+        every = torch.cat(self.log.starts)
+        return self.log.states.at(every[torch.randint(0, len(every), (count,), generator=make)])
+
+    def _keep_dreams(self, net: FlowPolicy) -> None:
+        """What the policy's own chunks look like in the world model, under ``dreams`` in the run's folder."""
+        if not self.ranks.leads:
+            return
+        states = self._fixed(KEPT, torch.Generator().manual_seed(0))
+        seen = tuple(view[states.row] for view in self.log.pictures)
+        with torch.random.fork_rng(devices=cards(self.device)):
+            dreams = self.collector.dreamt(net, states, self._shown(states), seen, max(FAR, self.recipe.chunks))
+        dreams.write(self.out / "dreams" / f"{self.step:06}.npz", states)
 
     def _facts(self) -> dict[str, Any]:
         manifest = self.bundle.manifest

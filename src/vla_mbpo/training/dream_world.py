@@ -27,6 +27,7 @@ from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, loa
 BATCH = 128
 CPU = torch.device("cpu")
 SAME = 1e-6  # rad; committed rows are copied into every candidate
+DONE = 0.5  # probability of being done above which a branch has ended
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,30 @@ class Judged:
             model's ensemble expects it.
         cost: (B,) probability of a cost event within the chunk.
         success: (B,) probability that the attempt succeeds in the end.
+        done: (B,) probability that it is done by the end of the chunk.
         unfit: (B,) whether the gate would refuse the chunk.
     """
 
     to_go: Tensor
     cost: Tensor
     success: Tensor
+    done: Tensor
     unfit: Tensor
+
+    def then(self, later: "Judged", rows: int) -> "Judged":
+        """With what followed these chunks, ``rows`` long, where they were not the end of the task.
+
+        Time is counted from the end of the first chunk on, cost over all of them; whether the gate would refuse is
+        asked of the first alone, since nobody drives the others.
+        """
+        ended = self.done > DONE
+        return Judged(
+            torch.where(ended, self.to_go, rows + later.to_go),
+            torch.where(ended, self.cost, 1 - (1 - self.cost) * (1 - later.cost)),
+            torch.where(ended, self.success, later.success),
+            torch.where(ended, self.done, later.done),
+            self.unfit,
+        )
 
 
 class DreamWorld:
@@ -122,7 +140,7 @@ class DreamWorld:
         self._norm = norm
         cost, (scale, shift) = calibration["cost"], calibration["outcome"]
         self._cost = float(cost[0]), float(cost[1])  # scale and shift of logits
-        self._success, self._to_go = ((float(scale[i]), float(shift[i])) for i in (2, 3))
+        self._done, self._success, self._to_go = ((float(scale[i]), float(shift[i])) for i in (0, 2, 3))
         self._gate = Gate(spec)
         self._reach = policy.manifest["gripper"]["speed"] * policy.manifest["row_period"]
         self._range = tuple(policy.manifest["gripper"]["range"])
@@ -216,13 +234,64 @@ class DreamWorld:
         with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16):
             context = [part.repeat_interleave(group, 0) for part in self._observe(states)[:3]]
             _, _, outcome, cost, _ = self.net.imagine(context, bins[:, None], known, nothing, level)
-        soon, well, hit = (
+        soon, well, done, hit = (
             (scale * logit.float() + shift).sigmoid()
             for logit, (scale, shift) in (
-                (outcome[:, :, 0, 3], self._to_go), (outcome[:, :, 0, 2], self._success), (cost[:, :, 0], self._cost),
+                (outcome[:, :, 0, 3], self._to_go), (outcome[:, :, 0, 2], self._success),
+                (outcome[:, :, 0, 0], self._done), (cost[:, :, 0], self._cost),
             )
         )  # fmt: skip
-        return Judged(-HALF_TIME * torch.log2(soon.clamp(min=SHORTEST)), hit.mean(0), well.mean(0), unfit)
+        to_go = -HALF_TIME * torch.log2(soon.clamp(min=SHORTEST))
+        return Judged(to_go, hit.mean(0), well.mean(0), done.mean(0), unfit)
+
+    @torch.no_grad()
+    def ahead(self, states: States, rows: Tensor, flow_steps: int, group: int = 1) -> tuple[States, tuple[Tensor, ...]]:
+        """What is seen at the end of chunks ``rows`` (B, H, A), one for each of ``states``: the slow mode.
+
+        The head view is imagined first and the wrist view given it, each in ``flow_steps``; those of a ``group`` side
+        by side begin with the same noise. Nothing is committed there.
+
+        Returns:
+            the observations, whose ``row`` is none of the log's, and their pictures, (B, S, S, 3) uint8 each.
+        """
+        latents, proprio = self._imagined(states, rows, flow_steps, group)
+        with torch.autocast(self._device.type, torch.bfloat16):
+            decoded = self.perception.autoencoder.decode(latents.flatten(0, 1)).float().unflatten(0, (-1, 2))
+        seen = ((decoded + 1.0) * 127.5).clamp(0, 255).round()
+        head, wrist = seen[:, 0], seen[:, 1]
+        with torch.autocast(self._device.type, torch.bfloat16):
+            eyes = self.perception.points(head, wrist, states.words).float()
+            views = torch.cat(self.policy.look(head, wrist, self.policy.read(states.words)[1]), 1)
+        n = len(self._spec.joints)
+        mean, std, body_mean, body_std = (
+            torch.from_numpy(array).to(self._device)
+            for array in (self._mean, self._std, self._norm["proprio_mean"], self._norm["proprio_std"])
+        )
+        measured = proprio * std + mean
+        body = (measured[:, : 2 * n + 1] - body_mean) / body_std
+        nothing, nowhere = torch.zeros_like(states.prefix), torch.full_like(states.row, -1)
+        there = States(
+            nowhere, states.words, views.half(), body, eyes.half(), latents.half(), proprio, measured[:, :n],
+            measured[:, 2 * n], nothing, torch.ones_like(states.free),
+        )  # fmt: skip
+        return there, tuple(view.permute(0, 2, 3, 1).to(torch.uint8) for view in (head, wrist))
+
+    def _imagined(self, states: States, rows: Tensor, flow_steps: int, group: int) -> tuple[Tensor, Tensor]:
+        """Latents (B, VIEWS, TOKENS, latent) and standardised proprioception (B, P) at the end of chunks."""
+        bins, now = self._bins(states, rows, fit=False)[0][:, None], states.latents.float()
+        noise = torch.randn(len(now) // group, 1, *now.shape[1:], device=self._device)
+        x, known = noise.repeat_interleave(group, 0), noise.new_ones(len(now), 1)
+        with torch.autocast(self._device.type, torch.bfloat16):
+            context = self._observe(states)[:3]
+            for view in (0, 1):  # the one that is not at work is unknown first, then known
+                for step in range(flow_steps):
+                    before, after = 1.0 - step / flow_steps, 1.0 - (step + 1) / flow_steps
+                    level = noise.new_tensor([[before, 1.0] if view == 0 else [0.0, before]]).expand(len(now), 1, 2)
+                    found = self.net.imagine(context, bins, known, x, level)[0].float()
+                    # Euler along v = (x_t - x_0) / t.
+                    x[:, :, view] = (after / before) * x[:, :, view] + (1.0 - after / before) * found[:, :, view]
+            moved = self.net.imagine(context, bins, known, x, torch.zeros_like(level))[1].float()
+        return now + x[:, 0], states.proprio + moved[:, 0]
 
     def admission(self, states: States, data: Rollouts, index: NDArray[np.int64]) -> Admission:
         """How the world model does on the chunks that were executed from looks ``index`` of the log."""
@@ -231,8 +300,11 @@ class DreamWorld:
         ended_well = np.array([fact["success"] for fact in data.facts])[data.episode[index]]
         return Admission.of(torch.cat(found).cpu().numpy().astype(np.float64), ended_well)
 
-    def _bins(self, states: States, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Integers (B, H, A) of chunks, after what the runtime does to them: prefix kept, opening within its range."""
+    def _bins(self, states: States, rows: Tensor, fit: bool = True) -> tuple[Tensor, Tensor]:
+        """Integers (B, H, A) of chunks, after what the runtime does to them: prefix kept, opening within its range.
+
+        And whether the gate would refuse them; with ``fit`` False nobody asks it.
+        """
         states = states.to(CPU)
         actions = rows.cpu().numpy() * self._norm["action_std"] + self._norm["action_mean"]
         joints = states.joints.numpy().astype(np.float64)
@@ -246,7 +318,7 @@ class DreamWorld:
         tool = self._kinematics.tool
         now, ways = tool[: len(joints)], tool[len(joints) :].reshape(*positions.shape[:2], 3)
         bins = self.bins.bins(action_rows(positions, opening, ways, joints, now)).astype(np.int64)
-        unfit = self._unfit(states, positions, opening)
+        unfit = self._unfit(states, positions, opening) if fit else np.zeros(len(rows), bool)
         return torch.from_numpy(bins).to(self._device), torch.from_numpy(unfit).to(self._device)
 
     def _unfit(self, states: States, positions: NDArray[np.float64], opening: NDArray[np.float64]) -> NDArray[np.bool_]:

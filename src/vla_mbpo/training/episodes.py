@@ -1,19 +1,16 @@
 """Episodes for training: what the simulator rolled out and what the live stack recorded, as files of one format.
 
-A folder may hold rollouts (training/tape.py), recorded attempts (record/), or both; it may be one recorded attempt. Of
-each complete attempt a rollout is made once, inside its folder, and again when the recording has changed.
+A folder may hold rollouts (training/tape.py), recorded attempts (record/), or both; it may be one recorded attempt, or
+a dataset of such (training/datasets.py). Of each complete attempt a rollout is made once, inside its folder, and again
+when the recording has changed.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-
-import numpy as np
 
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
@@ -22,10 +19,11 @@ from vla_mbpo.record.episode import ATTEMPT, COMPLETE, LABELS
 from vla_mbpo.record.labels import OUTCOMES
 from vla_mbpo.record.repair import read_labels
 from vla_mbpo.sim.tasks import TASKS, task_of
+from vla_mbpo.training.datasets import is_dataset, rollouts_in
+from vla_mbpo.training.kept import MAKING, made_of, plain, write
 
 FORMAT = 1  # of episode.json
 NEEDED = "kind state reasons outcome instruction interventions topics bag".split()
-MAKING = 1  # to be raised when what is made of a recording changes
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,14 @@ def find(folders: Iterable[str | Path], robot: str = "sim_panda") -> Episodes:
     """All rollouts in some folders, those of recorded attempts of this robot too.
 
     Raises:
-        ConfigError: recordings cannot be read here at all, or nothing can be written into their folders.
+        ConfigError: recordings or a dataset cannot be read here at all, or nothing can be written into their folders.
     """
     files: list[Path] = []
     passed: dict[str, str] = {}
     for folder in map(Path, folders):
+        if is_dataset(folder):
+            files += rollouts_in(folder, RobotSpec.load(robot_dir(robot)))
+            continue
         alone = (folder / LABELS).is_file()
         files += [] if alone else plain(folder)
         for episode in [folder] if alone else sorted(path.parent for path in folder.glob(f"*/{LABELS}")):
@@ -68,11 +69,6 @@ def find(folders: Iterable[str | Path], robot: str = "sim_panda") -> Episodes:
     return Episodes(tuple(files), passed)
 
 
-def plain(folder: Path) -> list[Path]:
-    """Finished npz files that lie in a folder itself."""
-    return [file for file in sorted(folder.glob("*.npz")) if ".partial" not in file.name]
-
-
 def _rollout(episode: Path, spec: RobotSpec) -> Path | str:
     """The rollout of a recording, made if need be, or why there is none."""
     try:
@@ -82,7 +78,7 @@ def _rollout(episode: Path, spec: RobotSpec) -> Path | str:
     except (ConfigError, OSError) as error:
         return str(error)
     file = episode / f"{episode.resolve().name}.npz"
-    if _made_of(file) == wanted:
+    if made_of(file) == wanted:
         return file
     try:
         from vla_mbpo.training.live import attempt
@@ -93,7 +89,7 @@ def _rollout(episode: Path, spec: RobotSpec) -> Path | str:
         arrays = attempt(episode, labels, spec)
     except ValueError as error:  # a ConfigError, or messages whose sizes disagree
         return " ".join(str(error).split())
-    _write(file, arrays | {"made_of": wanted})
+    write(file, arrays, wanted)
     return file
 
 
@@ -117,24 +113,3 @@ def _key(episode: Path, labels: Mapping[str, Any], spec: RobotSpec) -> str:
     said = hashlib.sha256((episode / LABELS).read_bytes()).hexdigest()
     robot = [spec.name, spec.joints, spec.horizon, spec.row_period]
     return json.dumps({"making": MAKING, "labels": said, "bag": [bag.st_size, bag.st_mtime_ns], "robot": robot})
-
-
-def _made_of(file: Path) -> str:
-    """The key of a rollout; empty: there is none, or it cannot be read."""
-    try:
-        with np.load(file) as episode:
-            return str(episode["made_of"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return ""
-
-
-def _write(file: Path, arrays: Mapping[str, Any]) -> None:
-    """Write it under another name and rename it. ConfigError: the folder cannot be written to."""
-    partial = file.with_suffix(f".{os.getpid()}.partial.npz")  # several ranks may be at it
-    try:
-        np.savez(partial, **arrays)
-        partial.replace(file)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        what = f"a folder to keep {file.name} in: {error.strerror or error}"
-        raise ConfigError("data", str(file.parent), what) from error

@@ -3,22 +3,20 @@
 Needs the ROS 2 messages; what was made of a recording is read without (training/episodes.py).
 """
 
-import sys
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mcap.reader import make_reader
 from rclpy.serialization import deserialize_message
 from vla_mbpo_msgs.msg import ActionChunkSet
 
-from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.nodes import qos
 from vla_mbpo.nodes.convert import to_ns
-from vla_mbpo.record.definitions import definition, installed
+from vla_mbpo.record.reading import messages
 from vla_mbpo.sim.tasks import TEST_SEED_BASE
 from vla_mbpo.training.oversight import alarms, commanded, success_row, vetoed
 from vla_mbpo.training.recorded import placed, rollout
@@ -71,17 +69,8 @@ def attempt(folder: Path, labels: Mapping[str, Any], spec: RobotSpec) -> dict[st
 def read(bag: Path) -> dict[str, list[Any]]:
     """Messages of HEARD by topic, as they came. ConfigError: unreadable, or of other definitions than those here."""
     found: dict[str, list[Any]] = {name: [] for name in HEARD}
-    try:
-        with bag.open("rb") as file:
-            for schema, channel, message in make_reader(file).iter_messages(list(HEARD)):
-                kind = HEARD[channel.topic]
-                if not found[channel.topic]:
-                    _check_definition(schema, kind)
-                found[channel.topic].append(deserialize_message(message.data, kind))
-    except ConfigError:
-        raise
-    except Exception as error:  # whatever the libraries make of a damaged file: one recording less, and not no training
-        raise ConfigError("bag", bag.name, f"a readable recording ({type(error).__name__}: {error})") from error
+    for _, topic, message in messages(bag, HEARD, deserialize_message):
+        found[topic].append(message)
     return found
 
 
@@ -99,23 +88,3 @@ def _check_robot(commitments: Iterable[Any], sets: Sequence[ActionChunkSet], spe
     grids = {(c.horizon, to_ns(c.row_period)) for m in sets for c in m.chunks}
     fits = grids <= {(spec.horizon, spec.row_period)}
     require(fits, "chunks", sorted(grids), f"{spec.horizon} rows of {spec.row_period} ns, as {spec.name} has")
-
-
-def _check_definition(schema: Any, kind: Any) -> None:
-    """A message of another version of its type would be read as numbers that were never said."""
-    name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
-    same = schema.name == name and _fields(schema.data.decode()) == _fields(definition(name, _share))
-    require(same, "message type", schema.name, f"{name} as it is installed here")
-
-
-def _fields(text: str) -> list[list[str]]:
-    lines = (line.split("#")[0].split() for line in text.splitlines())
-    return [line for line in lines if line]
-
-
-def _share(package: str) -> Path:
-    """As ``installed``, also where no ROS environment was set up: training is started by hand."""
-    try:
-        return installed(package)
-    except (LookupError, OSError):
-        return Path(sys.prefix, "share", package)

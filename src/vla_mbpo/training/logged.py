@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.training.dream_world import DreamWorld, States
+from vla_mbpo.training.marks import Marks
 from vla_mbpo.training.overview import overview
 from vla_mbpo.training.rollout_data import Rollouts
 from vla_mbpo.training.world_model import held_out
@@ -28,7 +29,9 @@ class Log:
         pictures: head and wrist view, each (N, s, s, 3) uint8.
         starts: per task, looks before it was done: where chunks are tried.
         good: per task, those of attempts that went well, the policy's own.
-        facts: attempts, failures, observations, admission of the world model, overview of the episodes.
+        marks: what people and safety layers said about the looks.
+        facts: attempts, failures, observations, admission of the world model, overview of the episodes; looks that a
+            person corrected, looks that led to a takeover or alarm, refused candidates.
     """
 
     states: States
@@ -36,11 +39,14 @@ class Log:
     pictures: tuple[Tensor, ...]
     starts: list[Tensor]
     good: list[Tensor]
+    marks: Marks
     facts: dict[str, Any]
 
     @classmethod
-    def read(cls, files: list[Path], folders: tuple[str, ...], world: DreamWorld, version: str) -> "Log":
-        """Rollouts of the policy's ``version`` from ``files``, of ``folders``.
+    def read(
+        cls, files: list[Path], folders: tuple[str, ...], world: DreamWorld, version: str, before: int = 0
+    ) -> "Log":
+        """Rollouts of the policy's ``version`` from ``files``, of ``folders``; ``before``: see ``Marks.read``.
 
         Raises:
             ConfigError: another policy's rollouts, too few failures, no success of the policy's own, or a world model
@@ -60,13 +66,21 @@ class Log:
         facts |= {"admission": admitted, "episodes": overview(files)}
         pictures = tuple(torch.from_numpy(view).to(states.words.device) for view in data.pictures)
         chunks = world.standardised(data, torch.arange(len(states)))
-        return cls(states, chunks, pictures, _by_task(data, looks), _by_task(data, own[well]), facts)
+        marks = _marks(files, chunks, before)
+        facts |= {"corrected": int(marks.corrected.any(1).sum()), "leading": int(marks.leading.any(1).sum()),
+                  "refused": len(marks.look)}  # fmt: skip
+        return cls(states, chunks, pictures, _by_task(data, looks), _by_task(data, own[well]), marks, facts)
 
 
 def evenly(groups: list[Tensor], count: int) -> Tensor:
     """``count`` of the indices, each group with the same chance: else the task that takes longest counts most."""
     which = torch.randint(0, len(groups), (count,))
     return torch.stack([groups[g][torch.randint(0, len(groups[g]), ())] for g in which.tolist()])
+
+
+def _marks(files: list[Path], chunks: Tensor, before: int) -> Marks:
+    count, horizon, width = chunks.shape
+    return Marks.read(files, horizon, before) if files else Marks.none(count, horizon, width)
 
 
 def _by_task(data: Rollouts, looks: NDArray[np.int64]) -> list[Tensor]:

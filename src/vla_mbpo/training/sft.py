@@ -1,4 +1,4 @@
-"""Supervised finetuning of the flow policy on demonstrations."""
+"""Supervised finetuning of the flow policy on demonstrations and on attempts that went well."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -14,6 +14,8 @@ from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.sim.tasks import TASKS
 from vla_mbpo.training.dataset import Demonstrations
 from vla_mbpo.training.demonstrations import RECIPE
+from vla_mbpo.training.episodes import rollout_files
+from vla_mbpo.training.examples import chosen
 from vla_mbpo.training.loop import Loop, averaged
 from vla_mbpo.training.supervised import Manner, Supervised
 
@@ -22,7 +24,7 @@ from vla_mbpo.training.supervised import Manner, Supervised
 class SftConfig:
     """Recipe of supervised finetuning. ``samples`` counts observations seen, each with ``draws`` noise draws."""
 
-    demos: tuple[str, ...]
+    demos: tuple[str, ...]  # folders of demonstrations, rollouts, recordings; datasets
     init: str = ""  # run folder whose averaged network is the start
     per_task: int = 0  # demonstrations per task, 0: all
     samples: int = 360_000
@@ -62,7 +64,7 @@ class Trainer(Loop):
             net, state = load_average(Path(config.init))
             self.net.load_state_dict(net.state_dict())
             earlier = state["rounds"]
-        self.rounds = [*earlier, _round(config, self.demos, files)]
+        self.rounds = [*earlier, _round(config, self.demos)]
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         manner = Manner(config.draws, config.max_prefix, config.shift, config.brightness, config.proprio_noise)
         self.lesson = Supervised(self.demos, self.norm, manner)
@@ -96,25 +98,18 @@ def _groups(net: FlowPolicy, config: SftConfig) -> list[dict]:
 
 
 def demonstrations(folders: tuple[str, ...], per_task: int = 0) -> list[Path]:
-    """Files of demonstrations, the first ``per_task`` of each task, or all."""
-    files = [f for folder in folders for f in sorted(Path(folder).glob("*.npz")) if ".partial" not in f.name]
-    if per_task:
-        kept: dict[str, list[Path]] = {}
-        for file in files:
-            kept.setdefault(file.stem.rsplit("_", 1)[0], []).append(file)
-        files = [f for group in kept.values() for f in group[:per_task]]
-    return files
+    """Files of the examples in folders of any kind (training/examples.py): ``per_task`` of each task, or all."""
+    return chosen(rollout_files(folders), per_task)
 
 
-def _round(config: SftConfig, demos: Demonstrations, files: list[Path]) -> dict:
+def _round(config: SftConfig, demos: Demonstrations) -> dict:
     """What a manifest says of one training run."""
-    scenes = sorted(int(file.stem.rsplit("_", 1)[1]) for file in files)
     recipes = {folder: Path(folder) / RECIPE for folder in config.demos}
     return {
         "sft": asdict(config),
         "demonstrations": demos.tasks,
         "observations": len(demos),
-        "scenes": [scenes[0], scenes[-1]],
+        "scenes": [min(demos.scenes), max(demos.scenes)],
         "recipes": {folder: json.loads(file.read_text()) for folder, file in recipes.items() if file.exists()},
     }
 
@@ -125,6 +120,13 @@ def load_average(run: Path) -> tuple[FlowPolicy, dict]:
     net = FlowPolicy(PolicyConfig.from_dict(state["policy"]))
     net.load_state_dict(tensors)
     return net.eval(), state
+
+
+def rounds(folder: Path) -> list[dict]:
+    """How the network of a training run, or of a policy's bundle, came to be: recipe after recipe."""
+    if (folder / "manifest.json").is_file():
+        return Bundle.load(folder).manifest["rounds"]
+    return json.loads((folder / "state.json").read_text())["rounds"]
 
 
 def load_policy(folder: Path) -> FlowPolicy:

@@ -1,4 +1,4 @@
-"""The loss of supervised finetuning: chunks of demonstrations, where things are, what each view alone tells of it."""
+"""The loss of supervised finetuning: chunks of examples, where things are, what each view alone tells of it."""
 
 from dataclasses import dataclass
 
@@ -39,10 +39,14 @@ class Supervised:
         chunks, valid, self._words, self._proprio, self._targets, *self._survey = (
             torch.from_numpy(column).to(device) for column in columns
         )
+        self._placed = torch.from_numpy(demos.placed).to(device).float()
         self._chunks, self._valid, self.count = chunks, valid.float(), len(demos)
 
     def losses(self, net: FlowPolicy, index: NDArray) -> tuple[Tensor, Tensor]:
-        """Flow-matching loss on the chunks of observations ``index``, and the auxiliary one."""
+        """Flow-matching loss on the chunks of observations ``index``, and the auxiliary one.
+
+        The latter counts observations of which somebody knew where things were; without any it is 0.
+        """
         augment, picked = self._augment, torch.from_numpy(index).to(self._device)
         head, wrist = (
             augment.images(view[picked]).contiguous(memory_format=torch.channels_last) for view in self._pictures
@@ -54,10 +58,10 @@ class Supervised:
             cache, mask, features = net.prefix(text, pad, views, augment.proprio(self._proprio[picked]))
             located = net.locate(features)
             flow = self.flow(net, cache, mask, self._chunks[picked], self._valid[picked])
-        auxiliary = functional.smooth_l1_loss(located.float(), self._targets[picked])
+        apart = functional.smooth_l1_loss(located.float(), self._targets[picked], reduction="none").mean(-1)
         target, weight = (array[picked] for array in self._survey)
-        error = functional.smooth_l1_loss(surveyed.float(), target, reduction="none") * weight
-        return flow, auxiliary + error.sum() / weight.sum()
+        error = functional.smooth_l1_loss(surveyed.float(), target, reduction="none")
+        return flow, _mean(apart, self._placed[picked]) + _mean(error, weight)
 
     def flow(self, net: FlowPolicy, cache: Tensor, mask: Tensor, chunk: Tensor, valid: Tensor) -> Tensor:
         """Flow-matching loss with per-row time; committed rows are clean and carry no loss (several draws a prefix)."""
@@ -75,3 +79,8 @@ class Supervised:
         error = ((velocity - (chunk - noise)) ** 2).mean(-1)
         weight = valid * ~committed
         return (error * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def _mean(value: Tensor, weight: Tensor) -> Tensor:
+    """0 where nothing counts."""
+    return (value * weight).sum() / weight.sum().clamp(min=1.0)

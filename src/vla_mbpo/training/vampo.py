@@ -26,7 +26,7 @@ from vla_mbpo.core.errors import require
 from vla_mbpo.imagination.network import VIEWS, WorldModel
 from vla_mbpo.training import world_model
 from vla_mbpo.training.denoising import HEAD, WRIST, HybridSampler, denoise, evaluate, imagined
-from vla_mbpo.training.episodes import plain
+from vla_mbpo.training.kept import plain
 from vla_mbpo.training.loop import MAY_CHANGE, averaged
 from vla_mbpo.training.world_model import MAX_WEIGHT, WorldModelRecipe
 

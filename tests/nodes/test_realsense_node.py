@@ -1,0 +1,40 @@
+"""The camera node in a process with librealsense's software device, and a subscriber here that counts."""
+
+import pytest
+
+pytest.importorskip(
+    "pyrealsense2", reason="needs pyrealsense2 and libusb-1.0-0: `make setup-dev`", exc_type=ImportError
+)
+
+from benchmarks.realsense import measure
+
+
+def check(found, unplugs):
+    """What must hold of every run, however busy the machine is."""
+    assert found["frames_repeated"] == found["frames_unknown"] == 0, found
+    # A process that gets no time misses frames, which librealsense drops; it knows of each.
+    assert found["frames_lost"] <= found["frames_lost_before_the_node"] < found["frames_sent"] / 2, found
+    assert found["stamps_not_rising"] == found["infos_without_image"] == 0, found
+    assert found["frames_received"] + found["frames_lost"] == found["frames_sent"] > 0, found
+    assert found["frames_cut_off_by_the_unplug"] <= 10, found
+    # No later than the limit and what the subscriber needs to look again.
+    limit = found["freshness_limit_ms"]
+    assert len(found["freshness_trips_ms_after_last_stamp"]) == unplugs, found
+    assert all(trip and limit < trip < limit + 200 for trip in found["freshness_trips_ms_after_last_stamp"]), found
+    assert all(after is not None for after in found["diagnostics_say_lost_after_s"]), found
+    assert len(found["first_image_after_plug_s"]) == unplugs, found
+    assert found["state_at_end"] == "active" and found["exit_code"] == 0, found
+
+
+def test_an_unplug_loses_no_frame_unseen_and_repeats_none(ros_domain):
+    found = measure("host", seconds=5.6, away=2.0, unplugs=1, parameters={})
+    check(found, 1)
+    assert found["stamp_minus_exposure_ms"]["max"] < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clock", ["host", "device"])
+def test_a_minute_of_frames_with_two_unplugs(ros_domain, clock):
+    found = measure(clock, seconds=60.0, away=4.0, unplugs=2, parameters={})
+    check(found, 2)
+    assert found["frames_sent"] > 20 * (60 - 2 * 4)
