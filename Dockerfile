@@ -27,7 +27,7 @@ FROM base AS packages
 RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*
 COPY requirements/apt.lock requirements/
 # Beside the distribution's Python and not over it; with --require-hashes nothing that is not in the lock gets in.
-RUN python3 -m pip install --no-cache-dir --no-compile --require-hashes --target /opt/vla_mbpo/packages \
+RUN python3 -m pip install --no-cache-dir --require-hashes --target /opt/vla_mbpo/packages \
         -r requirements/apt.lock
 
 FROM packages AS build
@@ -60,7 +60,7 @@ CMD ["vla-mbpo", "up", "--headless"]
 
 FROM packages AS training-packages
 COPY requirements/train.lock requirements/
-RUN python3 -m pip install --no-cache-dir --no-compile --require-hashes --target /opt/vla_mbpo/training \
+RUN python3 -m pip install --no-cache-dir --require-hashes --target /opt/vla_mbpo/training \
         -r requirements/train.lock
 
 FROM runtime AS trainer

@@ -29,7 +29,13 @@ RUNTIME = [
     "scipy>=1.11,<2",
 ]
 EXPORT = ["av>=15,<19", "pyarrow>=20,<27"]
-TEST = ["hypothesis>=6.100,<7", "pytest>=8.2,<10", "pytest-rerunfailures>=15,<17", "rosbags>=0.10.11,<0.12"]
+TEST = [
+    "hypothesis>=6.100,<7",
+    "pytest>=8.2,<10",
+    "pytest-rerunfailures>=15,<17",
+    "pytest-xdist>=3.6,<4",
+    "rosbags>=0.10.11,<0.12",
+]
 # Before 4.14 corners are half a pixel off; the Python module of 5.0 has no calibrateHandEye.
 CALIBRATE = ["opencv-python-headless>=4.14,<5"]
 REALSENSE = ["pyrealsense2>=2.58.4,<2.60"]  # tested at both ends; needs the system's libusb-1.0-0

@@ -147,6 +147,7 @@ class Watch:
         self.node.destroy_node()
         self._executor.shutdown(timeout_sec=0.5)
         rclpy.try_shutdown()
+        rclpy.utilities.get_default_context().destroy()
 
     def _on_image(self, message: Any) -> None:
         stamp, image = self._convert.to_ns(message.header.stamp), self._convert.from_image(message)

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_mbpo.cameras import librealsense
+
 WIDTH, HEIGHT, FPS = 640, 480, 30
 SERIAL = "031422250347"
 BITS, BLOCK = 16, 28  # a frame's number as black and white squares in the middle of the picture, px at full size
@@ -59,10 +61,8 @@ class SoftwareCamera:
             depth: with a depth sensor.
             small: pictures of a quarter of the width.
         """
-        import pyrealsense2
-
-        self._rs, self._clock, self._serial, self._with_depth = pyrealsense2, clock, serial, depth
-        self.context = pyrealsense2.context('{"dds": {"enabled": false}}')
+        self._rs, self._clock, self._serial, self._with_depth = librealsense.library(), clock, serial, depth
+        self.context = librealsense.new_context()
         # The context keeps weak references only, and forgets a software device at once; who holds the list that an
         # added device is announced with keeps it there, and takes it away by letting go.
         self._held: list[Any] = []
@@ -148,7 +148,6 @@ class SoftwareCamera:
 
 def main() -> None:
     """The camera node, with a software device in place of what is on the USB."""
-    from vla_mbpo.cameras import librealsense
     from vla_mbpo.nodes import camera as node
 
     log, clock = Path(sys.argv[1]), "device" if "--clock=device" in sys.argv else "host"

@@ -5,15 +5,16 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip(
-    "pyrealsense2", reason="needs pyrealsense2 and libusb-1.0-0: `make setup-dev`", exc_type=ImportError
-)
-
 from benchmarks.software_camera import FPS, HEIGHT, SERIAL, WIDTH, SoftwareCamera, number_of
 from vla_mbpo.cameras import librealsense
 from vla_mbpo.cameras.realsense import RealSenseSettings, RealSenseSource
 from vla_mbpo.cameras.returning import Returning
 from vla_mbpo.core.errors import ConfigError
+
+try:
+    librealsense.library()
+except ConfigError as missing:
+    pytest.skip(f"{missing}: `make setup-dev`", allow_module_level=True)
 
 
 @pytest.fixture

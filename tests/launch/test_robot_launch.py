@@ -45,7 +45,7 @@ def test_the_graph_comes_up():
 def test_arguments_are_described():
     arguments = [a for a in SOURCE.try_get_launch_description_without_context().entities if is_argument(a)]
     names = {argument.name for argument in arguments}
-    assert {"robot", "bundle", "scene", "seed", "k", "use_rviz", "use_sim_time", "set"} <= names
+    assert {"robot", "bundle", "scene", "seed", "k", "use_rviz", "markers", "use_sim_time", "set", "security"} <= names
     assert all(argument.description for argument in arguments)
     choices = {argument.name: argument.choices for argument in arguments}
     assert choices["use_rviz"] == ["true", "false"] and "sim_panda" in choices["robot"]

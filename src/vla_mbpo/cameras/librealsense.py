@@ -1,5 +1,6 @@
 """What the RealSense source asks of librealsense: a context, a sensor, its exposure and its intrinsics."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,18 @@ def millimetres(frame: Any) -> NDArray[np.uint16] | None:
 
 
 def library() -> Any:
-    """pyrealsense2. Raises ConfigError where it or libusb is missing, which only who reads a RealSense needs."""
+    """pyrealsense2.
+
+    Its wheel exports the symbols of a Fast DDS of its own. Of two copies the one that is loaded first serves both, in
+    part: after pyrealsense2, ROS's crashed when the process ended. So ROS's is loaded first.
+
+    Raises:
+        ConfigError: it or libusb is missing, which only who reads a RealSense needs.
+    """
+    with suppress(ImportError):
+        from rclpy.utilities import get_rmw_implementation_identifier
+
+        get_rmw_implementation_identifier()
     try:
         import pyrealsense2
     except ImportError as error:
