@@ -10,6 +10,8 @@ TASK ?= put the red cube in the bin
 # The ones that take minutes at most.
 BENCHMARKS ?= policy_latency pipeline_latency seams gate_latency gate_soak
 
+ALONE = tests/cameras tests/nodes tests/faults tests/system
+
 .PHONY: help setup setup-dev demo test test-slow faults bench loop lint sbom
 help:
 	@echo "make demo       simulated robot does a task (TASK=\"$(TASK)\")"
@@ -31,8 +33,12 @@ setup-dev:
 demo: setup
 	$(VENV)/bin/vla-mbpo up --task "$(TASK)"
 
+# What waits for processes and clocks runs by itself, the rest on two processors.
 test: setup-dev
-	$(PYTHON_BIN) -m pytest -m "not slow" tests
+	@status=0; \
+	OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -m "not slow" -n 2 --dist loadfile tests $(ALONE:%=--ignore=%) || status=1; \
+	$(PYTHON_BIN) -m pytest -m "not slow" $(ALONE) || status=1; \
+	exit $$status
 
 test-slow: export BROWSER = yes
 test-slow: setup-dev

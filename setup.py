@@ -9,8 +9,8 @@ NAME = "vla_mbpo"
 
 # Every executable of this package: `vla-mbpo` and one per node, for `ros2 run vla_mbpo NODE` and launch files.
 NODES = (
-    "arm_driver camera failure_detector gate imagination joy lifecycle_manager markers monitor policy recorder sim "
-    "task teleop trainer".split()
+    "arm_driver camera failure_detector gate imagination joy lifecycle_manager markers mock_arm monitor policy "
+    "recorder sim sway task teleop trainer".split()
 )
 EXECUTABLES = {"vla-mbpo": "vla_mbpo.cli:main", **{node: f"vla_mbpo.nodes.{node}:main" for node in NODES}}
 
@@ -39,11 +39,15 @@ TEST = [
 # Before 4.14 corners are half a pixel off; the Python module of 5.0 has no calibrateHandEye.
 CALIBRATE = ["opencv-python-headless>=4.14,<5"]
 REALSENSE = ["pyrealsense2>=2.58.4,<2.60"]  # tested at both ends; needs the system's libusb-1.0-0
+OPENPI = ["msgpack>=1.0.5,<2", "websockets>=15.0,<18"]  # tested at 1.0.5 and 1.2.4, 15.0 and 17.4
+# Builds engines without a GPU. Proprietary; a 91 MiB wheel for x86_64 that a robot without an NVIDIA GPU does not need.
+ENGINES = ["tensorrt-rtx>=1.7.1,<1.8; platform_machine == 'x86_64'"]
 EXTRAS = {
     "calibrate": CALIBRATE,
     "cameras": ["av>=15,<19"],
     "realsense": REALSENSE,
     "export": EXPORT,
+    "engines": ENGINES,
     "train": [
         "matplotlib>=3.8,<4",
         "onnx>=1.17,<2",
@@ -53,10 +57,13 @@ EXTRAS = {
         "torch==2.13.0",
     ],
     "ray": ["ray>=2.60,<3"],
+    "openpi": OPENPI,
     "test": TEST,  # under this name `colcon test` looks for pytest
     "dev": [
         *CALIBRATE,
+        *ENGINES,
         *EXPORT,
+        *OPENPI,
         *REALSENSE,
         *TEST,
         "axe-playwright-python==0.1.8",

@@ -28,8 +28,9 @@ from vla_mbpo.bringup import (
     graph,
     parse_override,
 )
-from vla_mbpo.core.errors import require
+from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.engines.budget import check
 from vla_mbpo.paths import enclave, robot_dir, ros_environment, share_dir
 from vla_mbpo.sim.tasks import TASKS
 
@@ -38,6 +39,15 @@ ARGUMENTS = (
     DeclareLaunchArgument("bundle", default_value=DEFAULT_BUNDLE, description="Model bundle: a name or a folder."),
     DeclareLaunchArgument("scene", default_value=DEFAULT_SCENE, choices=list(TASKS), description="Simulated scene."),
     DeclareLaunchArgument("seed", default_value="0", description="Seed of the simulated scene."),
+    DeclareLaunchArgument(
+        "dry_run",
+        default_value="false",
+        choices=["true", "false"],
+        description="A real robot's stack without the robot and its cameras.",
+    ),
+    DeclareLaunchArgument(
+        "limits_scale", default_value="1.0", description="Share of the robot's limits of speed, for first days."
+    ),
     DeclareLaunchArgument("k", default_value="8", description="Candidate chunks per inference."),
     DeclareLaunchArgument("use_rviz", default_value="false", choices=["true", "false"], description="Start RViz."),
     DeclareLaunchArgument(
@@ -60,6 +70,9 @@ ARGUMENTS = (
     DeclareLaunchArgument("record", default_value="", description="Folder of recorded episodes; empty: none."),
     DeclareLaunchArgument(
         "joy", default_value="true", choices=["true", "false"], description="Read gamepads with our own node."
+    ),
+    DeclareLaunchArgument(
+        "budget", default_value="", description="For all models: vram=MB,memory=MB,threads=N; empty: what is free."
     ),
     DeclareLaunchArgument("security", default_value="", description="Keystore for DDS security; empty: none."),
     DeclareLaunchArgument(
@@ -102,8 +115,11 @@ def _nodes(context: LaunchContext) -> list:
         trainer=values["trainer"],
         record=values["record"],
         markers="true" in (values["markers"], values["use_rviz"]),
+        dry_run=values["dry_run"] == "true",
+        limits_scale=_number("limits_scale", values["limits_scale"]),
     )
     specs = graph(values["robot"], options)
+    check(specs, values["budget"])
     secured: dict[str, str] = {}  # for the nodes alone: that of launch itself has no enclave and needs none
     if values["security"]:
         from vla_mbpo.security.keystore import environment
@@ -121,6 +137,13 @@ def _nodes(context: LaunchContext) -> list:
 def _whole(name: str, text: str) -> int:
     require(text.isdecimal(), name, text, "expected a whole number, 0 or more")
     return int(text)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(name, text, "expected a number") from None
 
 
 def _rviz(context: LaunchContext) -> list:

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 venv=${VENV:-${VIRTUAL_ENV:-.venv}}
 stamps=$venv/.vla_mbpo
-messages=ros2_ws/src/vla_mbpo_msgs
+messages=ros2_ws/src/vla_mbpo_msgs transforms=ros2_ws/wheels/tf2_msgs
 
 say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 fail() {
@@ -120,6 +120,16 @@ message_package() {
   done_with messages
 }
 
+# The message of /tf, for `up --markers`; the rest does without.
+transform_message() {
+  local inputs
+  mapfile -t inputs < <(find "$transforms" -type f | LC_ALL=C sort)
+  stale transforms "${inputs[@]}" requirements/ros.txt "$messages/wheels.cmake" || return 0
+  say "building the message of /tf (a minute)"
+  CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-2} pip --force-reinstall --no-deps "./$transforms"
+  done_with transforms
+}
+
 development() {
   stale development setup.py || return 0
   # PyPI's torch is a large CUDA build; a pip configuration that names an index with CPU builds gets the small one.
@@ -137,6 +147,10 @@ runtime
 message_package
 case "${1:-}" in
   "") ;;
-  dev) development ;;
-  *) fail "unknown argument '$1'; usage: scripts/setup.sh [dev]" ;;
+  tf) transform_message ;;
+  dev)
+    transform_message
+    development
+    ;;
+  *) fail "unknown argument '$1'; usage: scripts/setup.sh [tf|dev]" ;;
 esac

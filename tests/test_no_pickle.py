@@ -11,6 +11,7 @@ CODE += [*sorted((ROOT / "scripts").glob("*.py")), *sorted((ROOT / "launch").glo
 
 # Modules whose loaders run code that the data names.
 FORBIDDEN = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
+FORBIDDEN |= {"msgpack_numpy"}  # unpickles arrays of objects
 # The exceptions, both of training and in memory only: what goes to worker processes that this program has started
 # itself or to a Ray cluster that the user names, and what learners under torchrun tell each other (docs/scaling.md).
 # Nothing of it is written to disk or read from there, and no node of the robot imports either.

@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
+from vla_mbpo.core.controllers import FILE, check_controllers
 from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.core.robot import LIMITS_SCALE, RobotSpec
 from vla_mbpo.paths import bundle_dir, robot_dir, store_dir
 from vla_mbpo.releases.store import Store
 from vla_mbpo.sim.tasks import find_task
@@ -46,6 +48,9 @@ class Options:
         record: folder of recorded episodes; empty: nothing is recorded.
         markers: with what RViz shows beside robot and transforms.
         joy: with our own reader of gamepads; without it, where the ROS package joy runs or nobody takes over.
+        dry_run: a real arm's stack without the arm: a node plays ros2_control, cameras show a test pattern, and the
+            default bundle, which is no real arm's, is replaced by a small motion to and fro.
+        limits_scale: share of the robot's limits of speed and acceleration, for every node.
     """
 
     bundle: str = DEFAULT_BUNDLE
@@ -63,6 +68,8 @@ class Options:
     trainer: str = ""
     record: str = ""
     markers: bool = False
+    dry_run: bool = False
+    limits_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class NodeSpec:
         spare: when it keeps failing, the others go on without it.
         motion_critical: its loss ends motion, and starting it again is a person's decision.
         nice: scheduling priority; what makes the arm move goes before what looks and thinks.
-        condition: robots of which kind have it: ``always`` or ``simulated``.
+        condition: robots of which kind have it: ``always``, ``simulated``, or ``dry``: the dry run of a real one.
         lifecycle: managed by the lifecycle manager; another activates itself.
     """
 
@@ -105,17 +112,20 @@ def graph(
         only: nodes that are wanted beside the lifecycle manager; None: all.
 
     Raises:
-        ConfigError: unknown robot, bundle, release or scene, unreadable params.yaml, or an override for a node that
-            does not exist.
+        ConfigError: unknown robot, bundle, release or scene, unreadable params.yaml, controllers that do not fit the
+            robot, a dry run of a simulated one, or an override for a node that does not exist.
     """
     options, release = _released(options) if options.release else (options, {})
     bundle_dir(options.bundle)
     find_task(options.scene)
     params_file = robot_dir(robot) / "params.yaml"
     _check_params_file(params_file)
+    kind, scale = _kind(robot, options), _scale(options)
+    dry = _dry(options) if kind == "dry" else {}
     critical = {"restart": Restart.NEVER, "motion_critical": True}
     rows: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         ("sim", "sim", {"task": options.scene, "seed": options.seed}, {**critical, "condition": "simulated"}),
+        ("mock_arm", "mock_arm", {}, {**critical, "condition": "dry"}),
         ("camera", "head_camera", {"view": "head"}, {"nice": 5}),
         ("camera", "wrist_camera", {"view": "wrist"}, {"nice": 5}),
         ("arm_driver", "arm_driver", {}, critical),
@@ -138,8 +148,9 @@ def graph(
         rows.append(("monitor", "monitor", {}, {}))  # all but its stop steps back by itself
     if options.markers:  # it activates itself, so that the manager waits for nothing that is only looked at
         rows.append(("markers", "markers", {}, {"nice": 10, "spare": True, "lifecycle": False}))
-    kind = "simulated" if Path(robot).name.startswith("sim_") else "real"
     rows = [row for row in rows if row[3].get("condition", "always") in ("always", kind)]
+    if options.dry_run and options.bundle == DEFAULT_BUNDLE:  # no real arm's
+        rows = [("sway", n, {"k": options.k}, rest) if n == "policy" else (e, n, p, rest) for e, n, p, rest in rows]
     rows = [row for row in rows if only is None or row[1] in only]
     names = [name for _, name, _, _ in rows]
     managed = [name for _, name, _, rest in rows if rest.get("lifecycle", True)]
@@ -154,7 +165,9 @@ def graph(
             parameters={
                 "robot": robot,
                 "use_sim_time": options.use_sim_time,
+                **(scale if name != MANAGER else {}),
                 **parameters,
+                **dry.get(name, {}),
                 **options.overrides.get(name, {}),
             },
             params_file=params_file,
@@ -173,6 +186,33 @@ def _released(options: Options) -> tuple[Options, dict[str, Any]]:
     model, detector = (str(part.path) if part else "" for part in (found.world_model, found.detector))
     chosen = replace(options, bundle=str(found.policy.path), world_model=model, detector=detector)
     return chosen, {"release": str(found.path)}
+
+
+def _kind(robot: str, options: Options) -> str:
+    """simulated, real or dry. The controllers of a real one have to be of the joints that robot.yaml names."""
+    if Path(robot).name.startswith("sim_"):
+        require(not options.dry_run, "--dry-run", robot, "a real robot: a simulated one has no hardware to leave out")
+        return "simulated"
+    file = robot_dir(robot) / FILE
+    if options.dry_run or file.exists():
+        check_controllers(file, RobotSpec.load(robot_dir(robot)))
+    return "dry" if options.dry_run else "real"
+
+
+def _scale(options: Options) -> dict[str, Any]:
+    """The parameter of every node that reads the robot's limits; nothing where they are the robot's own."""
+    scale, (low, high) = options.limits_scale, LIMITS_SCALE
+    require(low <= scale <= high, "--limits-scale", scale, f"expected a number from {low} to {high}")
+    return {"limits_scale": float(scale)} if scale != 1.0 else {}
+
+
+def _dry(options: Options) -> dict[str, dict[str, Any]]:
+    """What a dry run changes: nothing that needs hardware or the drivers' messages, and no latch of the real arm."""
+    changed: dict[str, dict[str, Any]] = {f"{view}_camera": {"source": "pattern"} for view in ("head", "wrist")}
+    changed |= {"gate": {"state_file": ""}, "arm_driver": {"gripper_output": "opening"}}
+    if options.bundle == DEFAULT_BUNDLE:
+        changed["task"] = {"bundle": ""}
+    return changed
 
 
 def _swaps(options: Options) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.policy.foreign.errors import NoChunk
 
 EXIT_USAGE = 64
 
@@ -14,12 +15,14 @@ COMMANDS = {
     "up": ("vla_mbpo.up", "start the robot, real or simulated, and optionally execute a task"),
     "eval": ("vla_mbpo.eval.command", "success rate of a model bundle in the simulator"),
     "train": ("vla_mbpo.training.command", "train models (needs the extra `train`)"),
+    "compile": ("vla_mbpo.engines.command", "models for a GPU: float graphs and TensorRT engines, verified"),
     "calibrate": ("vla_mbpo.calibrate.command", "cameras, their place on the robot, a failure detector's bands"),
     "promote": ("vla_mbpo.releases.promote", "a candidate goes live if it is better than the incumbent"),
     "rollback": ("vla_mbpo.releases.rollback", "the release before the live one is live again"),
     "record": ("vla_mbpo.record.command", "recorded episodes: list, repair, report as a page, export as a dataset"),
     "replay": ("vla_mbpo.replay.command", "models in shadow on a recorded episode, compared with what was said then"),
     "dream": ("vla_mbpo.eval.dreams", "a recorded attempt beside what the world model imagines"),
+    "wrap": ("vla_mbpo.policy.foreign.command", "make a bundle of somebody else's policy: a server, or ONNX graphs"),
     "security": ("vla_mbpo.security.command", "permissions and keystore of the node graph; keys that sign bundles"),
     "doctor": ("vla_mbpo.doctor", "check this machine: versions, rendering, messages, transport, models"),
 }
@@ -53,9 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"vla-mbpo: error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except NoChunk as error:  # of who runs a foreign policy
+        print(f"vla-mbpo: error: {error}", file=sys.stderr)
+        return 1
     except ModuleNotFoundError as error:
         extras = {"av": "export", "pyarrow": "export", "cv2": "calibrate"}
-        needed = extras.get(error.name or "", "train" if chosen == "train" else "")
+        needed = extras.get(error.name or "", "train" if chosen in ("train", "compile") else "")
         extra = f" (pip install 'vla_mbpo[{needed}]')" if needed else ""
         print(f"vla-mbpo: error: {chosen} needs the Python module {error.name}{extra}", file=sys.stderr)
         return EXIT_USAGE

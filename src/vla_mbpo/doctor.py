@@ -213,10 +213,14 @@ def _disk() -> str:
 
 
 def _robots() -> str:
+    from vla_mbpo.core.controllers import FILE, check_controllers
     from vla_mbpo.core.robot import RobotSpec
 
     for name in robots():
-        RobotSpec.load(robot_dir(name))
+        folder = robot_dir(name)
+        spec = RobotSpec.load(folder)
+        if (folder / FILE).exists():
+            check_controllers(folder / FILE, spec)
     return f"{', '.join(robots())} in {share_dir() / 'config' / 'robots'}"
 
 
@@ -226,6 +230,7 @@ def _models() -> str:
     from vla_mbpo.failure.detector import Parts
     from vla_mbpo.imagination.session import WorldModelSession
     from vla_mbpo.policy.bundle import Bundle
+    from vla_mbpo.policy.foreign.reading import read_description
     from vla_mbpo.policy.runtime import PolicySession
 
     if not bundles():
@@ -236,6 +241,8 @@ def _models() -> str:
             WorldModelSession(bundle, RobotSpec.load(robot_dir(bundle.manifest["robot"])))
         elif bundle.manifest["kind"] == "failure_detector":
             Calibration.load(calibration_file(bundle.path.name), Parts(bundle).bundle)
+        elif bundle.adapter is not None:  # its server is none of this machine
+            read_description(bundle.path, RobotSpec.load(robot_dir(bundle.manifest["robot"])))
         else:
             PolicySession(bundle)
     return ", ".join(bundle.version for bundle in found)

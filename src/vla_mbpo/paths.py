@@ -40,6 +40,18 @@ def robot_dir(name_or_path: str | Path) -> Path:
     raise ConfigError("robot", str(name_or_path), f"choose one of: {choices}; or a folder with a robot.yaml")
 
 
+def cell_dir(name_or_path: str | Path) -> Path:
+    """Folder of a cell of several arms: a name in ``config/cells``, or any folder with a cell.yaml."""
+    known = _folders_with(share_dir() / "config" / "cells", "cell.yaml")
+    if str(name_or_path) in known:
+        return share_dir() / "config" / "cells" / name_or_path
+    path = Path(name_or_path).expanduser()
+    if (path / "cell.yaml").is_file():
+        return path.resolve()
+    choices = ", ".join(known) or "none installed"
+    raise ConfigError("cell", str(name_or_path), f"choose one of: {choices}; or a folder with a cell.yaml")
+
+
 def bundles() -> list[str]:
     """Names of the model bundles in ``models``."""
     return _folders_with(share_dir() / "models", "manifest.json")

@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from vla_mbpo.bringup import DEFAULT_BUNDLE, DEFAULT_ROBOT, DEFAULT_SCENE, NodeSpec, Options, graph, parse_override
 from vla_mbpo.core.errors import require
+from vla_mbpo.engines.budget import check
 from vla_mbpo.paths import ros_environment
 from vla_mbpo.processes import ERROR_PREFIX, Ended, Supervisor, lock_domain
 from vla_mbpo.reports.after import AfterRun
@@ -42,12 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", metavar="INSTRUCTION", help="execute this instruction")
     parser.add_argument("--scene", metavar="TASK", help=f"simulated scene: {', '.join(TASKS)}")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulated scene (default %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="a real robot's stack without the robot and cameras")
+    parser.add_argument(
+        "--limits-scale", type=float, default=1.0, metavar="SHARE", help="share of its limits of speed, for first days"
+    )
     parser.add_argument("--k", type=int, default=8, help="candidate chunks per inference (default %(default)s)")
     parser.add_argument("--timeout", type=float, default=0.0, help="longest attempt, s (default: of the task node)")
     parser.add_argument("--headless", action="store_true", help="no page, no gamepad; end after the task")
     parser.add_argument("--world-model", default="", help="bundle that vets chunks by imagination; none by default")
     parser.add_argument("--detector", default="", help="bundle that watches for failure; none by default")
-    parser.add_argument("--markers", action="store_true", help="with what RViz shows: markers/scene, volumes, cameras")
+    parser.add_argument(
+        "--budget", default="", metavar="vram=MB,memory=MB,threads=N", help="for all models; default: what is free here"
+    )
+    parser.add_argument(
+        "--markers", action="store_true", help="with what RViz shows: markers/scene, volumes, cameras, and transforms"
+    )
     parser.add_argument("--no-joy", action="store_true", help="read no gamepad; the ROS package joy may do it")
     parser.add_argument("--security", default="", metavar="KEYSTORE", help="DDS security (vla-mbpo security keystore)")
     parser.add_argument(
@@ -59,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start the graph; with --task execute it. Returns the exit code."""
     specs = plan(args)
+    check(specs, args.budget)
     stop = _Interrupt()
     os.environ.update(ros_environment())
     if args.security:
@@ -116,6 +128,8 @@ def plan(args: argparse.Namespace) -> list[NodeSpec]:
     for text in args.overrides:
         node, name, value = parse_override(text)
         overrides.setdefault(node, {})[name] = value
+    if args.markers and find_spec("tf2_msgs"):  # `ros2 launch` has robot_state_publisher for it
+        overrides.setdefault("markers", {}).setdefault("transforms", True)
     scene = find_task(args.scene).name if args.scene else scene_for(args.task)
     joy = not (args.headless or args.no_joy)
     return graph(
@@ -135,6 +149,8 @@ def plan(args: argparse.Namespace) -> list[NodeSpec]:
             trainer=args.trainer,
             record=args.record,
             markers=args.markers,
+            dry_run=args.dry_run,
+            limits_scale=args.limits_scale,
         ),
     )
 

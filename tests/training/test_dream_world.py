@@ -134,6 +134,16 @@ def test_what_lies_ahead_is_nearer_to_what_came_than_what_was(world):
     assert made.judge(there, there.prefix).cost.isfinite().all()
 
 
+def test_the_wrist_view_is_given_the_head_view_only_where_views_are_interleaved(world):
+    made, some = world[0], driven(world, [1, 4])[:2]
+    found = []
+    for interleaved in (True, False):
+        torch.manual_seed(0)
+        found.append(made.ahead(*some, flow_steps=2, interleaved=interleaved)[1])
+    (head, wrist), (same, other) = found
+    assert torch.equal(head, same) and not torch.equal(wrist, other)
+
+
 def test_a_branch_adds_up_until_it_is_done():
     number = lambda *values: torch.tensor(values)  # noqa: E731
     first = Judged(number([30.0, 5.0]), number(0.1, 0.2), number(0.5, 0.9), number(0.2, 0.7), number(True, False))

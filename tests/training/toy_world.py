@@ -79,7 +79,7 @@ class Toy:
         free = states.free.repeat_interleave(len(rows) // len(states), 0)
         return (((rows - self.best).square().mean(2)) * free).sum(1) / free.sum(1)
 
-    def ahead(self, states, rows, _flow_steps, _group=1):
+    def ahead(self, states, rows, _flow_steps, group=1, interleaved=True):
         size = self.net.config.image_size
         picture = torch.zeros(len(states), size, size, 3, dtype=torch.uint8)
         there = replace(states, gripper=self._away(states, rows), row=torch.full_like(states.row, -1))

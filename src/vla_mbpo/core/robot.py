@@ -1,7 +1,7 @@
 """What the stack knows about a robot: joints, limits, workspace. Read from robot.yaml and its URDF."""
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,10 @@ import yaml
 from numpy.typing import NDArray
 
 from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.core.gripper import GripperDriver
 
 FloatArray = NDArray[np.float64]
+LIMITS_SCALE = (0.02, 1.0)  # shares of the limits that somebody may ask for
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class RobotSpec:
         gripper_joints: finger joints; their sum is the opening.
         gripper_range: smallest and largest opening [m].
         gripper_speed: fastest opening or closing [m/s].
+        gripper_driver: how the maker's driver speaks of the opening; None: as the finger joints do.
         tool_speed: fastest the tool may move and turn [m/s, rad/s], (2,).
         workspace_lower, workspace_upper: box for the tool, base frame [m], (3,).
         links_lower, links_upper: box for all moving links, base frame [m], (3,).
@@ -75,6 +78,7 @@ class RobotSpec:
     row_period: int
     horizon: int
     commit_rows: int
+    gripper_driver: GripperDriver | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "RobotSpec":
@@ -103,6 +107,7 @@ class RobotSpec:
         require(inside, "home", home.tolist(), "must lie inside the position limits")
         box = raw["workspace"]
         reach, speed = _gripper(raw["gripper"], folder / raw["urdf"])
+        driver = GripperDriver.read(raw["gripper"]["driver"], reach) if "driver" in raw["gripper"] else None
         return cls(
             name=str(raw["name"]),
             urdf=folder / raw["urdf"],
@@ -134,7 +139,21 @@ class RobotSpec:
             row_period=round(float(raw["row_period"]) * 1e9),
             horizon=int(raw["horizon"]),
             commit_rows=int(raw["commit_rows"]),
+            gripper_driver=driver,
         )
+
+    def scaled(self, share: float) -> "RobotSpec":
+        """The same robot with this share of its limits of speed and acceleration, joints, tool and gripper.
+
+        Positions, volumes, margins and jerk stay. With both scaled alike, a stop takes as long as before and a shorter
+        way. Raises ConfigError: ``share`` would not lower them.
+        """
+        low, high = LIMITS_SCALE
+        require(low <= share <= high, "limits_scale", share, f"expected a number from {low} to {high}")
+        slow = {name: getattr(self, name) * share for name in ("velocity", "acceleration", "tool_speed")}
+        for array in slow.values():
+            array.setflags(write=False)
+        return replace(self, **slow, gripper_speed=self.gripper_speed * share)
 
 
 REQUIRED = (

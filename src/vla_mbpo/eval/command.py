@@ -20,7 +20,7 @@ from vla_mbpo.imagination.session import WorldModelSession
 from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
-from vla_mbpo.policy.runtime import PolicySession
+from vla_mbpo.policy.sessions import Policy, load_policy
 from vla_mbpo.reports.evaluation import evaluation_page
 from vla_mbpo.sim.disturbances import KINDS
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TASKS, TEST_SEED_BASE, find_task
@@ -203,7 +203,7 @@ class _Prepared:
 
     spec: RobotSpec
     settings: Settings
-    session: PolicySession | None
+    session: Policy | None
     vetting: Vetting | None
     watch: FailureDetector | None
 
@@ -216,7 +216,7 @@ def _common(args: argparse.Namespace) -> tuple[str, str, Settings, str, str, flo
 
 def _prepare(robot: str, bundle: str, settings: Settings, world_model: str, detector: str, alpha: float) -> _Prepared:
     spec = RobotSpec.load(robot_dir(robot))
-    session = None if bundle == EXPERT else PolicySession.load(bundle_dir(bundle))
+    session = None if bundle == EXPERT else load_policy(bundle_dir(bundle), spec, patient=True)
     vetting = Vetting(WorldModelSession.load(bundle_dir(world_model), spec)) if world_model else None
     watch = FailureDetector.load(detector, alpha, session.version) if detector and session else None
     return _Prepared(spec, settings, session, vetting, watch)

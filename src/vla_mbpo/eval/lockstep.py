@@ -25,7 +25,9 @@ from vla_mbpo.failure.scores import Look
 from vla_mbpo.gate.config import GateConfig
 from vla_mbpo.gate.gate import Gate
 from vla_mbpo.imagination.vetting import Vetting
-from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates, PolicySession
+from vla_mbpo.policy.foreign.errors import PROPOSED, NoChunk
+from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates
+from vla_mbpo.policy.sessions import Policy
 from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.disturbances import Disturbance
 from vla_mbpo.sim.experts import Expert
@@ -107,7 +109,7 @@ class Attempt:
     def __init__(
         self,
         spec: RobotSpec,
-        session: PolicySession,
+        session: Policy,
         task: str,
         seed: int,
         settings: Settings,
@@ -174,10 +176,17 @@ class Attempt:
         )
         prefix, openings = self._driver.commitment(now).prefix(now, self.spec.commit_rows)
         begin = time.perf_counter()
-        found = self.session.infer(
-            observation, self.instruction, prefix, openings, self.settings.k, self._rng,
-            noise * self.settings.noise, self.settings.spread,
-        )  # fmt: skip
+        try:
+            found = self.session.infer(
+                observation, self.instruction, prefix, openings, self.settings.k, self._rng,
+                noise * self.settings.noise, self.settings.spread,
+            )  # fmt: skip
+        except NoChunk as error:
+            if error.reason not in PROPOSED:
+                raise
+            self.outcome.reasons[error.reason] = self.outcome.reasons.get(error.reason, 0) + 1
+            self.outcome.stops, self._asked = self.outcome.stops + 1, False
+            return
         self._stages["policy"].append(1e3 * (time.perf_counter() - begin))
         latency = self.settings.latency + self.settings.vetting * (self.settings.imagination == "on")
         self._pending = now + round(latency * 1e9), observation, found, len(prefix)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vla_mbpo.core.errors import require
+from vla_mbpo.engines.sessions import CPU, Graph, Place
 from vla_mbpo.failure.bands import Band, Curve
 from vla_mbpo.failure.calibration import Calibration, calibration_file
 from vla_mbpo.failure.learned import Bank, Distilled, Mahalanobis, Neighbours, Safe, SafeLstm
@@ -26,7 +27,7 @@ from vla_mbpo.failure.scores import (
 )
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
-from vla_mbpo.policy.runtime import REPLAN_ROWS, open_graph
+from vla_mbpo.policy.runtime import REPLAN_ROWS
 
 BANK_FILE = "bank.npz"
 MEMBERS = ("safe_mlp", "reversals_sum", "elapsed")  # of the vote
@@ -37,12 +38,12 @@ READ_SETS = {"overlap_of_sets", "spread", "spread_sum"}  # scores that depend on
 class Parts:
     """What a detector's bundle holds, loaded: makes scores by name."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        """ConfigError if the bundle is not a failure detector's."""
+    def __init__(self, bundle: Bundle, place: Place = CPU) -> None:
+        """ConfigError if the bundle is not a failure detector's; ``place``: where its graphs run."""
         kind = str(bundle.manifest.get("kind"))
         require(kind == "failure_detector", "detector", f"{bundle.path.name}, a {kind}", "a failure detector's bundle")
         self.bundle = bundle
-        self._graphs = {name: open_graph(bundle.path / f"{name}.onnx", 1) for name in ("safe_mlp", "safe_lstm", "rnd")}
+        self.graphs = {name: place.open(bundle.path / f"{name}.onnx", 1) for name in ("safe_mlp", "safe_lstm", "rnd")}
         with np.load(bundle.path / BANK_FILE, allow_pickle=False) as kept:
             self._bank = Bank(kept["looks"], kept["mean"], kept["std"])
             self._centre, self._precision = kept["centre"], kept["precision"]
@@ -52,13 +53,13 @@ class Parts:
         manifest = self.bundle.manifest
         scale = np.array(manifest["action_scale"])
         known: dict[str, Callable[[], Any]] = {
-            "safe_mlp": lambda: Recent(Safe(self._graphs["safe_mlp"])),
-            "safe_mlp_sum": lambda: Sum(Safe(self._graphs["safe_mlp"])),
-            "safe_lstm": lambda: SafeLstm(self._graphs["safe_lstm"], manifest["width"]),
+            "safe_mlp": lambda: Recent(Safe(self.graphs["safe_mlp"])),
+            "safe_mlp_sum": lambda: Sum(Safe(self.graphs["safe_mlp"])),
+            "safe_lstm": lambda: SafeLstm(self.graphs["safe_lstm"], manifest["width"]),
             "knn_euclidean": lambda: Recent(Neighbours(self._bank, cosine=False)),
             "knn_cosine": lambda: Recent(Neighbours(self._bank, cosine=True)),
             "mahalanobis": lambda: Recent(Mahalanobis(self._centre, self._precision)),
-            "rnd": lambda: Recent(Distilled(self._graphs["rnd"])),
+            "rnd": lambda: Recent(Distilled(self.graphs["rnd"])),
             "overlap": lambda: Recent(Overlap(scale)),
             "overlap_of_sets": lambda: Recent(SetOverlap(scale)),
             "reversals": lambda: Recent(Reversals()),
@@ -97,6 +98,7 @@ class FailureDetector:
     """Watches one attempt after another. One thread."""
 
     calibration: Calibration  # of a detector that was loaded
+    graphs: tuple[Graph, ...] = ()  # that it runs, all of its bundle's
 
     def __init__(self, parts: Parts, band: Band, width: float) -> None:
         """``width``: ``band.width(alpha)``."""
@@ -108,18 +110,20 @@ class FailureDetector:
         self.reset()
 
     @classmethod
-    def load(cls, bundle: str, alpha: float, policy: str = "", calibration: str = "") -> "FailureDetector":
+    def load(
+        cls, bundle: str, alpha: float, policy: str = "", calibration: str = "", place: Place = CPU
+    ) -> "FailureDetector":
         """By name or folder, with its bands, for a version of a policy. ConfigError where they do not fit.
 
         ``alpha``: 0: the one that the bands were made for. ``policy``: empty: the one that it was trained for.
-        ``calibration``: file; empty: the bundle's in calibration/.
+        ``calibration``: file; empty: the bundle's in calibration/. ``place``: where its graphs run.
         """
-        parts = Parts(Bundle.load(bundle_dir(bundle)))
+        parts = Parts(Bundle.load(bundle_dir(bundle)), place)
         file = Path(calibration).expanduser() if calibration else calibration_file(bundle)
         found = Calibration.load(file, parts.bundle)
         policy = policy or parts.bundle.manifest["policies"][0]
         made = cls(parts, found.band, found.width(policy, alpha or found.alpha))
-        made.calibration = found
+        made.calibration, made.graphs = found, tuple(parts.graphs.values())
         return made
 
     def reset(self) -> None:
@@ -157,6 +161,8 @@ class FailureDetector:
         return risk.alarm or not risk.known
 
     def _fault(self, look: Look) -> str:
+        if not look.features.size:
+            return f"the policy gives no features; the detector reads {self._size} of them"
         if look.features.shape != (self._size,):
             return f"features of shape {look.features.shape}; the detector reads ({self._size},)"
         if self._k and len(look.chunks) != self._k:

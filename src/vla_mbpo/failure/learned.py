@@ -16,7 +16,7 @@ class Safe:
     name = "safe_mlp"
 
     def __init__(self, graph: Any) -> None:
-        """``graph``: an ONNX Runtime session, features (1, F) -> probability (1,)."""
+        """``graph``: as ``engines.sessions`` opens it, features (1, F) -> probability (1,)."""
         self._graph = graph
 
     def reset(self) -> None:

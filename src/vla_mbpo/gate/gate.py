@@ -63,7 +63,7 @@ class Gate:
                     rows = self._converter.rows(chunk)
                 except Exception as error:
                     return (Reason("conversion", -1, chunk.action_type.name, float("nan"), 0.0, f"failed: {error!r}"),)
-            found = (_run(check, chunk, rows, context) for check in stage)
+            found = (run_check(check, chunk, rows, context) for check in stage)
             reasons = tuple(reason for reason in found if reason is not None)
             if reasons:
                 return reasons
@@ -101,7 +101,7 @@ class Gate:
                 raise ConfigError(field, margin, f"{pair[0]} and {pair[1]} are closer than this at home")
 
 
-def _run(check: Check, chunk: ActionChunk, rows: NDArray[np.float64], context: Context) -> Reason | None:
+def run_check(check: Check, chunk: ActionChunk, rows: NDArray[np.float64], context: Context) -> Reason | None:
     """Run a check; a check that breaks down has not passed."""
     try:
         return check(chunk, rows, context)

@@ -4,6 +4,7 @@ MuJoCo reads the same URDF as the simulator and RViz. Which link pairs are check
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mujoco
@@ -45,18 +46,28 @@ class Kinematics:
         obstacle_pairs: pairs of a link and a declared obstacle, (Q,).
     """
 
-    def __init__(self, spec: RobotSpec) -> None:
+    def __init__(
+        self,
+        spec: RobotSpec,
+        world: mujoco.MjSpec | None = None,
+        wanted: Callable[[str, str], bool] = lambda first, second: True,
+    ) -> None:
         """Load the URDF.
+
+        Args:
+            spec: the robot.
+            world: its model in place of the URDF's; then without declared obstacles.
+            wanted: of a pair of links that can move towards each other, whether its distance is checked.
 
         Raises:
             ConfigError: the URDF cannot be loaded, or lacks a joint or link that the spec names.
         """
         try:
-            self.model = _with_obstacles(spec).compile()
+            self.model = (_with_obstacles(spec) if world is None else world).compile()
         except (ValueError, OSError) as error:
             raise ConfigError("urdf", str(spec.urdf), f"MuJoCo cannot load it: {error}") from error
         self.data = mujoco.MjData(self.model)
-        self._spec = spec
+        self._spec, self._wanted = spec, wanted
         self._columns = np.array([self._joint_address(name) for name in spec.joints])
         for name in spec.gripper_joints:
             address = self._joint_address(name)
@@ -254,7 +265,8 @@ class Kinematics:
         """
         solid = [b for b in self._solid() if b not in self._obstacle_bodies()]
         above = {b: self._arm_joints_above(b) for b in solid}
-        return [(a, b) for a, b in itertools.combinations(solid, 2) if len(above[a] ^ above[b]) >= 2]
+        pairs = [(a, b) for a, b in itertools.combinations(solid, 2) if len(above[a] ^ above[b]) >= 2]
+        return [(a, b) for a, b in pairs if self._wanted(self.model.body(a).name, self.model.body(b).name)]
 
     def _obstacle_pairs(self) -> list[tuple[int, int]]:
         """Every link that an arm joint moves, with every declared obstacle."""

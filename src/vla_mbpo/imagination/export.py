@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vla_mbpo.policy.bundle import Bundle, write_manifest
 from vla_mbpo.policy.export import PARITY, difference, export_graph, quantize
 
 PLAIN = ("decode.onnx", "familiar.onnx")  # graphs whose numbers are not made int8
+SEEING = ("observe", "imagine")  # the others
 
 
 class _Observe(nn.Module):
@@ -30,7 +32,7 @@ class _Observe(nn.Module):
 
     def forward(self, head: Tensor, wrist: Tensor, words: Tensor, proprio: Tensor):
         """Cache, mask, what is beside the imagined tokens, latents (1, 2, TOKENS, latent)."""
-        views = (view.permute(0, 3, 1, 2).float() for view in (head, wrist))
+        views = (view.float().permute(0, 3, 1, 2) for view in (head, wrist))
         eyes, latents = self.perception(*views, words)
         return (*self.net.observe(words, eyes, latents, proprio)[:3], latents)
 
@@ -92,6 +94,24 @@ def export_world_model(
     out.mkdir(parents=True, exist_ok=True)
     for old in out.iterdir():
         old.unlink()
+    parity = export_graphs(net, perception, out, (*SEEING, "decode", "familiar"), familiar)
+    for graph in SEEING:
+        quantize(out / f"{graph}.onnx", out / f"{graph}.int8.onnx")
+        (out / f"{graph}.onnx").unlink()
+    if kept is not None:
+        (out / "familiar.onnx").write_bytes(stays)
+    size = perception.autoencoder.config.image_size
+    return write_manifest(out, _manifest(net, size, state, spec, out.name, parity) | extra)
+
+
+def export_graphs(
+    net: WorldModel, perception: Perception, out: Path, names: Sequence[str], familiar: Familiar | None = None
+) -> dict[str, float]:
+    """Write the float graphs ``names`` to ``out``; returns their parity. ``familiar`` needs one.
+
+    Raises:
+        RuntimeError: a graph does not reproduce the network.
+    """
     c, size = net.config, perception.autoencoder.config.image_size
     make = torch.Generator().manual_seed(0)
     pictures = [torch.randint(0, 255, (1, size, size, 3), generator=make, dtype=torch.uint8) for _ in "hw"]
@@ -112,29 +132,27 @@ def export_world_model(
         ahead = (*context[:3], *steps)
         latents = (torch.randn(4, 16, c.latent, generator=make),)
         expected = {"observe": context, "imagine": imagine(*ahead), "decode": (decode(*latents),)}
-        expected["familiar"] = (familiar(context[3]),)
-    names = ("cache", "mask", "beside", "bins", "known", "noisy", "time")
-    shapes = dict.fromkeys(names[:3]) | {name: {0: candidates} for name in names[3:]}
+        if familiar is not None:
+            expected["familiar"] = (familiar(context[3]),)
+    read = ("cache", "mask", "beside", "bins", "known", "noisy", "time")
+    shapes = dict.fromkeys(read[:3]) | {name: {0: candidates} for name in read[3:]}
     graphs: dict[str, tuple[nn.Module, tuple, list[str], list[str], Any]] = {
         "observe": (observe, seen, ["head", "wrist", "words", "proprio"], ["cache", "mask", "beside", "latents"], None),
-        "imagine": (imagine, ahead, list(names), ["images", "body", "outcome", "cost"], shapes),
+        "imagine": (imagine, ahead, list(read), ["images", "body", "outcome", "cost"], shapes),
         "decode": (decode, latents, ["latents"], ["pictures"], {"latents": {0: views}}),
-        "familiar": (familiar, (context[3],), ["latents"], ["strange"], None),
     }
+    if familiar is not None:
+        graphs["familiar"] = (familiar, (context[3],), ["latents"], ["strange"], None)
     parity = {}
-    for graph, (module, args, inputs, outputs, dynamic) in graphs.items():
+    for graph in names:
+        module, args, inputs, outputs, dynamic = graphs[graph]
         file = out / f"{graph}.onnx"
         export_graph(module, args, inputs, outputs, file, dynamic)
         scale = max(1.0, float(expected[graph][0].abs().max()) if f"{graph}.onnx" in PLAIN else 1.0)
         parity[graph] = difference(file, args, expected[graph]) / scale
         if parity[graph] > 10 * PARITY:
             raise RuntimeError(f"the graph {graph} differs from the network by {parity[graph]:.2e}")
-        if f"{graph}.onnx" not in PLAIN:
-            quantize(file, out / f"{graph}.int8.onnx")
-            file.unlink()
-    if kept is not None:
-        (out / "familiar.onnx").write_bytes(stays)
-    return write_manifest(out, _manifest(net, size, state, spec, out.name, parity) | extra)
+    return parity
 
 
 def _familiar_of(kept: Bundle, state: dict[str, Any]) -> dict[str, Any]:

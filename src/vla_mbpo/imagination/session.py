@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from vla_mbpo.core.errors import require
 from vla_mbpo.core.observation import Observation
 from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.engines.sessions import CPU, Place
 from vla_mbpo.gate.kinematics import Kinematics
 from vla_mbpo.imagination.actions import ActionBins, action_rows
 from vla_mbpo.imagination.planner import Imagined
 from vla_mbpo.policy.bundle import Bundle
-from vla_mbpo.policy.runtime import open_graph
 
 VIEWS = ("head", "wrist")
 CONTEXT = ("cache", "mask", "beside")  # what an observation gives all candidates
@@ -24,8 +24,10 @@ GRAPHS = ("observe.int8.onnx", "imagine.int8.onnx", "familiar.onnx", "decode.onn
 class WorldModelSession:
     """Runs one world-model bundle. One thread at a time."""
 
-    def __init__(self, bundle: Bundle, spec: RobotSpec, threads: int = 1, pixels: bool = False) -> None:
-        """Load the graphs; ``pixels``: also the decoder, for dreams.
+    def __init__(
+        self, bundle: Bundle, spec: RobotSpec, threads: int = 1, pixels: bool = False, place: Place = CPU
+    ) -> None:
+        """Load the graphs; ``pixels``: also the decoder, for dreams; ``place``: where they run.
 
         Raises:
             ConfigError: the bundle is no world model, or one of another robot.
@@ -49,15 +51,16 @@ class WorldModelSession:
         self._calibration = {k: np.array(v) for k, v in manifest["calibration"].items()}
         self.uncertainty_limit = float(self._calibration["uncertainty_limit"])
         self._kinematics = Kinematics(spec)
-        self._observe = open_graph(bundle.path / GRAPHS[0], threads)
-        self._imagine = open_graph(bundle.path / GRAPHS[1], threads)
-        self._familiar = open_graph(bundle.path / GRAPHS[2], threads)
-        self._decode = open_graph(bundle.path / GRAPHS[3], threads) if pixels else None
+        self.graphs = tuple(place.open(bundle.path / graph, threads) for graph in GRAPHS[:3])
+        self._observe, self._imagine, self._familiar = self.graphs
+        self._decode = CPU.open(bundle.path / GRAPHS[3], threads) if pixels else None
 
     @classmethod
-    def load(cls, path: Path, spec: RobotSpec, threads: int = 1, pixels: bool = False) -> "WorldModelSession":
+    def load(
+        cls, path: Path, spec: RobotSpec, threads: int = 1, pixels: bool = False, place: Place = CPU
+    ) -> "WorldModelSession":
         """Load a bundle folder. ConfigError if a file is missing or its hash is wrong."""
-        return cls(Bundle.load(path), spec, threads, pixels)
+        return cls(Bundle.load(path), spec, threads, pixels, place)
 
     def warm_up(self) -> None:
         """Vet something: the first evaluation of a graph takes longer than all later ones."""

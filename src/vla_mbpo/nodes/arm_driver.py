@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Float64MultiArray, String, UInt64
+from std_msgs.msg import Bool, String, UInt64
 from vla_mbpo_msgs.msg import ApprovedChunk, GateState
 
 from vla_mbpo.arm.config import RANGES, DriverConfig
@@ -12,6 +12,7 @@ from vla_mbpo.arm.driver import ArmDriver
 from vla_mbpo.core.verdict import Reason
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
+from vla_mbpo.nodes.grippers import GRIPPERS
 from vla_mbpo.nodes.outputs import OUTPUTS
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
@@ -26,6 +27,9 @@ class ArmDriverNode(ManagedNode):
 
     PARAMETERS = (
         Param("output", "joint_trajectory", "what the controller takes (nodes/outputs.py)", choices=tuple(OUTPUTS)),
+        Param("gripper_output", "opening", "what the gripper takes (nodes/grippers.py)", choices=tuple(GRIPPERS)),
+        Param("gripper_action", "/gripper_controller/gripper_cmd", "its GripperCommand server, for output command"),
+        Param("gripper_effort", 20.0, "largest effort of such a command, the server's unit", 0.0, 200.0),
         Param("gate_timeout", qos.HEARTBEAT_DEADLINE, "longest silence of the gate, s", qos.HEARTBEAT_DEADLINE, 1.0),
         *(Param(name, getattr(_DEFAULTS, name), f"DriverConfig.{name}", *RANGES[name]) for name in RANGES),
     )
@@ -36,7 +40,7 @@ class ArmDriverNode(ManagedNode):
         self._config = DriverConfig(**{name: self.parameters[name] for name in RANGES})
         self._reader = convert.JointStateReader(self._spec)
         self._output = OUTPUTS[self.parameters["output"]](self, self._on_other)
-        self._gripper = self.publisher(qos.GRIPPER)
+        self._gripper = GRIPPERS[self.parameters["gripper_output"]](self, self._spec)
         self._commitment = self.publisher(qos.COMMITMENT)
         self._taken = self._refused = self._stops = 0
 
@@ -172,7 +176,7 @@ class ArmDriverNode(ManagedNode):
         self._ticks += 1
         if opening is not None and (opening != self._opening or self._ticks % GRIPPER_REPEAT == 0):
             self._opening = opening
-            self._gripper.publish(Float64MultiArray(data=[opening]))
+            self._gripper.send(opening)
         self._commitment.publish(convert.to_commitment(self._driver.commitment(now), self._spec.base_frame))
 
 

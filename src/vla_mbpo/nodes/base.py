@@ -14,12 +14,15 @@ from rclpy.subscription import Subscription
 from rclpy.task import Future
 
 from vla_mbpo.core.errors import ConfigError
-from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.core.robot import LIMITS_SCALE, RobotSpec
 from vla_mbpo.nodes import qos
 from vla_mbpo.nodes.parameters import Param, Parameters
 from vla_mbpo.nodes.qos import Topic
 
 ROBOT = Param("robot", "sim_panda", "robot: a folder in config/robots")
+SCALE = Param(
+    "limits_scale", 1.0, "share of the robot's limits of speed and acceleration, for first days", *LIMITS_SCALE
+)
 
 
 class ManagedNode(LifecycleNode):
@@ -34,7 +37,7 @@ class ManagedNode(LifecycleNode):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
-        self.parameters = Parameters(self, (ROBOT, *self.PARAMETERS))
+        self.parameters = Parameters(self, (ROBOT, SCALE, *self.PARAMETERS))
         self._configured: list[Callable[[], Any]] = []
         self._activated: list[Callable[[], Any]] = []
         self._fault = ""
@@ -90,10 +93,10 @@ class ManagedNode(LifecycleNode):
         return self.get_clock().now().nanoseconds
 
     def spec(self) -> RobotSpec:
-        """The robot named by the parameter ``robot``."""
+        """The robot named by the parameter ``robot``, with its limits scaled by ``limits_scale``."""
         from vla_mbpo.paths import robot_dir
 
-        return RobotSpec.load(robot_dir(self.parameters["robot"]))
+        return RobotSpec.load(robot_dir(self.parameters["robot"])).scaled(self.parameters["limits_scale"])
 
     def publisher(self, topic: Topic) -> Publisher:
         """A publisher that lives until cleanup."""

@@ -146,7 +146,8 @@ class JointStateReader:
     """Reads sensor_msgs/JointState, whatever its order of joints, as RobotState."""
 
     def __init__(self, spec: RobotSpec) -> None:
-        self._wanted = (spec.joints, spec.gripper_joints)
+        self._driver = spec.gripper_driver
+        self._wanted = (spec.joints, (self._driver.joint,) if self._driver else spec.gripper_joints)
         self._names: list[str] = []
         self._arm = self._fingers = np.zeros(0, dtype=np.intp)
 
@@ -163,15 +164,22 @@ class JointStateReader:
         if not len(positions) == len(velocities) == len(self._names):
             return None
         opening = float(positions[self._fingers].sum())
+        if self._driver is not None:
+            opening = self._driver.opening(opening)
         return RobotState(to_ns(message.header.stamp), positions[self._arm], velocities[self._arm], opening)
 
 
 class JointStateWriter:
-    """Fills one JointState message again and again: arm joints, then fingers that share the opening."""
+    """Fills one JointState message again and again: arm joints, then fingers that share the opening.
+
+    Of a gripper whose driver speaks of one joint of its own, that joint in place of the fingers.
+    """
 
     def __init__(self, spec: RobotSpec) -> None:
-        n, fingers = len(spec.joints), len(spec.gripper_joints)
-        self.message = JointState(name=[*spec.joints, *spec.gripper_joints])
+        self._driver = spec.gripper_driver
+        names = (self._driver.joint,) if self._driver else spec.gripper_joints
+        n, fingers = len(spec.joints), len(names)
+        self.message = JointState(name=[*spec.joints, *names])
         self.message.header.frame_id = spec.base_frame
         self.message.position, self.message.velocity = (array("d", bytes(8 * (n + fingers))) for _ in range(2))
         self._position = np.frombuffer(self.message.position)
@@ -182,7 +190,8 @@ class JointStateWriter:
         """The message for ``state``; valid until the next call."""
         self.message.header.stamp = to_time(state.stamp)
         self._position[: self._n] = state.positions
-        self._position[self._n :] = state.gripper / self._fingers
+        gripper = self._driver.position(state.gripper) if self._driver else state.gripper / self._fingers
+        self._position[self._n :] = gripper
         self._velocity[: self._n] = state.velocities
         return self.message
 

@@ -10,11 +10,12 @@ import numpy as np
 from std_msgs.msg import String
 from vla_mbpo_msgs.msg import ActionChunkSet, GateState, ImaginationVerdict
 
+from vla_mbpo.engines.sessions import describe
 from vla_mbpo.failure.detector import FailureDetector, Risk
 from vla_mbpo.failure.scores import Look
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
-from vla_mbpo.nodes.models import RELEASE, Models
+from vla_mbpo.nodes.models import PLACEMENT, RELEASE, Models, placement, say
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 from vla_mbpo.releases.release import BANDS, part
@@ -29,6 +30,7 @@ class FailureDetectorNode(ManagedNode):
     PARAMETERS = (
         Param("bundle", "detector_full", "failure-detector bundle: a name in models/ or a folder"),
         RELEASE,
+        *PLACEMENT,
         Param("calibration", "", "file of conformal bands; empty: the bundle's in calibration/"),
         Param("alpha", 0.0, "share of attempts that go well with an alarm; 0: as the bands were made for", 0.0, 0.5),
     )
@@ -58,6 +60,7 @@ class FailureDetectorNode(ManagedNode):
             "calibration": self._calibration.id,
             "alpha": self._alpha,
             "members": ", ".join(self._detector.members),
+            "providers": describe(self._detector.graphs),
             "sets": self._sets,
             "unknown": self._unknown,
             "alarms": self._alarms,
@@ -69,14 +72,16 @@ class FailureDetectorNode(ManagedNode):
 
     def warning(self) -> str:
         """What is wrong at the moment."""
-        return self._alarm or self._models.warning or self._risk.reason or self._beyond()
+        now = self._alarm or self._models.warning or self._risk.reason or self._beyond()
+        return now or placement(self).warning(self._detector.graphs)
 
     def _load(self, release: str) -> tuple[FailureDetector, str]:
         """Detector and bands of a release; without one those of bundle and calibration file."""
         bundle, alpha, file = (self.parameters[name] for name in ("bundle", "alpha", "calibration"))
         if release:
             bundle, file = str(part(Path(release), "failure_detector").path), str(Path(release) / BANDS)
-        found = FailureDetector.load(bundle, alpha, calibration=file)
+        found = FailureDetector.load(bundle, alpha, calibration=file, place=placement(self))
+        say(self, found.calibration.id, found.graphs)
         return found, found.calibration.id
 
     def _use(self, detector: FailureDetector) -> None:

@@ -14,6 +14,7 @@ from vla_mbpo_msgs.msg import ActionChunkSet, GateState
 
 from vla_mbpo.core.chunk import ActionType
 from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
+from vla_mbpo.engines.sessions import describe
 from vla_mbpo.imagination.dreaming import Dreamer
 from vla_mbpo.imagination.planner import RANGES, PlannerConfig
 from vla_mbpo.imagination.session import WorldModelSession
@@ -22,7 +23,7 @@ from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.dreams import Dreams, Wish
 from vla_mbpo.nodes.frames import DEAF, FRAMES, ObservationBuilder
-from vla_mbpo.nodes.models import RELEASE, Models
+from vla_mbpo.nodes.models import PLACEMENT, RELEASE, Models, placement, say
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 from vla_mbpo.nodes.worker import Worker
@@ -48,6 +49,7 @@ class ImaginationNode(ManagedNode):
     PARAMETERS = (
         Param("bundle", "world_model", "world-model bundle: a name in models/ or a folder"),
         RELEASE,
+        *PLACEMENT,
         Param("threads", 1, "threads of the fast mode's sessions", 1, 16),
         Param("deadline", 0.12, "longest time from a chunk set to its verdict, then it is UNKNOWN, s", 0.01, 1.0),
         Param("dream_period", 1.5, "shortest time from one slow dream to the next, s; 0: no dreams", 0.0, 60.0),
@@ -97,6 +99,7 @@ class ImaginationNode(ManagedNode):
         p50, p95 = np.percentile(self._latency, [50, 95]) if self._latency else (0.0, 0.0)
         return {
             "version": self._vetting.session.version,
+            "providers": describe(self._vetting.session.graphs),
             "verdicts": self._sets,
             "late": self._late,
             "unknown": self._unknown,
@@ -108,14 +111,17 @@ class ImaginationNode(ManagedNode):
 
     def warning(self) -> str:
         """What is wrong at the moment."""
-        return self._models.warning or self._refused or (self._dreams.fault if self._dreams else "")
+        dreams = self._dreams.fault if self._dreams else ""
+        return self._models.warning or self._refused or dreams or placement(self).warning(self._vetting.session.graphs)
 
     def _load(self, release: str) -> tuple[Vetting, str]:
         """The world model of a release; without one that of the bundle."""
         config = PlannerConfig(**{name: self.parameters[name] for name in RANGES})
         folder = bundle_dir(self.parameters["bundle"]) if not release else part(Path(release), "world_model").path
-        session = WorldModelSession.load(folder, self._spec, self.parameters["threads"])
+        threads = self.parameters["threads"]
+        session = WorldModelSession.load(folder, self._spec, threads, place=placement(self))
         session.warm_up()
+        say(self, session.version, session.graphs)
         return Vetting(session, config), session.version
 
     def _use(self, vetting: Vetting) -> None:

@@ -20,6 +20,7 @@ from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.polled import Unwatched, drain
 from vla_mbpo.nodes.process import run
+from vla_mbpo.nodes.transforms import RATE, Transforms
 
 SILENT = 1.0  # s; the gate speaks ten times a second
 OLD = 2.0  # s; a chunk set is for 0.8 s
@@ -38,6 +39,7 @@ class MarkersNode(ManagedNode):
         Param("scene", True, "candidates, gate state and risk on markers/scene; false: no such topic"),
         Param("volumes", True, "the gate's boxes and shapes on markers/volumes; false: no such topic"),
         Param("cameras", True, "both cameras with words on markers/cameras; false: no such topic"),
+        Param("transforms", False, "/tf, /tf_static and /robot_description, where no robot_state_publisher runs"),
     )
 
     def configure(self) -> None:
@@ -49,6 +51,7 @@ class MarkersNode(ManagedNode):
         self._scene = self.publisher(qos.MARKERS) if wanted["scene"] else None
         self._volumes = self.publisher(qos.VOLUMES) if wanted["volumes"] else None
         self._cameras = self.publisher(qos.OVERLAY) if wanted["cameras"] else None
+        self._transforms = Transforms(self, self._spec) if wanted["transforms"] else None
         self._sent = 0
 
     def activate(self) -> None:
@@ -65,6 +68,9 @@ class MarkersNode(ManagedNode):
             stamp = convert.to_time(self.now())
             self._volumes.publish(lasting.message(drawing.volumes(self._spec, self._ways.kinematics), stamp))
         self.every(1 / self.parameters["rate"], self._tick)
+        if self._transforms is not None:
+            self._transforms.begin()
+            self.every(1 / RATE, self._transforms.tick)
 
     def report(self) -> dict[str, object]:
         """Values for /diagnostics."""

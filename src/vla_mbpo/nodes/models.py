@@ -1,7 +1,7 @@
 """What a node has loaded, and how it comes to use that of another release while it runs."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -10,10 +10,15 @@ from vla_mbpo_msgs.msg import ReleaseState
 from vla_mbpo_msgs.srv import SwapRelease
 
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.engines.sessions import PROVIDERS, Graph, Placement, describe
 from vla_mbpo.nodes import qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
 
+PLACEMENT = (
+    Param("provider", "auto", "what runs the graphs; auto: the best there is, and says so", choices=PROVIDERS),
+    Param("allow_fallback", False, "whether another provider may run them where that one cannot"),
+)
 RELEASE = Param("release", "", "folder of a release whose part is used in place of the bundle; empty: the bundle")
 Parts = TypeVar("Parts")
 
@@ -138,6 +143,17 @@ class Models(Generic[Parts]):
             return
         if release == self._wanted:
             self._switch(release)
+
+
+def placement(node: ManagedNode) -> Placement:
+    """Where the graphs of a node with the parameters ``PLACEMENT`` run."""
+    wanted, fall = node.parameters["provider"], node.parameters["allow_fallback"]
+    return Placement(wanted, fall, node.get_name())
+
+
+def say(node: ManagedNode, version: str, graphs: Iterable[Graph]) -> None:
+    """Log what runs what."""
+    node.get_logger().info(f"{version} runs on {describe(graphs)}")
 
 
 def service_of(node: str) -> str:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,15 @@ from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.frames import DEAF, FRAMES, ObservationBuilder
-from vla_mbpo.nodes.models import RELEASE, Models
+from vla_mbpo.nodes.models import PLACEMENT, RELEASE, Models, placement
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.prefix import committed_prefix
 from vla_mbpo.nodes.process import run
 from vla_mbpo.nodes.worker import Worker
 from vla_mbpo.paths import bundle_dir
-from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates, PolicySession
+from vla_mbpo.policy.foreign.errors import NoChunk
+from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates
+from vla_mbpo.policy.sessions import Policy, load_policy, open_policy
 from vla_mbpo.releases.release import part
 
 
@@ -32,7 +34,7 @@ from vla_mbpo.releases.release import part
 class Job:
     """One inference."""
 
-    session: PolicySession
+    session: Policy
     observation: Observation
     instruction: str
     prefix: NDArray[np.float64]
@@ -47,6 +49,7 @@ class PolicyNode(ManagedNode):
     PARAMETERS = (
         Param("bundle", "sft_full", "model bundle: a name in models/ or a folder"),
         RELEASE,
+        *PLACEMENT,
         Param("k", 8, "candidate chunks per inference", 1, 64),
         Param("threads", 1, "threads of the inference session", 1, 16),
         Param("steps", 5, "Euler steps of the flow", 1, 32),
@@ -69,7 +72,8 @@ class PolicyNode(ManagedNode):
         self._limits = FreshnessLimits(max_age=age, max_skew=skew, max_frozen=frozen)
         self._sets = self._missed = 0
         self._latency: deque[float] = deque(maxlen=100)
-        self._refused = ""
+        self._none: Counter[str] = Counter()  # looks that gave no chunk, by reason
+        self._refused = self._failed = ""
 
     def activate(self) -> None:
         """Listen and start the worker."""
@@ -102,23 +106,26 @@ class PolicyNode(ManagedNode):
             "chunk_sets": self._sets,
             "missed_cycles": self._missed,
             "inference_p95_ms": f"{p95:.1f}",
+            "no_chunk": ", ".join(f"{reason} {count}" for reason, count in list(self._none.items())) or "never",
+            **self._session.facts(),
         }
 
     def warning(self) -> str:
         """What is wrong at the moment."""
-        return self._models.warning or self._refused
+        return self._models.warning or self._refused or self._failed or self._session.trouble
 
-    def _load(self, release: str) -> tuple[PolicySession, str]:
+    def _load(self, release: str) -> tuple[Policy, str]:
         """The session for a release, tried out; without one that of the bundle."""
-        options = {key: self.parameters[key] for key in ("threads", "steps")}
+        options = {key: self.parameters[key] for key in ("threads", "steps")} | {"place": placement(self)}
         if not release:
-            session = PolicySession.load(bundle_dir(self.parameters["bundle"]), **options)
+            session = load_policy(bundle_dir(self.parameters["bundle"]), self._spec, **options)
         else:
-            session = PolicySession(part(Path(release), "policy"), **options)
+            session = open_policy(part(Path(release), "policy"), self._spec, **options)
             session.try_out(len(self._spec.joints), self._spec.horizon)
+        self.get_logger().info(f"{session.version} runs on {session.facts().get('providers', 'its own terms')}")
         return session, session.version
 
-    def _use(self, session: PolicySession) -> None:
+    def _use(self, session: Policy) -> None:
         self._session = session
         if self.state == "active":
             self._restart()
@@ -143,7 +150,7 @@ class PolicyNode(ManagedNode):
     def _restart(self) -> None:
         """What was committed no longer counts: motion starts again from the measured pose."""
         self._round += 1
-        self._started, self._last, self._wide = False, 0, False
+        self._started, self._last, self._wide, self._failed = False, 0, False, ""
 
     def _on_resample(self, message: UInt64) -> None:
         """Nothing of the last set was accepted: look again at the next pictures, with more variety."""
@@ -194,12 +201,17 @@ class PolicyNode(ManagedNode):
         seconds = time.monotonic() - begin
         if job.round == self._round:
             self._out.publish(self._message(job, found, seconds))
-            self._sets += 1
+            self._sets, self._failed = self._sets + 1, ""
             self._latency.append(1e3 * seconds)
 
     def _on_error(self, error: Exception) -> None:
-        self._refused = f"inference failed: {type(error).__name__}: {error}"
-        self.get_logger().error(self._refused, throttle_duration_sec=1.0)
+        """Nothing is proposed: the arm drives what is committed, and holds."""
+        if isinstance(error, NoChunk):
+            reason, self._failed = error.reason, str(error)
+        else:
+            reason, self._failed = "failed", f"inference failed: {type(error).__name__}: {error}"
+        self._none[reason] += 1
+        self.get_logger().error(self._failed, throttle_duration_sec=1.0)
 
     def _message(self, job: Job, found: Candidates, seconds: float) -> ActionChunkSet:
         stamp, spec = job.observation.stamp, self._spec

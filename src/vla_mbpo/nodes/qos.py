@@ -103,7 +103,8 @@ JOY = Topic("/joy", Joy, _qos("RELIABLE", 10))  # as game_controller_node publis
 COMMITMENT = Topic("/arm_driver/commitment", Commitment, LATEST)
 TRAJECTORY = Topic("/arm_controller/joint_trajectory", JointTrajectory, LATEST)
 POSITION_STREAM = Topic("/arm_controller/commands", Float64MultiArray, LATEST)
-GRIPPER = Topic("/gripper_controller/command", Float64MultiArray, LATEST)
+GRIPPER = Topic("/gripper_controller/command", Float64MultiArray, LATEST)  # opening, m
+GRIPPER_POSITION = Topic("/gripper_controller/commands", Float64MultiArray, LATEST)  # ForwardCommandController's
 SCENE_STATE = Topic("/sim/scene_state", SceneState, SENSOR)
 CLOCK = Topic("/clock", Clock, SENSOR)
 ATTEMPT = Topic("/task/attempt", AttemptState, LATCHED)
@@ -116,6 +117,19 @@ VOLUMES = Topic("markers/volumes", MarkerArray, LATCHED)
 OVERLAY = Topic("markers/cameras", Image, LATEST)
 READY = Topic("/lifecycle_manager/ready", Bool, LATCHED)
 DIAGNOSTICS = Topic("/diagnostics", DiagnosticArray, EVERY)
+
+
+def transforms() -> tuple[Topic, Topic, Topic]:
+    """Moving and fixed transforms and the robot's URDF, as tf2 and robot_state_publisher have them.
+
+    Raises:
+        ImportError: there is no tf2_msgs, which the wheels lack (scripts/setup.sh builds it).
+    """
+    from tf2_msgs.msg import TFMessage
+
+    moving, fixed = Topic("/tf", TFMessage, _qos("RELIABLE", 100)), Topic("/tf_static", TFMessage, LATCHED)
+    return moving, fixed, Topic("/robot_description", String, LATCHED)
+
 
 # Services and actions
 ENGAGE, RESET_GATE, ESTOP_SERVICE = "/gate/engage", "/gate/reset", "/gate/estop"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vla_mbpo.cameras.files import file_source
+from vla_mbpo.cameras.pattern import pattern_source
 from vla_mbpo.cameras.realsense import RealSenseSettings, RealSenseSource
 from vla_mbpo.cameras.recorded import bag_source
 from vla_mbpo.cameras.sim import SimSource
@@ -45,6 +46,11 @@ def _file(node: ManagedNode) -> Source:
     return file_source(p["file.path"], p["loop"], p["fps"], node.now)
 
 
+def _pattern(node: ManagedNode) -> Source:
+    p = node.parameters
+    return pattern_source(p["width"], p["height"], p["fps"], node.now)
+
+
 def _bag(node: ManagedNode) -> Source:
     p = node.parameters
     return bag_source(p["bag.path"], p["bag.topic"] or IMAGE[p["view"]].name, p["loop"], node.now)
@@ -63,14 +69,15 @@ SOURCES: dict[str, Callable[[ManagedNode], Source]] = {
     "v4l2": _v4l2,
     "file": _file,
     "bag": _bag,
+    "pattern": _pattern,
 }
 
 PARAMETERS = (
     Param("source", "sim", "where images come from", choices=tuple(SOURCES)),
     Param("noise_seed", 0, "sim: seed of the sensor noise", 0, 2**31),
-    Param("width", 640, "realsense, v4l2: width of the camera's own pictures, px", 16, 7680),
-    Param("height", 480, "realsense, v4l2: height of the camera's own pictures, px", 16, 4320),
-    Param("fps", 30, "realsense, v4l2, file (a folder of pictures): pictures per second", 1, 300),
+    Param("width", 640, "realsense, v4l2, pattern: width of the camera's own pictures, px", 16, 7680),
+    Param("height", 480, "realsense, v4l2, pattern: height of the camera's own pictures, px", 16, 4320),
+    Param("fps", 30, "realsense, v4l2, pattern, file (a folder of pictures): pictures per second", 1, 300),
     Param("latency", 0.0, "realsense, v4l2: least time from exposure to arrival, s, if stamps do not tell", 0.0, 0.2),
     Param("realsense.serial", "", "serial number of the camera; empty: the only one there is"),
     Param("realsense.file", "", "recording of librealsense to play in place of a camera; empty: none"),

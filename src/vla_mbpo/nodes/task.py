@@ -21,7 +21,7 @@ from vla_mbpo.nodes.process import run
 from vla_mbpo.nodes.swapping import Swapping
 from vla_mbpo.paths import bundle_dir, store_dir
 from vla_mbpo.policy.bundle import Bundle
-from vla_mbpo.policy.vocabulary import Vocabulary
+from vla_mbpo.policy.vocabulary import Instructions, Vocabulary
 from vla_mbpo.releases.release import Release
 from vla_mbpo.releases.store import Store
 
@@ -89,19 +89,19 @@ class TaskNode(ManagedNode):
         """Values for /diagnostics."""
         return {"instruction": self._attempt.instruction if self._attempt else "", "release": self._models.version}
 
-    def _load(self, release: str) -> tuple[Vocabulary | None, str]:
-        """The words of a release, all of which is verified; without one those of the bundle."""
+    def _load(self, release: str) -> tuple[Vocabulary | Instructions | None, str]:
+        """What the policy of a release may be told, all of which is verified; without one that of the bundle."""
         if release:
             found = Release.load(Path(release))
-            return found.policy.vocabulary, found.version
+            return found.policy.instructions, found.version
         bundle = self.parameters["bundle"]
         if not bundle:
             return None, ""
         policy = Bundle.load(bundle_dir(bundle))
-        return policy.vocabulary, policy.version
+        return policy.instructions, policy.version
 
-    def _use(self, vocabulary: Vocabulary | None) -> None:
-        self._vocabulary = vocabulary
+    def _use(self, instructions: Vocabulary | Instructions | None) -> None:
+        self._instructions = instructions
 
     def _end_attempt(self, reason: str) -> None:
         if self._attempt is not None:
@@ -164,9 +164,9 @@ class TaskNode(ManagedNode):
             return "the task node is not active"
         if self._attempt is not None:
             return f"another attempt is running: {self._attempt.instruction!r}"
-        if self._vocabulary is not None:
+        if self._instructions is not None:
             try:
-                self._vocabulary.encode(instruction)
+                self._instructions.check(instruction)
             except ValueError as error:
                 return str(error)
         if self._stopped():

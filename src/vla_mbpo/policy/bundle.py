@@ -8,7 +8,7 @@ from typing import Any
 
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.policy import signature
-from vla_mbpo.policy.vocabulary import Vocabulary
+from vla_mbpo.policy.vocabulary import Instructions, Vocabulary
 
 KEYS = ("name", "kind", "files")  # of every manifest
 SEEING = ("vocabulary", "normalisation")  # of what reads observations
@@ -18,6 +18,7 @@ KIND_KEYS = {
     "failure_detector": ("policies", "features", "width", "action_scale", "members", "votes"),
     "release": ("versions", "decision"),
 }
+FOREIGN_KEYS = ("adapter", "instructions")  # of a policy that somebody else runs or made, in place of a policy's own
 
 
 def sha256(path: Path) -> str:
@@ -51,6 +52,16 @@ class Bundle:
         raw = self.manifest["vocabulary"]
         return Vocabulary(tuple(raw["words"]), raw["length"])
 
+    @property
+    def adapter(self) -> str | None:
+        """Who runs a foreign policy (docs/foreign_policies.md); None: the policy is this package's own."""
+        return self.manifest.get("adapter")
+
+    @property
+    def instructions(self) -> Vocabulary | Instructions:
+        """What the policy may be told."""
+        return self.vocabulary if self.adapter is None else Instructions(tuple(self.manifest["instructions"]))
+
     @classmethod
     def load(cls, path: Path, trusted: signature.TrustedKeys | None = None) -> "Bundle":
         """``read``, and check the signature where this machine has trusted keys, or against ``trusted``.
@@ -76,7 +87,7 @@ class Bundle:
                 raise ConfigError(
                     f"{path}/manifest.json", f"without {key!r}", f"expected one of {', '.join(KIND_KEYS)}"
                 )
-        for key in KIND_KEYS.get(kind, ()):
+        for key in FOREIGN_KEYS if kind == "policy" and "adapter" in manifest else KIND_KEYS.get(kind, ()):
             if key not in manifest:
                 raise ConfigError(f"{path}/manifest.json", f"without {key!r}", f"expected the manifest of a {kind}")
         for name, digest in manifest["files"].items():

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.engines.sessions import cpu_session
 from vla_mbpo.policy.bundle import Bundle, write_manifest
 from vla_mbpo.policy.network import FlowPolicy
-from vla_mbpo.policy.runtime import open_graph
 
 PARITY = 1e-4  # largest difference of the fp32 graphs to torch, in standard deviations
 
@@ -32,7 +32,8 @@ class _Encoder(nn.Module):
 
     def forward(self, head: Tensor, wrist: Tensor, words: Tensor, proprio: Tensor):
         """Prefix cache, mask and features."""
-        return self.net.encode(head.permute(0, 3, 1, 2).float(), wrist.permute(0, 3, 1, 2).float(), words, proprio)
+        # Float before anything else: TensorRT takes bytes as inputs and can only convert them.
+        return self.net.encode(head.float().permute(0, 3, 1, 2), wrist.float().permute(0, 3, 1, 2), words, proprio)
 
 
 class _Step(nn.Module):
@@ -63,6 +64,22 @@ def export_bundle(net: FlowPolicy, state: dict, spec: RobotSpec, out: Path, name
     out.mkdir(parents=True, exist_ok=True)
     for old in out.iterdir():
         old.unlink()
+    parity = export_graphs(net, out)
+    for graph in ("encoder", "step"):
+        quantize(out / f"{graph}.onnx", out / f"{graph}.int8.onnx")
+        (out / f"{graph}.onnx").unlink()
+    half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    save_file(half, out / "policy.safetensors")
+    (out / "policy.safetensors").chmod(0o644)  # the library makes it readable for its owner only
+    return write_manifest(out, _manifest(net, state, spec, name, parity))
+
+
+def export_graphs(net: FlowPolicy, out: Path) -> dict[str, float]:
+    """Write encoder.onnx and step.onnx of a network in evaluation mode to ``out``; returns their parity.
+
+    Raises:
+        RuntimeError: if a graph does not reproduce the network.
+    """
     sample = _sample(net)
     encoded = _Encoder(net)(*sample["encoder"])
     step = (encoded[0], encoded[1], *sample["step"])
@@ -78,13 +95,7 @@ def export_bundle(net: FlowPolicy, state: dict, spec: RobotSpec, out: Path, name
     worst = max(value for value in parity.values())
     if worst > PARITY:
         raise RuntimeError(f"the exported graphs differ from the network by {worst:.2e}, at most {PARITY:.0e} allowed")
-    for graph in ("encoder", "step"):
-        quantize(out / f"{graph}.onnx", out / f"{graph}.int8.onnx")
-        (out / f"{graph}.onnx").unlink()
-    half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    save_file(half, out / "policy.safetensors")
-    (out / "policy.safetensors").chmod(0o644)  # the library makes it readable for its owner only
-    return write_manifest(out, _manifest(net, state, spec, name, parity))
+    return parity
 
 
 def quantize(source: Path, target: Path) -> None:
@@ -127,7 +138,7 @@ def export_graph(module: nn.Module, args: tuple, inputs: list[str], outputs: lis
 
 def difference(path: Path, args: tuple, expected: tuple) -> float:
     """Largest difference of a graph's outputs to what the network gave for the same ``args``."""
-    session = open_graph(path, 1)
+    session = cpu_session(path, 1)
     feed = {i.name: a.detach().numpy() for i, a in zip(session.get_inputs(), args, strict=True)}
     got = session.run(None, feed)
     return max(float(np.abs(g - e.detach().numpy()).max()) for g, e in zip(got, expected, strict=True))

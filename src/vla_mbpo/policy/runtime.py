@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.core.observation import Observation
+from vla_mbpo.engines.sessions import CPU, Place, describe
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.vocabulary import UnknownInstruction
 
@@ -26,7 +26,7 @@ class Candidates:
     Attributes:
         positions: (K, H, n) absolute joint positions [rad].
         gripper: (K, H) opening [m].
-        features: (F,) float32 pooled prefix features, for the failure detector.
+        features: (F,) float32 pooled prefix features, for the failure detector; (0,): the policy has none.
     """
 
     positions: FloatArray
@@ -37,13 +37,14 @@ class Candidates:
 class PolicySession:
     """Runs one bundle's encoder and flow step. One thread at a time."""
 
-    def __init__(self, bundle: Bundle, threads: int = 1, steps: int = 5) -> None:
-        """``steps``: Euler steps of the flow."""
+    def __init__(self, bundle: Bundle, threads: int = 1, steps: int = 5, place: Place = CPU) -> None:
+        """``steps``: Euler steps of the flow; ``place``: where the graphs run."""
         require(1 <= steps <= 32, "steps", steps, "1 to 32")
         self.bundle, self.version = bundle, bundle.version
         manifest = bundle.manifest
         kind = f"{bundle.path.name}, a {manifest['kind']}"
         require(manifest["kind"] == "policy", "bundle", kind, "a policy's bundle")
+        require(bundle.adapter is None, "bundle", f"{bundle.path.name}, run by {bundle.adapter}", "a policy made here")
         self.vocabulary = bundle.vocabulary
         self.image_size: int = manifest["policy"]["image_size"]
         self.horizon: int = manifest["policy"]["horizon"]
@@ -56,13 +57,23 @@ class PolicySession:
         self._reach = manifest["gripper"]["speed"] * manifest["row_period"]
         for graph in ("encoder.int8.onnx", "step.int8.onnx"):
             require(graph in manifest["files"], "bundle", bundle.path.name, f"expected a file {graph}")
-        self._encoder = open_graph(bundle.path / "encoder.int8.onnx", threads)
-        self._step = open_graph(bundle.path / "step.int8.onnx", threads)
+        self._place = place
+        self._encoder = place.open(bundle.path / "encoder.int8.onnx", threads)
+        self._step = place.open(bundle.path / "step.int8.onnx", threads)
 
     @classmethod
-    def load(cls, path: Path, threads: int = 1, steps: int = 5) -> "PolicySession":
+    def load(cls, path: Path, threads: int = 1, steps: int = 5, place: Place = CPU) -> "PolicySession":
         """Load a bundle folder. ConfigError if a file is missing or its hash is wrong."""
-        return cls(Bundle.load(path), threads, steps)
+        return cls(Bundle.load(path), threads, steps, place)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong at the moment: a graph runs elsewhere than asked for."""
+        return self._place.warning((self._encoder, self._step))
+
+    def facts(self) -> dict[str, object]:
+        """Values for /diagnostics."""
+        return {"providers": describe((self._encoder, self._step))}
 
     def check_instruction(self, text: str) -> None:
         """Raise UnknownInstruction if ``text`` holds words outside the vocabulary."""
@@ -150,13 +161,3 @@ def rate_limited(gripper: FloatArray, start: FloatArray | float, free: NDArray[n
         limited = np.clip(gripper[:, row], last - reach, last + reach)
         last = made[:, row] = np.where(free[:, row], limited, gripper[:, row])
     return made
-
-
-def open_graph(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """CPU session with a fixed number of threads that do not spin (two contended spinning threads take seconds)."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Instructions as word ids. A word outside the vocabulary is reported and refused, not guessed."""
+"""What a policy may be told: words with ids, or whole instructions. What it does not know is reported, not guessed."""
 
 from dataclasses import dataclass
 
@@ -30,6 +30,10 @@ class Vocabulary:
         split = [text.lower().split() for text in instructions]
         return cls(tuple(sorted({word for words in split for word in words})), max(map(len, split)))
 
+    def check(self, instruction: str) -> None:
+        """Raise UnknownInstruction naming unknown and known words."""
+        self.encode(instruction)
+
     def encode(self, instruction: str) -> NDArray[np.int64]:
         """Ids (length,), padded. Raises UnknownInstruction naming unknown and known words."""
         words = instruction.lower().split()
@@ -42,3 +46,21 @@ class Vocabulary:
         ids = np.full(self.length, PAD, np.int64)
         ids[: len(words)] = [self.words.index(word) + 1 for word in words]
         return ids
+
+
+LONGEST = 200  # characters of an instruction in free text
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """Instructions of a foreign policy. ``texts``: the only ones; empty: any text."""
+
+    texts: tuple[str, ...]
+
+    def check(self, instruction: str) -> None:
+        """Raise UnknownInstruction for another one, for none, and for one that is too long."""
+        if self.texts and instruction not in self.texts:
+            raise UnknownInstruction(f"instruction: {instruction!r} is not valid; known: {'; '.join(self.texts)}")
+        if not 0 < len(instruction) <= LONGEST:
+            text = f"{len(instruction)} characters are not valid; expected 1 to {LONGEST}"
+            raise UnknownInstruction(f"instruction: {text}")

@@ -100,7 +100,13 @@ def _arm_driver(p: Settings) -> Rights:
     alone = _EXCLUSIVE.get(p["output"], [])  # heard too: nobody else may publish there
     hears = (qos.GATE_STATE, qos.APPROVED_CHUNK, qos.HEARTBEAT, qos.JOINT_STATES, qos.ESTOP, qos.INSTRUCTION)
     goals = [] if alone else [qos.FOLLOW_TRAJECTORY]
-    return _rights((qos.GRIPPER, qos.COMMITMENT, *alone), (*hears, *alone), goals=goals)
+    gripper = {"opening": [qos.GRIPPER], "position": [qos.GRIPPER_POSITION]}.get(p["gripper_output"], [])
+    goals += [] if gripper else [p["gripper_action"]]
+    return _rights((*gripper, qos.COMMITMENT, *alone), (*hears, *alone), goals=goals)
+
+
+def _mock_arm(_: Settings) -> Rights:
+    return _rights([qos.JOINT_STATES], (qos.TRAJECTORY, qos.GRIPPER, qos.GRIPPER_POSITION))
 
 
 def _gate(p: Settings) -> Rights:
@@ -150,8 +156,11 @@ def _monitor(_: Settings) -> Rights:
 
 def _markers(p: Settings) -> Rights:
     drawn = {"scene": qos.MARKERS, "volumes": qos.VOLUMES, "cameras": qos.OVERLAY}
-    hears = (qos.ACTION_CHUNKS, qos.VERDICT, qos.GATE_DECISION, qos.GATE_STATE, qos.RISK, qos.INSTRUCTION, *_PICTURES)
-    return _rights([topic for name, topic in drawn.items() if p[name]], hears)
+    hears = [qos.ACTION_CHUNKS, qos.VERDICT, qos.GATE_DECISION, qos.GATE_STATE, qos.RISK, qos.INSTRUCTION, *_PICTURES]
+    says = [topic for name, topic in drawn.items() if p[name]]
+    if p["transforms"]:
+        says, hears = [*says, *qos.transforms()], [*hears, qos.JOINT_STATES]
+    return _rights(says, hears)
 
 
 def _manager(p: Settings) -> Rights:
@@ -166,11 +175,13 @@ def _models(name: str) -> Rights:
 
 TABLE: dict[str, Callable[[Settings], Rights]] = {
     "sim": _sim,
+    "mock_arm": _mock_arm,
     "camera": _camera,
     "arm_driver": _arm_driver,
     "gate": _gate,
     "teleop": _teleop,
     "policy": _policy,
+    "sway": _policy,
     "task": _task,
     "imagination": _imagination,
     "failure_detector": _failure_detector,

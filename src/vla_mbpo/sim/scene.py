@@ -18,6 +18,7 @@ BUTTON_TRAVEL, DRAWER_TRAVEL = 0.012, 0.14  # m
 _BOX, _CYL = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
 _SERVO_KP = (4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 1500.0)
 _SERVO_TORQUE = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
+_STILL = (("panda_link0", "panda_link1"), ("button", "button_cap"), ("cabinet", "drawer"))  # pairs without contact
 _SERVO_DAMPING = 0.05  # s; velocity gain per position gain: the lag of the servo behind a ramp
 
 
@@ -62,7 +63,7 @@ def _compile(spec: RobotSpec, layout: Layout) -> mujoco.MjModel:
     world.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     world.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     world.option.impratio = 10
-    _dress_robot(world, spec)
+    dress_robot(world, spec, _STILL)
     _add_room(world, layout)
     _add_fixtures(world, layout)
     for colour, (x, y, yaw) in layout.cubes.items():
@@ -89,8 +90,8 @@ def _geom(body, name, kind, size, rgb, pos=(0, 0, 0), mass=None, friction=0.5, s
         geom.contype, geom.conaffinity = 0, 2
 
 
-def _dress_robot(world: mujoco.MjSpec, spec: RobotSpec) -> None:
-    """Gravity compensation, position servos, finger friction; no contact within the sliding joints."""
+def dress_robot(world: mujoco.MjSpec, spec: RobotSpec, still: tuple[tuple[str, str], ...]) -> None:
+    """Gravity compensation, position servos, finger friction; no contact between the bodies of the pairs ``still``."""
     shades = ((0.92, 0.92, 0.90, 1.0), (0.35, 0.38, 0.42, 1.0))
     for body in world.bodies:
         if body.name != "world":
@@ -102,7 +103,7 @@ def _dress_robot(world: mujoco.MjSpec, spec: RobotSpec) -> None:
             geom.condim = 4 if finger else 3
             geom.friction = [1.5, 0.02, 0.0005] if finger else [0.6, 0.005, 0.0001]
             geom.solref = [0.006, 1.0]
-    for pair in (("panda_link0", "panda_link1"), ("button", "button_cap"), ("cabinet", "drawer")):
+    for pair in still:
         world.add_exclude(bodyname1=pair[0], bodyname2=pair[1])
     for joint, kp, torque in zip(spec.joints, _SERVO_KP, _SERVO_TORQUE, strict=True):
         _servo(world, joint, kp, kp * _SERVO_DAMPING, torque)

@@ -135,7 +135,7 @@ class Collector:
         """
         if not more:
             return judged
-        here, pictures = self.world.ahead(states, chunks, self.recipe.flow_steps, group)
+        here, pictures = self.world.ahead(states, chunks, self.recipe.flow_steps, group, bool(self.recipe.interleaved))
         noise = torch.randn_like(here.prefix[::group]).repeat_interleave(group, 0)
         with torch.autocast(noise.device.type, torch.bfloat16):
             following = self.flow.integrate(_whole(self.velocity(net, here, pictures)), noise, here.free)
@@ -164,7 +164,9 @@ class Collector:
             rows = torch.where(states.free[..., None] > 0, noise, states.prefix)
             made = self.flow.integrate(self.velocity(net, states, pictures), rows, states.free)
             judged = self.world.judge(states, made)
-            states, pictures = self.world.ahead(states, made, self.recipe.flow_steps)
+            states, pictures = self.world.ahead(
+                states, made, self.recipe.flow_steps, interleaved=bool(self.recipe.interleaved)
+            )
             kept.add(pictures, judged)
         return kept
 

@@ -65,6 +65,7 @@ class DreamRlRecipe:
     states: int = 192  # observations per refill
     chunks: int = 1  # of a branch: the first is tried, what follows is the policy's plain answer to imagined pictures
     flow_steps: int = 2  # of the world model, per imagined view
+    interleaved: int = 1  # whether the wrist view is imagined given the head view
     updates: int = 8  # per refill
     samples: int = 16_000
     batch: int = 48

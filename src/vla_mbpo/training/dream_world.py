@@ -245,16 +245,18 @@ class DreamWorld:
         return Judged(to_go, hit.mean(0), well.mean(0), done.mean(0), unfit)
 
     @torch.no_grad()
-    def ahead(self, states: States, rows: Tensor, flow_steps: int, group: int = 1) -> tuple[States, tuple[Tensor, ...]]:
+    def ahead(
+        self, states: States, rows: Tensor, flow_steps: int, group: int = 1, interleaved: bool = True
+    ) -> tuple[States, tuple[Tensor, ...]]:
         """What is seen at the end of chunks ``rows`` (B, H, A), one for each of ``states``: the slow mode.
 
-        The head view is imagined first and the wrist view given it, each in ``flow_steps``; those of a ``group`` side
-        by side begin with the same noise. Nothing is committed there.
+        The head view is imagined first and the wrist view given it, unless they are not ``interleaved``, each in
+        ``flow_steps``; those of a ``group`` side by side begin with the same noise. Nothing is committed there.
 
         Returns:
             the observations, whose ``row`` is none of the log's, and their pictures, (B, S, S, 3) uint8 each.
         """
-        latents, proprio = self._imagined(states, rows, flow_steps, group)
+        latents, proprio = self._imagined(states, rows, flow_steps, group, interleaved)
         with torch.autocast(self._device.type, torch.bfloat16):
             decoded = self.perception.autoencoder.decode(latents.flatten(0, 1)).float().unflatten(0, (-1, 2))
         seen = ((decoded + 1.0) * 127.5).clamp(0, 255).round()
@@ -276,7 +278,9 @@ class DreamWorld:
         )  # fmt: skip
         return there, tuple(view.permute(0, 2, 3, 1).to(torch.uint8) for view in (head, wrist))
 
-    def _imagined(self, states: States, rows: Tensor, flow_steps: int, group: int) -> tuple[Tensor, Tensor]:
+    def _imagined(
+        self, states: States, rows: Tensor, flow_steps: int, group: int, interleaved: bool
+    ) -> tuple[Tensor, Tensor]:
         """Latents (B, VIEWS, TOKENS, latent) and standardised proprioception (B, P) at the end of chunks."""
         bins, now = self._bins(states, rows, fit=False)[0][:, None], states.latents.float()
         noise = torch.randn(len(now) // group, 1, *now.shape[1:], device=self._device)
@@ -286,7 +290,8 @@ class DreamWorld:
             for view in (0, 1):  # the one that is not at work is unknown first, then known
                 for step in range(flow_steps):
                     before, after = 1.0 - step / flow_steps, 1.0 - (step + 1) / flow_steps
-                    level = noise.new_tensor([[before, 1.0] if view == 0 else [0.0, before]]).expand(len(now), 1, 2)
+                    given = 0.0 if interleaved else 1.0
+                    level = noise.new_tensor([[before, 1.0] if view == 0 else [given, before]]).expand(len(now), 1, 2)
                     found = self.net.imagine(context, bins, known, x, level)[0].float()
                     # Euler along v = (x_t - x_0) / t.
                     x[:, :, view] = (after / before) * x[:, :, view] + (1.0 - after / before) * found[:, :, view]
