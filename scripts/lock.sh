@@ -14,5 +14,5 @@ lock() {
 }
 
 lock wheels.lock 3.11 setup.py requirements/ros.txt          # ROS 2 from wheels: Python 3.11 to 3.14, x86_64
-lock apt.lock 3.12 setup.py requirements/apt.txt --extra cameras --extra realsense  # ROS 2 from apt, its Python, its numpy
+lock apt.lock 3.12 setup.py requirements/apt.txt --extra cameras --extra realsense --extra openpi  # ROS 2 from apt, its Python, its numpy
 lock train.lock 3.12 setup.py requirements/apt.txt --extra train

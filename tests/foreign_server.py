@@ -4,6 +4,7 @@
 """
 
 import functools
+import subprocess
 import sys
 import threading
 import time
@@ -124,6 +125,13 @@ class PolicyServer:
                     connection.send(one if isinstance(one, bytes | str) else pack(one))
         except ConnectionClosed:
             pass
+
+
+def process(port: int) -> subprocess.Popen[str]:
+    """The server in a process of its own, once it serves."""
+    made = subprocess.Popen([sys.executable, __file__, str(port)], stdout=subprocess.PIPE, text=True)
+    assert made.stdout is not None and made.stdout.readline() == "serving\n"
+    return made
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.engines.build import Refused, build, compile_graph
 from vla_mbpo.engines.cache import Cache
 from vla_mbpo.engines.command import plan
-from vla_mbpo.engines.graphs import compiled
+from vla_mbpo.engines.graphs import compiled, precisions
 from vla_mbpo.engines.pipeline import compile_bundle
 from vla_mbpo.engines.sessions import cpu_session, shipped
 from vla_mbpo.paths import bundle_dir
@@ -96,7 +96,7 @@ def test_mixed_precision_is_recorded_per_graph(cache, tiny_bundle):
         assert TensorProto.FLOAT16 in weights
 
 
-def test_a_graph_that_half_precision_spoils_stays_in_single(tiny_bundle, tmp_path, monkeypatch):
+def test_a_graph_that_half_precision_spoils_stays_in_single(tiny_bundle, cache, monkeypatch):
     from vla_mbpo.engines.half import halved
 
     def spoiled(model):
@@ -107,9 +107,11 @@ def test_a_graph_that_half_precision_spoils_stays_in_single(tiny_bundle, tmp_pat
         return half, known
 
     monkeypatch.setattr("vla_mbpo.engines.half.halved", spoiled)
-    graphs = compiled(Bundle.load(tiny_bundle), Cache(tmp_path / "engines"))
-    assert all(set(graph.record["onnx"]) == {"fp32"} for graph in graphs)
-    assert not graphs[0].record["onnx"]["fp32"]["no_fp16"]["ok"]
+    bundle = Bundle.load(tiny_bundle)
+    models = {g.name: onnx.load_model_from_string(g.onnx("fp32")) for g in compiled(bundle, cache)}
+    found = precisions(bundle, models)
+    assert set(found) == {"encoder", "step"} and all(set(kept) == {"fp32"} for kept in found.values())
+    assert not found["step"]["fp32"][1]["no_fp16"]["ok"]
 
 
 def test_the_float_graphs_say_what_the_int8_graphs_of_the_bundle_say(cache, tiny_bundle):
@@ -122,12 +124,12 @@ def test_the_float_graphs_say_what_the_int8_graphs_of_the_bundle_say(cache, tiny
     assert found["ok"] and found["spread"] > 0 and found["ratio"] < 0.2
 
 
-def test_a_run_of_another_world_model_is_refused(tiny_world_model, tmp_path):
+def test_a_run_of_another_world_model_is_refused(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "state.json").write_text('{"step": 7}')
     with pytest.raises(ConfigError, match="--run"):
-        compiled(Bundle.load(tiny_world_model), Cache(tmp_path / "engines"), run)
+        compiled(Bundle.load(bundle_dir("world_model")), Cache(tmp_path / "engines"), run)
 
 
 def test_the_command_compiles_a_detector_and_says_that_nothing_was_verified(rtx, tmp_path, capsys):

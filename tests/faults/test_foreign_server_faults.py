@@ -1,10 +1,6 @@
 """The whole stack with the policy of a server, as `up --bundle` starts it: the server dies, hangs and comes back."""
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import foreign_server
 import pytest
@@ -27,8 +23,7 @@ def servers(port):
     made = []
 
     def start():
-        environment = {**os.environ, "PYTHONPATH": str(Path(foreign_server.__file__).parent)}
-        made.append(subprocess.Popen([sys.executable, foreign_server.__file__, str(port)], env=environment))
+        made.append(foreign_server.process(port))
         return made[-1]
 
     yield start

@@ -162,7 +162,7 @@ def test_a_wrong_cell_is_refused(tmp_path, change, words):
 
 def test_arms_that_stand_in_each_other_are_refused(tmp_path):
     raw = yaml.safe_load((cell_dir("hand_over") / "cell.yaml").read_text())
-    raw["arms"]["right"]["position"] = [0.95, 0.0, 0.0]
+    raw["arms"]["right"]["position"] = [0.80, 0.0, 0.0]
     (tmp_path / "cell.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(ConfigError, match="closer than this at home"):
         CellGate(Cell.load(tmp_path, robot_dir))

@@ -58,7 +58,7 @@ def test_rviz_gets_what_robot_state_publisher_would_send(graph, spec):
     assert graph.heard[model.name][-1].data == spec.urdf.read_text()
     sent = [one for topic in (moving, fixed) for one in graph.heard[topic.name][-1].transforms]
     frames = {one.child_frame_id for one in sent}
-    assert {"panda_leftfinger", "panda_rightfinger", "wrist_camera_optical_frame", spec.tool_link} <= frames
+    assert {"panda_finger1", "panda_finger2", "wrist_camera_optical_frame", spec.tool_link} <= frames
     assert all(one.header.stamp == convert.to_time(state.stamp) for one in graph.heard[moving.name][-1].transforms)
     chain = []
     for one in sent:

@@ -1,7 +1,10 @@
 """policy.yaml is read strictly, and the bundle that is made of it is a policy's for all who read bundles."""
 
+import re
+
 import numpy as np
 import pytest
+import yaml
 from foreign_server import DESCRIPTION, changed, describe
 
 from vla_mbpo.cli import main
@@ -137,3 +140,11 @@ def test_the_doctor_reads_its_description_and_asks_no_server(tmp_path, spec, mon
     for module in ("vla_mbpo.paths", "vla_mbpo.doctor"):
         monkeypatch.setattr(f"{module}.share_dir", lambda: tmp_path)
     assert CHECKS["models"]() == version
+
+
+def test_the_examples_of_the_guide_are_descriptions(tmp_path, spec):
+    text = (share_dir() / "docs" / "foreign_policies.md").read_text()
+    server, graphs = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    assert read_description(describe(tmp_path / "server", server), spec).actions.gripper == 7
+    found = read_description(describe(tmp_path / "graphs", {**graphs, "actions": server["actions"]}), spec)
+    assert found.graphs.carry == {"cache": "cache", "mask": "mask"} and found.instructions == ("press the button",)

@@ -1,10 +1,6 @@
 """A policy behind an openpi-compatible server: what it is asked, and what comes of each way in which it can fail."""
 
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import foreign_server
 import numpy as np
@@ -230,20 +226,11 @@ def test_a_first_message_beyond_the_limit_is_not_read(bench):
     until(lambda: "1009" in session.trouble)
 
 
-def spawned(port):
-    environment = {**os.environ, "PYTHONPATH": str(Path(foreign_server.__file__).parent)}
-    made = subprocess.Popen(
-        [sys.executable, foreign_server.__file__, str(port)], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert made.stdout is not None and made.stdout.readline() == "serving\n"
-    return made
-
-
 def test_a_killed_server_gives_no_chunks_until_it_is_back(bench, monkeypatch):
     monkeypatch.setattr(links, "LONGEST_PAUSE", 0.3)
     port = bench.server.port
     bench.server.close()
-    process = spawned(port)
+    process = foreign_server.process(port)
     session = bench.session(server__url=f"ws://127.0.0.1:{port}")
     try:
         assert len(bench.look(session).positions) == 1
@@ -255,7 +242,7 @@ def test_a_killed_server_gives_no_chunks_until_it_is_back(bench, monkeypatch):
             lost = bench.refusal(session)
             assert lost.reason == "unreachable" and str(port) in str(lost)
         session._within = 5.0
-        process = spawned(port)
+        process = foreign_server.process(port)
         assert len(bench.look(session).positions) == 1  # waits for the connection as long as for an answer
     finally:
         process.kill()

@@ -19,7 +19,7 @@ from vla_mbpo.paths import bundle_dir
 from vla_mbpo.releases.release import part
 
 MB = 1_000_000
-PROCESS = 130 * MB  # interpreter, middleware and ONNX Runtime of a node, without its graphs
+PROCESS = 155 * MB  # interpreter, middleware and ONNX Runtime of a node, without its graphs
 SCRATCH = 16 * MB  # activations of a graph on the CPU
 CONTEXT = 450 * MB  # what CUDA keeps on the GPU for a process, and its libraries in memory
 KINDS = {"vram": "MB of GPU memory", "memory": "MB of memory", "threads": "processor cores"}

@@ -88,8 +88,10 @@ def compile_graph(name: str, model: bytes, library: str, architecture: str) -> t
 
 def _in_process(file: Path, library: str, architecture: str) -> dict | int:
     """What the builder says, or the exit code of one that could not say anything."""
-    asked = {"onnx": str(file), "out": str(file.with_suffix(".engine")), "library": library}
-    asked |= {"architecture": architecture, "workspace": WORKSPACE}
+    asked = {
+        "onnx": str(file), "out": str(file.with_suffix(".engine")), "library": library,
+        "architecture": architecture, "workspace": WORKSPACE,
+    }  # fmt: skip
     command = [sys.executable, "-m", "vla_mbpo.engines.builder"]
     try:
         done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=PATIENCE)

@@ -21,9 +21,11 @@ from vla_mbpo.policy.bundle import sha256
 
 PRECISIONS = ("fp32", "fp16")
 _HEX = re.compile(r"[0-9a-f]{64}")
-_GRAPH_KEYS = {"graph": str, "bundle": str, "source": str, "onnx": dict}
-_ENGINE_KEYS = {"onnx": str, "library": str, "version": str, "target": str, "precision": str, "sha256": str}
-_ENGINE_KEYS = _ENGINE_KEYS | {"bytes": int, "workspace": int}
+_GRAPH_KEYS: dict[str, type] = {"graph": str, "bundle": str, "source": str, "onnx": dict}
+_ENGINE_KEYS: dict[str, type] = {
+    "onnx": str, "library": str, "version": str, "target": str, "precision": str, "sha256": str,
+    "bytes": int, "workspace": int,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,11 @@ def compiled(bundle: Bundle, cache: Cache, run: Path | None = None, anew: bool =
     with tempfile.TemporaryDirectory() as folder:
         exported = _exported(bundle, [name for name, file in files.items() if _is_int8(file)], Path(folder), run)
         models = {name: onnx.load(str(exported.get(name, file))) for name, file in files.items()}
-    kept = _precisions(bundle, models)
+    kept = precisions(bundle, models)
     return [cache.keep(file, name, bundle.version, kept[name]) for name, file in files.items()]
 
 
-def _precisions(bundle: Bundle, models: dict[str, "onnx.ModelProto"]) -> dict[str, dict[str, tuple[bytes, dict]]]:
+def precisions(bundle: Bundle, models: dict[str, "onnx.ModelProto"]) -> dict[str, dict[str, tuple[bytes, dict]]]:
     """Content and record by graph and precision. Half precision only where it says the same."""
     from vla_mbpo.engines.half import halved
 

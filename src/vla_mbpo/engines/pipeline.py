@@ -79,7 +79,8 @@ def compile_bundle(bundle: Bundle, plan: Plan) -> dict[str, Any]:
         with contextlib.suppress(Unavailable):  # another onnxruntime is another environment's
             runs["cuda fp32"] = {graph.name: cuda_session(graph.onnx("fp32"), 1).run for graph in graphs}
     if bundle.manifest["kind"] == "policy":
-        result["actions"] = _compared_actions(bundle, reference, runs, plan.say)
+        half = {g.name: cpu_session(g.onnx("fp16"), 1).run for g in graphs if "fp16" in g.record["onnx"]}
+        result["actions"] = _compared_actions(bundle, reference, {**runs, "cpu fp16": half}, plan.say)
         for where, moved in result["actions"].items():
             result["ok"] &= moved["ok"]
             for graph, key, record in records.get(where, []):

@@ -21,7 +21,9 @@ def feeds(bundle: Bundle, sessions: dict[str, Any], k: int, seed: int) -> dict[s
         k: candidates.
         seed: of the numbers.
     """
-    rng, made, outputs = np.random.default_rng(seed), {}, {}
+    rng = np.random.default_rng(seed)
+    made: dict[str, Feed] = {}
+    outputs: dict[str, Feed] = {}
     for name in sorted(sessions, key=lambda name: name in UPSTREAM):
         before = outputs.get(UPSTREAM.get(name, ""), {})
         feed = {}

@@ -155,10 +155,7 @@ class Placement:
         except cuda.NoGpu as error:
             raise Unavailable(str(error)) from None
         if provider == "cuda":
-            import onnxruntime
-
-            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-                raise Unavailable("this onnxruntime has no CUDA provider (package onnxruntime-gpu)")
+            _require_cuda()
             compiled = self.cache.graph(path)
             if compiled is None and path.name.endswith(".int8.onnx"):
                 raise Unavailable("no float graph of it: run vla-mbpo compile")
@@ -252,11 +249,19 @@ def cuda_session(content: bytes, threads: int) -> "onnxruntime.InferenceSession"
     """Unavailable where ONNX Runtime would use the CPU instead, of which it says nothing by itself."""
     import onnxruntime
 
+    _require_cuda()
     wanted = ("CUDAExecutionProvider", {"gpu_mem_limit": CUDA_ARENA, "arena_extend_strategy": "kSameAsRequested"})
     session = onnxruntime.InferenceSession(content, _options(threads), providers=[wanted, "CPUExecutionProvider"])
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise Unavailable(f"onnxruntime runs it on {session.get_providers()[0]}")
     return session
+
+
+def _require_cuda() -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise Unavailable("this onnxruntime has no CUDA provider (package onnxruntime-gpu)")
 
 
 def _options(threads: int) -> "onnxruntime.SessionOptions":

@@ -50,14 +50,14 @@ class Kinematics:
         self,
         spec: RobotSpec,
         world: mujoco.MjSpec | None = None,
-        wanted: Callable[[str, str], bool] = lambda first, second: True,
+        wanted: Callable[[str, str], bool] | None = None,
     ) -> None:
         """Load the URDF.
 
         Args:
             spec: the robot.
             world: its model in place of the URDF's; then without declared obstacles.
-            wanted: of a pair of links that can move towards each other, whether its distance is checked.
+            wanted: of a pair of links that can move towards each other, whether its distance is checked; None: all.
 
         Raises:
             ConfigError: the URDF cannot be loaded, or lacks a joint or link that the spec names.
@@ -266,7 +266,8 @@ class Kinematics:
         solid = [b for b in self._solid() if b not in self._obstacle_bodies()]
         above = {b: self._arm_joints_above(b) for b in solid}
         pairs = [(a, b) for a, b in itertools.combinations(solid, 2) if len(above[a] ^ above[b]) >= 2]
-        return [(a, b) for a, b in pairs if self._wanted(self.model.body(a).name, self.model.body(b).name)]
+        wanted = self._wanted or (lambda first, second: True)
+        return [(a, b) for a, b in pairs if wanted(self.model.body(a).name, self.model.body(b).name)]
 
     def _obstacle_pairs(self) -> list[tuple[int, int]]:
         """Every link that an arm joint moves, with every declared obstacle."""

@@ -59,6 +59,7 @@ RECORDED: tuple[Recorded, ...] = (
     _row(qos.TRAJECTORY),
     _row(qos.POSITION_STREAM),
     _row(qos.GRIPPER),
+    _row(qos.GRIPPER_POSITION),
     # Anybody may press a stop, whatever the quality of service.
     _row(qos.ESTOP, reliable=False),
     _row(qos.PENDANT, reliable=False),

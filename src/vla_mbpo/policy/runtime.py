@@ -134,7 +134,7 @@ class PolicySession:
 
     def _encode(self, observation: Observation, instruction: str) -> list[NDArray]:
         body = np.concatenate([observation.joints, observation.velocities, [observation.gripper]]).astype(np.float32)
-        inputs = {
+        inputs: dict[str, NDArray] = {
             "head": observation.head[None],
             "wrist": observation.wrist[None],
             "words": self.vocabulary.encode(instruction)[None],
