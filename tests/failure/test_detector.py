@@ -60,7 +60,7 @@ def test_the_same_attempt_later_on_the_clock_gives_the_same_risk(detector):
 
 @pytest.mark.parametrize("spoil, reason", [
     (lambda look: replace(look, features=look.features[:-1]), "shape"),
-    (lambda look: replace(look, features=np.zeros(0, np.float32)), "shape"),
+    (lambda look: replace(look, features=np.zeros(0, np.float32)), "no features"),
     (lambda look: replace(look, features=look.features * np.nan), "finite"),
     (lambda look: replace(look, chunks=look.chunks + np.inf), "finite"),
 ])  # fmt: skip

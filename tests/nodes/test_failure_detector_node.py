@@ -121,7 +121,7 @@ def test_a_stop_is_no_new_attempt(bench):
     "changes, text",
     [
         ({"policy_version": "other@1"}, "other@1"),
-        ({"features": []}, "shape"),
+        ({"features": []}, "gives no features"),
         ({"features": [float("nan")] * 32}, "finite"),
         ({"chunks": []}, "no candidates"),
     ],

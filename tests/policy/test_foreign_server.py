@@ -1,5 +1,6 @@
 """A policy behind an openpi-compatible server: what it is asked, and what comes of each way in which it can fail."""
 
+import signal
 import time
 
 import foreign_server
@@ -49,7 +50,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path, spec):
+def bench(tmp_path, spec, monkeypatch):
+    monkeypatch.setattr(links, "FIRST_PAUSE", 0.05)
     made = Bench(tmp_path, spec)
     yield made
     made.close()
@@ -226,6 +228,24 @@ def test_a_first_message_beyond_the_limit_is_not_read(bench):
     until(lambda: "1009" in session.trouble)
 
 
+def test_a_server_that_takes_nothing_is_cut_off(bench, monkeypatch):
+    """Pictures larger than the system's buffers, so that sending itself waits."""
+    monkeypatch.setattr("vla_mbpo.policy.foreign.openpi.PATIENCE", 0.6)
+    port = bench.server.port
+    bench.server.close()
+    process = foreign_server.process(port)
+    big = {"a": {"view": "head", "size": 2048}, "b": {"view": "wrist", "size": 2048}}
+    session = bench.session(observation__images=big, server__answer_within=0.3)
+    try:
+        until(lambda: not session.trouble)
+        process.send_signal(signal.SIGSTOP)
+        lost = bench.refusal(session)
+        assert lost.reason == "late" and "connected to anew" in str(lost)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_killed_server_gives_no_chunks_until_it_is_back(bench, monkeypatch):
     monkeypatch.setattr(links, "LONGEST_PAUSE", 0.3)
     port = bench.server.port
@@ -260,7 +280,7 @@ def test_a_server_that_is_not_there_is_tried_less_and_less_often(bench, monkeypa
     bench.server.close()
     session = bench.session(server__answer_within=0.1)
     assert bench.refusal(session).reason == "unreachable"
-    until(lambda: session._link._pause > 1.0)
+    until(lambda: session._link._pause > 0.5)
     assert "ConnectionRefusedError" in session.trouble
     monkeypatch.setattr("vla_mbpo.policy.foreign.openpi.PATIENT", 0.1)
     with pytest.raises(ConfigError, match="unreachable"):

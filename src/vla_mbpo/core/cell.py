@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -72,7 +73,8 @@ class Cell:
         require(isinstance(arms, dict) and len(arms) > 1, f"{path}: arms", arms, "expected two arms or more")
         margin = _numbers(f"{path}: margin", raw["margin"], ())
         require(float(margin) > 0, f"{path}: margin", raw["margin"], "expected a distance above 0")
-        return cls(str(raw["name"]), tuple(_arm(path, *item, robot_dir) for item in arms.items()), float(margin))
+        found = tuple(_arm(path, name, place, robot_dir) for name, place in arms.items())
+        return cls(str(raw["name"]), found, float(margin))
 
     def joined(self) -> RobotSpec:
         """All arms as one robot, for kinematics and the distance between them: n joints in the order of ``arms``.
@@ -81,7 +83,7 @@ class Cell:
         of no use here: these checks are each arm's own.
         """
         first = self.arms[0]
-        stacked = {
+        stacked: dict[str, Any] = {
             name: np.concatenate([getattr(arm.spec, name) for arm in self.arms])
             for name in ("home", "lower", "upper", "velocity", "acceleration", "jerk")
         }

@@ -76,8 +76,8 @@ class CellGate:
             if len(set(values)) > 1:
                 return (Reason("together", -1, field, values[1], values[0], "differs between the arms"),)
         approved = []
-        for arm, gate, *given in zip(arms, self._gates, chunks, states, commanded, strict=True):
-            found = gate.vet(*given, now, epoch)
+        for arm, gate, chunk, state, at in zip(arms, self._gates, chunks, states, commanded, strict=True):
+            found = gate.vet(chunk, state, at, now, epoch)
             if not isinstance(found, JointRows):
                 return tuple(replace(reason, subject=arm.name + SEPARATOR + reason.subject) for reason in found)
             approved.append(found)

@@ -128,6 +128,8 @@ class Link:
         sent = getattr(error, "sent", None)
         if sent is not None and sent.code == TOO_BIG:
             found = NoChunk("oversized", f"{self._url} sent more than {self._limit} bytes")
+        elif self.trouble.startswith("late"):  # cut off by the link's thread
+            found = NoChunk(*_split(self.trouble))
         else:
             found = NoChunk("unreachable", f"{self._url}: the connection was lost ({_text(error)})")
         self.trouble = f"{found.reason}: {found.text}"
