@@ -92,7 +92,7 @@ def built_control_msgs(folder):
     source, prefix = folder / "control_msgs", folder / "prefix"
     (source / "action").mkdir(parents=True)
     (source / "action" / "FollowJointTrajectory.action").write_text(ACTION)
-    for name in ("CMakeLists.txt", "package.xml", "pyproject.toml"):
+    for name in ("CMakeLists.txt", "wheels.cmake", "package.xml", "pyproject.toml"):
         text = (MESSAGES / name).read_text().replace("vla_mbpo_msgs", "control_msgs")
         (source / name).write_text(text.replace("geometry_msgs", "trajectory_msgs"))
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", f"--prefix={prefix}", str(source)]

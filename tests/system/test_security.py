@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import distributions
+from importlib.util import find_spec
 
 import pytest
 from helpers import Up, free_port
@@ -27,7 +28,9 @@ def test_the_running_stack_does_what_it_may_and_nothing_else(graph, tmp_path, ev
     for name, value in options.items():
         words += [f"--{name.replace('_', '-')}", value] if isinstance(value, str) else []
     words, options = [*words, "--markers"], options | {"markers": True}
-    one_more = {"gate": {"pendant_timeout": 2.0}, **({"monitor": {"port": free_port()}} if everything else {})}
+    usual = {"monitor": {"port": free_port()}} if everything else {}
+    usual["markers"] = {"transforms": find_spec("tf2_msgs") is not None}
+    one_more = {"gate": {"pendant_timeout": 2.0}, **usual}
     granted = stack_rights(specs_of(options=Options(**options, overrides=one_more)))
     words += [
         word for node, values in one_more.items() for n, v in values.items() for word in ("--set", f"{node}.{n}={v}")
@@ -41,7 +44,7 @@ def test_the_running_stack_does_what_it_may_and_nothing_else(graph, tmp_path, ev
         assert found == (len(granted), []), process.output
         asked = [sys.executable, "-m", "vla_mbpo.cli", "doctor", "--stack"]  # by a container's health check
         assert subprocess.run(asked, stdout=subprocess.DEVNULL).returncode == 0
-        less = stack_rights(specs_of(options=Options(**options)))
+        less = stack_rights(specs_of(options=Options(**options, overrides=usual)))
         assert compare(graph.probe, less, 0.0)[1] == ["gate: subscribes /pendant, which it may not"]
         policy = granted.pop("policy")
         assert "policy: runs without an enclave" in compare(graph.probe, granted, 0.0)[1]
