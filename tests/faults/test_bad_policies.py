@@ -20,7 +20,12 @@ def put(value):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "check"), [(put(np.nan), "finite"), (put(np.inf), "finite"), (put(1.5), "joint_velocity")]
+    ("spoil", "check"),
+    [
+        (put(np.nan), "finite"),
+        pytest.param(put(np.inf), "finite", marks=pytest.mark.slow),
+        pytest.param(put(1.5), "joint_velocity", marks=pytest.mark.slow),
+    ],
 )
 def test_bad_rows(graph, spec, tmp_path, spoil, check):
     bundle = write_bundle(tmp_path / "bundle", spec, spoil)

@@ -66,8 +66,10 @@ def pictured(survivor):
     [
         (same, FROZEN, "observation_frozen"),
         (black, 0.0, "observation_contrast"),
-        (swapped, 0.0, "observation_frame"),
-        (future, 0.0, "active"),  # it has no partner: nothing to look at, and nothing wrong
+        pytest.param(swapped, 0.0, "observation_frame", marks=pytest.mark.slow),
+        pytest.param(
+            future, 0.0, "active", marks=pytest.mark.slow
+        ),  # it has no partner: nothing to look at, and nothing wrong
     ],
     ids=["frozen", "black", "swapped", "future"],
 )

@@ -116,7 +116,8 @@ def test_a_gripper_by_action_without_control_msgs_is_refused_by_name(graph, monk
     assert "arm_driver.gripper_output: 'command' is not valid" in node._fault and "control_msgs" in node._fault
 
 
-@pytest.mark.parametrize("robot", ["ur5e", *(pytest.param(n, marks=pytest.mark.slow) for n in ("franka_fr3", "xarm7"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("robot", ["ur5e", "franka_fr3", "xarm7"])
 def test_up_dry_run_brings_up_everything_and_moves_the_arm(graph, tmp_path, robot):
     """A scripted bundle of this arm, the cameras' test pattern, the real arm's parameters and limits of a first day."""
     spec = load(robot)

@@ -19,7 +19,8 @@ from vla_mbpo.security.rights import stack_rights
 MODELS = {"world_model": "world_model", "detector": "detector_full"}
 
 
-@pytest.mark.parametrize("everything", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("everything", [False, True])
 def test_the_running_stack_does_what_it_may_and_nothing_else(graph, tmp_path, everything, bundle):
     """Of all nodes: topics, services, actions. A topic too many, and a node too many, are found."""
     folders = {"record": str(tmp_path / "episodes"), "trainer": str(tmp_path / "loop")}

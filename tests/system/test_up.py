@@ -50,6 +50,7 @@ def one_error(process):
     return lines[0]
 
 
+@pytest.mark.slow
 def test_a_task_in_real_time(up, graph):
     """K = 8: from observation to first commanded row in 150 ms, joint states at 100 Hz, chunks that join."""
     graph.start()
@@ -77,6 +78,7 @@ def test_a_task_in_real_time(up, graph):
     assert last.rows_executed_late == 0 and last.rows_executed > 60
 
 
+@pytest.mark.slow
 def test_words_that_the_policy_does_not_know_are_refused(up):
     process = up("--task", "juggle the cubes")
     assert process.wait(40.0) == 4
@@ -140,7 +142,9 @@ def test_the_default_bundle_finishes_its_task(up):
     assert "[up] succeeded" in process.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_nothing_is_left_behind(up, graph, number):
     graph.start()
     graph.listen(qos.READY)
@@ -156,6 +160,7 @@ def test_nothing_is_left_behind(up, graph, number):
     assert "Traceback" not in process.output
 
 
+@pytest.mark.slow
 def test_a_second_stack_on_the_same_domain_is_refused(up, graph):
     graph.start()
     graph.listen(qos.READY)
@@ -194,6 +199,7 @@ def test_a_wrong_configuration_is_one_line(up, arguments, words):
         assert word in line
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_one_line(up, graph):
     graph.start()
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -205,6 +211,7 @@ def test_a_taken_port_is_one_line(up, graph):
     assert len(children) == len(NODES) + 2 and not alive(children)  # joy and monitor
 
 
+@pytest.mark.slow
 def test_a_bundle_with_a_changed_file_is_one_line(up, graph, bundle, tmp_path):
     broken = shutil.copytree(bundle, tmp_path / "broken")
     content = bytearray((broken / "step.int8.onnx").read_bytes())
