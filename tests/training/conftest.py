@@ -32,3 +32,26 @@ def _noise(folder: Path, size: int) -> Path:
             gripper=np.full(m, 0.04, np.float32), points=np.zeros((m, 9), np.float32),
         )  # fmt: skip
     return folder
+
+
+@pytest.fixture
+def toy_run(tiny_bundle, tiny_world_model, monkeypatch, tmp_path):
+    """Makes trainers of dream RL in a toy world, whose recipe is plain but for what a test names."""
+    pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
+    from toy_world import Toy
+
+    from vla_mbpo.training import dream_rl
+
+    monkeypatch.setattr(dream_rl, "DreamWorld", Toy)
+
+    def build(steps, out="run", **options):
+        plain = {
+            "policy": str(tiny_bundle), "vetting": str(tiny_world_model), "group": 8, "states": 12, "updates": 4,
+            "batch": 12, "learning_rate": 3e-3, "warmup": 1, "ema": 0.0, "kl": 0.0, "threads": 1,
+            "locating": 0.0, "seeing": 0.0, "eyes": 0.0,
+        }  # fmt: skip
+        recipe = plain | options
+        made = dream_rl.DreamRlRecipe((), samples=steps * recipe["batch"], **recipe)
+        return dream_rl.Trainer(made, tmp_path / out)
+
+    return build

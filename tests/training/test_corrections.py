@@ -9,9 +9,8 @@ torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
 from toy_world import H, N, Toy  # noqa: E402  (after the check that torch is there)
 
-from vla_mbpo.training import dream_rl, logged, loop  # noqa: E402
+from vla_mbpo.training import logged, loop  # noqa: E402
 from vla_mbpo.training.corrections import log_ratio  # noqa: E402
-from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer  # noqa: E402
 from vla_mbpo.training.marks import Marks  # noqa: E402
 from vla_mbpo.training.matching import Noised  # noqa: E402
 from vla_mbpo.training.pool import MOST, Pool  # noqa: E402
@@ -20,18 +19,9 @@ PERSONS, LOOKS, LATE = 0.8, [5, 9], 12  # what the person did, where, and its ro
 
 
 @pytest.fixture
-def make(tiny_bundle, tiny_world_model, monkeypatch, tmp_path):
-    monkeypatch.setattr(dream_rl, "DreamWorld", Toy)
-
-    def build(updates=30, out="run", **options):
-        recipe = {
-            "policy": str(tiny_bundle), "vetting": str(tiny_world_model), "group": 4, "states": 12, "updates": 4,
-            "batch": 16, "learning_rate": 3e-3, "warmup": 1, "ema": 0.0, "policy_weight": 0.0, "kl": 0.0,
-            "cloning": 0.0, "locating": 0.0, "seeing": 0.0, "eyes": 0.0, "threads": 1, **options,
-        }  # fmt: skip
-        return Trainer(DreamRlRecipe((), samples=updates * 16, **recipe), tmp_path / out)
-
-    return build
+def make(toy_run):
+    plain = {"group": 4, "batch": 16, "policy_weight": 0.0, "cloning": 0.0}
+    return lambda updates=30, **options: toy_run(updates, **plain | options)
 
 
 @pytest.fixture
@@ -113,7 +103,7 @@ def test_where_nobody_said_anything_nothing_changes(make, options):
     """Bit for bit, noise included."""
     nets = []
     for out, weights in (("off", {"corrected": 0.0, "preferred": 0.0}), ("on", {})):
-        trainer = make(8, out, centred=0.0, **weights, **options)
+        trainer = make(8, out=out, centred=0.0, **weights, **options)
         trainer.run()
         nets.append(trainer.net.state_dict())
     assert all(torch.equal(value, nets[1][name]) for name, value in nets[0].items())

@@ -15,22 +15,13 @@ from vla_mbpo.cli import main  # noqa: E402
 from vla_mbpo.core.errors import ConfigError  # noqa: E402
 from vla_mbpo.training import dream_rl, logged  # noqa: E402
 from vla_mbpo.training.admission import Admission  # noqa: E402
-from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer  # noqa: E402
 
 
 @pytest.fixture
-def make(tiny_bundle, tiny_world_model, monkeypatch, tmp_path):
-    monkeypatch.setattr(dream_rl, "DreamWorld", Toy)
-
-    def build(refills=2, out="run", **options):
-        recipe = {
-            "policy": str(tiny_bundle), "vetting": str(tiny_world_model), "group": 8, "states": 12, "updates": 4,
-            "batch": 12, "learning_rate": 3e-3, "warmup": 1, "ema": 0.0, "policy_weight": 1.0, "kl": 0.0,
-            "cloning": 0.0, "budget": 1e9, "centred": 0.0,
-            "locating": 0.0, "seeing": 0.0, "eyes": 0.0, "threads": 1, "multiplier": 0.0, "multiplier_rate": 0.0,
-            **options,
-        }  # fmt: skip
-        return Trainer(DreamRlRecipe((), samples=refills * 48, **recipe), tmp_path / out)
+def make(toy_run):
+    def build(refills=2, **options):
+        plain = {"cloning": 0.0, "budget": 1e9, "centred": 0.0, "multiplier": 0.0, "multiplier_rate": 0.0}
+        return toy_run(4 * refills, **plain | options)
 
     return build
 

@@ -8,26 +8,15 @@ import numpy as np  # noqa: E402  (after the check that torch is there)
 from toy_world import H, N, Toy  # noqa: E402
 
 from vla_mbpo.core.errors import ConfigError  # noqa: E402
-from vla_mbpo.training import dream_rl, logged  # noqa: E402
-from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer  # noqa: E402
+from vla_mbpo.training import logged  # noqa: E402
 from vla_mbpo.training.marks import Marks  # noqa: E402
 from vla_mbpo.training.recap import BETTER, UNSAID, WORSE  # noqa: E402
 from vla_mbpo.training.sft import load_policy  # noqa: E402
 
 
 @pytest.fixture
-def make(tiny_bundle, tiny_world_model, monkeypatch, tmp_path):
-    monkeypatch.setattr(dream_rl, "DreamWorld", Toy)
-
-    def build(updates=8, out="run", **options):
-        recipe = {
-            "policy": str(tiny_bundle), "vetting": str(tiny_world_model), "group": 8, "states": 12, "updates": 8,
-            "batch": 48, "learning_rate": 3e-3, "warmup": 1, "ema": 0.0, "kl": 0.0, "method": "recap",
-            "locating": 0.0, "seeing": 0.0, "eyes": 0.0, "threads": 1, **options,
-        }  # fmt: skip
-        return Trainer(DreamRlRecipe((), samples=updates * 48, **recipe), tmp_path / out)
-
-    return build
+def make(toy_run):
+    return lambda updates=8, **options: toy_run(updates, **{"updates": 8, "batch": 48, "method": "recap"} | options)
 
 
 def level(trainer, condition, net=None):

@@ -80,6 +80,12 @@ class RobotSpec:
     commit_rows: int
     gripper_driver: GripperDriver | None = None
 
+    def check_opening(self, opening: float) -> None:
+        """Of the gripper [m]. Raises ValueError outside its range."""
+        low, high = self.gripper_range
+        if not low - 1e-6 <= opening <= high + 1e-6:
+            raise ValueError(f"gripper: {opening!r} is not valid; {low} to {high} m")
+
     @classmethod
     def load(cls, folder: Path) -> "RobotSpec":
         """Read ``folder/robot.yaml`` and the URDF it names.

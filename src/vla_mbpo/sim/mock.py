@@ -44,9 +44,7 @@ class MockArm:
 
     def command_gripper(self, opening: float) -> None:
         """Move the gripper towards ``opening`` [m] at its speed. Raises ValueError outside its range."""
-        low, high = self._spec.gripper_range
-        if not low - 1e-6 <= opening <= high + 1e-6:
-            raise ValueError(f"gripper: {opening!r} is not valid; {low} to {high} m")
+        self._spec.check_opening(opening)
         self._target = opening
 
     def advance(self, until: int) -> None:

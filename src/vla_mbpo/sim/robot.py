@@ -75,9 +75,7 @@ class SimRobot:
 
     def command_gripper(self, opening: float) -> None:
         """Move the fingers towards ``opening`` [m] at the gripper's speed; outside the range it is refused."""
-        low, high = self.spec.gripper_range
-        if not low - 1e-6 <= opening <= high + 1e-6:
-            raise ValueError(f"gripper: {opening!r} is not valid; {low} to {high} m")
+        self.spec.check_opening(opening)
         self._opening_target = opening
 
     def advance(self, until: int) -> None:
