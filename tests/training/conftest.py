@@ -1,9 +1,18 @@
 """What several tests of training learn from."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from vla_mbpo.paths import ros_environment
+
+
+@pytest.fixture(scope="module")
+def interfaces() -> None:
+    """Where the recorder finds message definitions."""
+    os.environ.update(ros_environment())
 
 
 @pytest.fixture(scope="session")
