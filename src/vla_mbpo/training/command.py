@@ -212,13 +212,18 @@ def _numbers(text: str, recipe: Any) -> dict[str, Any]:
 
 
 def _export(args: argparse.Namespace) -> int:
-    require((args.run / "state.json").is_file(), "--run", str(args.run), "a folder of sft or world-model")
-    kind = _export_world_model if "world_model" in json.loads((args.run / "state.json").read_text()) else _export_policy
+    for run in args.run:
+        known = (run / "state.json").is_file() or (run / "manifest.json").is_file()
+        require(known, "--run", str(run), "a folder of a training run; to average policies, also bundles")
+    first = args.run[0] / "state.json"
+    of_world = first.is_file() and "world_model" in json.loads(first.read_text())
+    require(len(args.run) == 1 or not (of_world or args.slim), "--run", len(args.run), "one, unless of policies alone")
+    kind = _export_world_model if of_world else _export_policy
     bundle = kind(args, RobotSpec.load(robot_dir(args.robot)))
     if args.slim:
         from vla_mbpo.training.loop import slim
 
-        slim(args.run, args.slim)
+        slim(args.run[0], args.slim)
     size = sum(f.stat().st_size for f in args.out.iterdir()) / 1e6
     print(f"{bundle.version}: {size:.1f} MB in {args.out}, parity {bundle.manifest['parity']}")
     return 0
@@ -226,12 +231,9 @@ def _export(args: argparse.Namespace) -> int:
 
 def _export_policy(args: argparse.Namespace, spec: RobotSpec) -> Bundle:
     from vla_mbpo.policy.export import export_bundle
-    from vla_mbpo.training.curves import plot
-    from vla_mbpo.training.sft import load_average
+    from vla_mbpo.training.soup import load_mean
 
-    net, state = load_average(args.run)
-    plot(state["history"], args.run / "curves.png", f"{state['observations']} observations")
-    return export_bundle(net, state, spec, args.out, args.out.name)
+    return export_bundle(*load_mean(args.run), spec, args.out, args.out.name)
 
 
 def _export_world_model(args: argparse.Namespace, spec: RobotSpec) -> Bundle:
@@ -239,8 +241,8 @@ def _export_world_model(args: argparse.Namespace, spec: RobotSpec) -> Bundle:
     from vla_mbpo.training.calibration import load_calibration
     from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, load_world_model
 
-    net, state = load_world_model(args.run)
-    found, familiar = load_calibration(args.run)
+    net, state = load_world_model(args.run[0])
+    found, familiar = load_calibration(args.run[0])
     versions = [Bundle.load(bundle_dir(name.strip())).version for name in args.policies.split(",")]
     strangers = sorted(set(versions) - set(state["policies"]))
     require(not strangers, "--policies", strangers, f"policies of the rollouts: {', '.join(state['policies'])}")

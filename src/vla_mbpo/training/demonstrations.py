@@ -4,7 +4,9 @@ An episode is a folder-free npz of arrays over T rows (20 Hz) and the M <= T row
     target (T, n) joint targets [rad]; gripper_target (T,) [m]; clean (T,) row executed without perturbation
     (rows within a perturbation are not looked at and label nothing);
     at (M,) row index of each observation; head, wrist (M, s, s, 3) uint8; joints, velocities (M, n); gripper (M,);
-    points (M, 9): object, goal and tool position [m], ground truth for the auxiliary loss.
+    points (M, 9): object, goal and tool position [m], ground truth for the auxiliary loss; cubes, or things (M, 2 T):
+    places (x, y) of T things [m], where the world says them and not the tabletop's layout;
+    task, seed; instruction: what the task is called.
 """
 
 import json
@@ -22,10 +24,8 @@ from vla_mbpo.core.state import Trajectory
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.processes import end_with_parent
-from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.experts import Expert
-from vla_mbpo.sim.robot import SimRobot
-from vla_mbpo.sim.scene import Scene
+from vla_mbpo.sim.world import TABLETOP, World
 from vla_mbpo.training.pilot import Pilot
 
 MAX_ROWS = 320
@@ -46,6 +46,7 @@ class Recipe:
     burst_joint: float = 0.025  # rad, the same for the joints
     gripper_bursts: float = 0.2  # share of bursts that move the gripper instead
     pilot: str = ""  # bundle that drives between the expert's stretches, instead of the bursts
+    max_rows: int = MAX_ROWS
     seed: int = 0
 
 
@@ -70,7 +71,7 @@ class Perturbation:
             return
         self._left = self._length = int(rng.integers(*recipe.burst_rows))
         grip = rng.random() < recipe.gripper_bursts
-        self._gripper = float(rng.uniform(0.0, 0.08)) if grip else None
+        self._gripper = float(rng.uniform(*self._openings)) if grip else None
         self._tool = rng.normal(0, 0.0 if grip else recipe.burst_tool, 3)
         self._joint = rng.normal(0, 0.0 if grip else recipe.burst_joint, self._n)
 
@@ -82,19 +83,6 @@ class Perturbation:
         share = (self._length - self._left) / self._length
         opening = opening if self._gripper is None else self._gripper
         return self._expert.displaced(share * self._tool) + share * self._joint, opening
-
-
-def points_of(robot: SimRobot) -> NDArray[np.float64]:
-    """Object, goal and tool position (9,) [m] of the running task, in the base frame."""
-    task, layout, data = robot.scene.task, robot.scene.layout, robot.data
-    tool = data.body(robot.spec.tool_link).xpos
-    goal = robot.referee.cube(task.goal) if task.kind == "stack" else np.array([*getattr(layout, task.goal), 0.0])
-    thing = goal.copy()
-    if task.cube:
-        thing = robot.referee.cube(task.cube)
-    elif task.kind == "open":
-        thing = data.geom("drawer_handle").xpos
-    return np.concatenate([thing, goal, tool])
 
 
 def demonstrate(spec: RobotSpec, task: str, seed: int, recipe: Recipe, perturb: bool = True) -> dict | None:

@@ -170,7 +170,10 @@ def _report(stages: Stages) -> None:
 
 def _export(stages: Stages) -> None:
     add = stages.add_parser("export", help="ONNX, int8, parity check and manifest of a training run").add_argument
-    add("--run", type=Path, required=True, help="run folder of sft or world-model")
+    add(
+        "--run", type=Path, nargs="+", required=True, metavar="RUN",
+        help="run folder; of several policies', or bundles', the mean of their weights",
+    )  # fmt: skip
     add("--policies", default="sft_full,sft_few", help="bundles that a world model may vet")
     add("--out", type=Path, required=True, help="bundle folder")
     add("--familiar", default="", help="world model whose idea of a familiar view stays")

@@ -5,9 +5,10 @@ One npz per attempt, over T row periods (20 Hz) and M looks at the scene (the fi
     set_point (T, n) joint positions commanded at the end of each row [rad]; opening (T,) commanded gripper [m];
     cost (T,) number of cost events that began in the row; events (E,) their names, in order;
     success_row: first row after which the task was done, -1: never; failed: it cannot be done any more;
-    cubes (M, 3, 3), points (M, 9): ground truth where a simulator knows it, as in training/demonstrations.py;
+    cubes (M, 3, 3), points (M, 9), things: ground truth where a simulator knows it, as in training/demonstrations.py;
     candidates (M, K, H, n + 1), features (M, F): a policy's chunks [rad, m] and features at each look, K may be 0;
-    source: who drove; task, seed; policy: version of the bundle that drove, empty if none did;
+    source: who drove; task, seed; instruction: what the task is called; policy: version of the bundle that drove, empty
+    if none did;
     disturbance, disturbed_at, told: kind (sim/disturbances.py) and time [s] of what went wrong, and what the policy was
     told to do, where disturbances were asked for.
 
@@ -27,19 +28,19 @@ from numpy.typing import NDArray
 
 from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates
 from vla_mbpo.sim.robot import SimRobot
-from vla_mbpo.sim.tasks import COLOURS
-from vla_mbpo.training.demonstrations import points_of
+from vla_mbpo.sim.world import TABLETOP, World
 
 LOOK_ROWS = REPLAN_ROWS
+SEEN = "at head wrist joints velocities gripper candidates features".split()
 
 
 class Tape:
     """Collects one attempt in the simulator. Call ``look`` before the row it belongs to, ``row`` after each row."""
 
-    def __init__(self, robot: SimRobot) -> None:
-        self._robot = robot
+    def __init__(self, robot: SimRobot, world: World = TABLETOP) -> None:
+        self._robot, self._truth = robot, world.truth
         self._rows: list[tuple[Any, ...]] = []
-        self._looks: list[tuple[Any, ...]] = []
+        self._looks: list[dict[str, Any]] = []
         self._opening = robot.spec.gripper_range[1]
 
     def told(self, opening: float | None) -> None:
@@ -54,9 +55,10 @@ class Tape:
         if found is not None:
             candidates = np.concatenate([found.positions, found.gripper[..., None]], 2).astype(np.float32)
             features = found.features
-        cubes = np.stack([robot.referee.cube(colour) for colour in COLOURS])
-        body = (state.positions, state.velocities, state.gripper)
-        self._looks.append((len(self._rows), head, wrist, *body, cubes, points_of(robot), candidates, features))
+        truth = {name: value.astype(np.float32) for name, value in self._truth(robot).items()}
+        body = np.float32(state.positions), np.float32(state.velocities), np.float32(state.gripper)
+        now = dict(zip(SEEN, (len(self._rows), head, wrist, *body, candidates, features), strict=True))
+        self._looks.append(now | truth)
 
     @property
     def length(self) -> int:
@@ -73,12 +75,9 @@ class Tape:
     def arrays(self) -> dict[str, Any]:
         """See the module; without source, task and seed."""
         set_point, opening, events, success = (np.array(column) for column in zip(*self._rows, strict=True))
-        looks = [np.stack(column) for column in zip(*self._looks, strict=True)]
-        names = "at head wrist joints velocities gripper cubes points candidates features".split()
-        made = dict(zip(names, looks, strict=True))
-        for name in ("joints", "velocities", "gripper", "cubes", "points"):
-            made[name] = made[name].astype(np.float32)
+        made = {name: np.stack([look[name] for look in self._looks]) for name in self._looks[0]}
         return made | {
+            "instruction": self._robot.scene.instruction,
             "at": made["at"].astype(np.int32),
             "set_point": set_point.astype(np.float32),
             "opening": opening.astype(np.float32),
