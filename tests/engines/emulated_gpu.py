@@ -3,7 +3,7 @@
 import numpy as np
 import onnxruntime
 
-from vla_mbpo.engines.cuda import Device
+from vla_mbpo.engines.cuda import CudaError, Device
 
 NAME = "Played GPU"
 KINDS = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(uint8)": np.uint8, "tensor(bool)": np.bool_}
@@ -11,11 +11,12 @@ MOST = 64
 
 
 class PlayedDriver:
-    stream = 1
-
     def __init__(self) -> None:
         self.memory: dict[int, np.ndarray] = {}
         self.free_bytes = 8_000_000_000
+        self.allocations_left = 1_000_000
+        self.streams: set[int] = set()
+        self._made = 0
 
     def device(self):
         return Device(NAME, "SM89", self.free_bytes, 8_000_000_000, "13.0")
@@ -23,7 +24,18 @@ class PlayedDriver:
     def make_current(self):
         pass
 
+    def new_stream(self):
+        self._made += 1
+        self.streams.add(self._made)
+        return self._made
+
+    def end_stream(self, stream):
+        self.streams.remove(stream)
+
     def allocate(self, size):
+        if not self.allocations_left:
+            raise CudaError("cuMemAlloc_v2: CUDA_ERROR_OUT_OF_MEMORY")
+        self.allocations_left -= 1
         address = 4096 * (len(self.memory) + 1)
         self.memory[address] = np.zeros(size, np.uint8)
         return address
@@ -31,14 +43,16 @@ class PlayedDriver:
     def free(self, address):
         self.memory[address] = np.zeros(0, np.uint8)
 
-    def upload(self, address, array):
+    def upload(self, address, array, stream):
+        assert stream in self.streams
         self.memory[address][: array.nbytes] = array.reshape(-1).view(np.uint8)
 
-    def download(self, array, address):
+    def download(self, array, address, stream):
+        assert stream in self.streams
         array.reshape(-1).view(np.uint8)[:] = self.memory[address][: array.nbytes]
 
-    def synchronize(self):
-        pass
+    def synchronize(self, stream):
+        assert stream in self.streams
 
 
 class PlayedLibrary:
@@ -124,7 +138,7 @@ class _Context:
         driver, feed = cuda.driver(), {}
         for name in self.engine.inputs:
             feed[name] = np.empty(self.shapes[name], self.engine.get_tensor_dtype(name))
-            driver.download(feed[name], self.addresses[name])
+            driver.download(feed[name], self.addresses[name], stream)
         for name, found in zip(self.engine.outputs, self.engine.session.run(None, feed), strict=True):
-            driver.upload(self.addresses[name], np.ascontiguousarray(found))
+            driver.upload(self.addresses[name], np.ascontiguousarray(found), stream)
         return True

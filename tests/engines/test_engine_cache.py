@@ -1,6 +1,7 @@
 """Engines are found by what they were made from, and used only if they are what was kept."""
 
 import json
+import os
 
 import pytest
 
@@ -80,3 +81,14 @@ def test_a_folder_that_others_may_write_is_refused(kept, shipped, tmp_path, plac
     folder.chmod(0o777)
     with pytest.raises(ConfigError, match="nobody but its owner"):
         Cache(tmp_path / "engines").graph(shipped)
+
+
+def test_a_cache_made_under_the_usual_umask_of_a_desktop_is_taken(tmp_path, shipped):
+    """Incident: umask 0002, engines/ was writable for the group, and every compile failed."""
+    before = os.umask(0o002)
+    try:
+        cache = Cache(tmp_path / "share" / "engines")
+        cache.keep(shipped, "step", "tiny", {"fp32": (b"floats", {})})
+    finally:
+        os.umask(before)
+    assert cache.folder.stat().st_mode & 0o777 == 0o700

@@ -8,7 +8,7 @@ import pytest
 
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.observation import Observation
-from vla_mbpo.engines import libraries
+from vla_mbpo.engines import libraries, pipeline
 from vla_mbpo.engines.build import build
 from vla_mbpo.engines.cache import Cache
 from vla_mbpo.engines.graphs import compiled
@@ -158,3 +158,49 @@ def test_a_foreign_policy_on_a_gpu_is_refused():
 
     with pytest.raises(ConfigError, match="policy.provider: 'tensorrt'.*theirs.*CPU"):
         open_policy(Foreign(), None, place=Placement("tensorrt"))
+
+
+def test_engines_of_a_policy_count_only_when_its_actions_were_compared(gpu, cache, tiny_bundle, monkeypatch):
+    """Incident: the encoder's engine counted as verified although the step's was refused afterwards."""
+    began = build
+
+    def stops_at_step(graph, *rest):
+        if graph.name == "step":
+            raise KeyboardInterrupt
+        return began(graph, *rest)
+
+    monkeypatch.setattr(pipeline, "build", stops_at_step)
+    plan = Plan("tensorrt_rtx", ("SM89",), device=gpu.device(), cache=cache, say=lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        compile_bundle(Bundle.load(tiny_bundle), plan)
+    graph = Placement("auto", cache=cache).open(tiny_bundle / "encoder.int8.onnx", 1)
+    assert graph.provider == "cpu int8" and "not been verified" in describe([graph])
+
+
+def test_a_pair_of_mixed_precision_is_compared_as_it_will_run(gpu, cache, tiny_bundle):
+    step = next(graph for graph in compiled(Bundle.load(tiny_bundle), cache) if graph.name == "step")
+    record = json.loads((step.folder / "graph.json").read_text())
+    record["onnx"] = {"fp32": record["onnx"]["fp32"] | {"no_fp16": "for the test"}}
+    (step.folder / "graph.json").write_text(json.dumps(record))
+    plan = Plan("tensorrt_rtx", ("SM89",), device=gpu.device(), cache=cache, say=lambda _: None)
+    found = compile_bundle(Bundle.load(tiny_bundle), plan)
+    assert set(found["actions"]) >= {"tensorrt_rtx fp16", "tensorrt_rtx fp32"}
+    session = PolicySession.load(tiny_bundle, place=Placement("tensorrt", cache=cache))
+    assert session.facts() == {"providers": "encoder: tensorrt_rtx fp16; step: tensorrt_rtx fp32"}
+
+
+def test_a_full_gpu_is_a_reason_to_fall_back_and_nothing_stays_taken(gpu, verified, tiny_bundle):
+    """Incident: a node with provider auto did not start, and what had been allocated was never given back."""
+    before = {address: array.size for address, array in gpu.memory.items()}
+    streams, gpu.allocations_left = set(gpu.streams), 2
+    graph = Placement("auto", cache=verified).open(tiny_bundle / GRAPH, 1)
+    assert graph.provider == "cpu int8" and "OUT_OF_MEMORY" in describe([graph])
+    taken = [array.size for address, array in gpu.memory.items() if address not in before]
+    assert taken == [0, 0] and gpu.streams == streams
+
+
+def test_each_engine_has_a_stream_of_its_own(gpu, verified, tiny_bundle):
+    """One that is loaded while another is at work does not make that one wait."""
+    before = len(gpu.streams)
+    sessions = [PolicySession.load(tiny_bundle, place=Placement("tensorrt", cache=verified)) for _ in range(2)]
+    assert len(gpu.streams) == before + 4 and len(sessions) == 2

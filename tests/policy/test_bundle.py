@@ -8,8 +8,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.paths import robot_dir
 from vla_mbpo.policy.bundle import Bundle, write_manifest
 from vla_mbpo.policy.runtime import PolicySession
+from vla_mbpo.policy.sessions import load_policy
 
 FILES = ("encoder.int8.onnx", "step.int8.onnx", "policy.safetensors")
 
@@ -156,3 +159,23 @@ def test_the_exported_graphs_reproduce_the_network(bundle):
     parity = manifest_of(bundle)["parity"]
     assert set(parity) == {"encoder", "step"}
     assert all(0 <= value <= 1e-4 for value in parity.values())
+
+
+def test_a_policy_of_another_robot_is_refused(bundle):
+    """Incident: chunks carry the joint names of the arm that runs, so sft_full would have driven an xarm7."""
+    with pytest.raises(ConfigError, match=r"bundle tiny: joints: \['panda_joint1'.*those of xarm7"):
+        load_policy(bundle, RobotSpec.load(robot_dir("xarm7")))
+
+
+def test_a_policy_of_another_row_period_is_refused(bundle, spec):
+    change(bundle, row_period=0.1)
+    with pytest.raises(ConfigError, match="bundle tiny: row_period: 0.1 is not valid; 0.05 s"):
+        load_policy(bundle, spec)
+
+
+@pytest.mark.parametrize("name", ["lab/pi0", "../out", "", ".hidden", 7])
+def test_a_name_that_is_a_path_is_refused(bundle, name):
+    """Incident: a release called ../out was moved out of its store."""
+    change(bundle, name=name)
+    with pytest.raises(ConfigError, match=r"manifest\.json: name: .* letters, digits"):
+        Bundle.load(bundle)

@@ -9,10 +9,11 @@ from foreign_server import DESCRIPTION, changed, describe
 
 from vla_mbpo.cli import main
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.doctor import CHECKS
 from vla_mbpo.failure.detector import FailureDetector
 from vla_mbpo.failure.scores import Look
-from vla_mbpo.paths import share_dir
+from vla_mbpo.paths import robot_dir, share_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.foreign.command import wrap
 from vla_mbpo.policy.foreign.reading import read_description
@@ -148,3 +149,9 @@ def test_the_examples_of_the_guide_are_descriptions(tmp_path, spec):
     assert read_description(describe(tmp_path / "server", server), spec).actions.gripper == 7
     found = read_description(describe(tmp_path / "graphs", {**graphs, "actions": server["actions"]}), spec)
     assert found.graphs.carry == {"cache": "cache", "mask": "mask"} and found.instructions == ("press the button",)
+
+
+def test_it_drives_the_robot_that_it_was_wrapped_for(tmp_path, spec):
+    bundle = wrap(describe(tmp_path / "served", GOOD), spec)
+    with pytest.raises(ConfigError, match="bundle served: robot: 'sim_panda' is not valid; the robot is franka_fr3"):
+        open_policy(bundle, RobotSpec.load(robot_dir("franka_fr3")))

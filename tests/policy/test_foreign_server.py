@@ -1,12 +1,15 @@
 """A policy behind an openpi-compatible server: what it is asked, and what comes of each way in which it can fail."""
 
+import gc
 import signal
+import threading
 import time
 
 import foreign_server
 import numpy as np
 import pytest
 from foreign_server import DESCRIPTION, ROWS, PolicyServer, changed, describe, pack, turning
+from websockets.sync.server import serve
 
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.observation import Observation
@@ -285,3 +288,31 @@ def test_a_server_that_is_not_there_is_tried_less_and_less_often(bench, monkeypa
     monkeypatch.setattr("vla_mbpo.policy.foreign.openpi.PATIENT", 0.1)
     with pytest.raises(ConfigError, match="unreachable"):
         session.try_out(7, 16)
+
+
+def test_a_redirect_to_another_host_is_not_followed(bench):
+    """Incident: who answered on the loopback could send pictures anywhere, whatever ``remote`` said."""
+    elsewhere = bench.server
+
+    def away(connection, request):
+        response = connection.respond(302, "")
+        response.headers["Location"] = elsewhere.url
+        return response
+
+    with serve(lambda connection: None, "127.0.0.1", 0, process_request=away) as door:
+        threading.Thread(target=door.serve_forever, daemon=True).start()
+        session = bench.session(server__url=f"ws://127.0.0.1:{door.socket.getsockname()[1]}", server__answer_within=1.0)
+        assert bench.refusal(session).reason == "unreachable"
+        door.shutdown()
+    assert not elsewhere.asked and not elsewhere.open
+
+
+def test_a_session_that_nobody_holds_leaves_the_server(bench):
+    """Incident: every swap of a release left a thread and a connection behind, for ever."""
+    session = bench.session()
+    bench.look(session)
+    bench.sessions.clear()
+    threads = {thread for thread in threading.enumerate() if thread.name == "policy server"}
+    del session
+    gc.collect()
+    until(lambda: not any(thread.is_alive() for thread in threads))

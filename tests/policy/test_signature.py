@@ -163,3 +163,29 @@ def test_the_command_makes_signs_and_verifies(bundle, tmp_path, capsys):
     assert cli.main(["security", "sign", str(bundle), "--key", str(key)]) == 0
     assert cli.main(["security", "verify", str(bundle), "--keys", str(trusted)]) == 0
     assert "signed by carol" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("digest", ["0123456789ab", "A" * 64, "detector_full@0123456789ab"])
+def test_a_digest_that_could_never_match_is_refused(bundle, alice, trust, digest):
+    """Incident: the twelve digits that messages show were taken, and refused nothing."""
+    alice.sign_all(bundle)
+    trust(refused={digest: "drops cubes"})
+    with pytest.raises(ConfigError, match="refused: .* 64 hexadecimal digits"):
+        Bundle.load(bundle)
+
+
+def test_an_empty_name_of_the_trusted_keys_lets_nothing_through(bundle, monkeypatch):
+    """Incident: `docker run -e VLA_MBPO_TRUSTED_KEYS=$UNSET` loaded unsigned models."""
+    monkeypatch.setenv(signature.VARIABLE, "")
+    with pytest.raises(ConfigError, match=signature.VARIABLE):
+        Bundle.load(bundle)
+
+
+def test_trusted_keys_behind_a_link_that_leads_nowhere_let_nothing_through(bundle, monkeypatch, tmp_path):
+    """Incident: the disk that they were on was not there yet, and unsigned models were loaded."""
+    monkeypatch.delenv(signature.VARIABLE, raising=False)
+    monkeypatch.setenv("VLA_MBPO_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/trusted_keys.json").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(ConfigError, match="trusted keys"):
+        Bundle.load(bundle)

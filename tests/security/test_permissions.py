@@ -165,3 +165,11 @@ def test_openssl_agrees_with_certificates_and_signatures(store):
     (place / "broken.p7s").write_text(broken)
     check = ["openssl", "smime", "-verify", "-in", place / "broken.p7s", "-CAfile", authority]
     assert subprocess.run(check, capture_output=True).returncode != 0
+
+
+def test_nothing_is_signed_for_longer_than_its_authority_lives(tmp_path, specs):
+    """Incident: a renewed keystore called itself valid for a year, and its authority ended before."""
+    keystore.create(tmp_path / "keystore", stack_rights(specs), days=10)
+    with pytest.raises(ConfigError, match="--days: 365 is not valid; at most (99|100)"):
+        keystore.create(tmp_path / "keystore", stack_rights(specs))
+    keystore.create(tmp_path / "keystore", stack_rights(specs), days=90)

@@ -120,7 +120,8 @@ class Cache:
         """Write the float graphs, (content, what is known of it) by precision. Engines of others stay."""
         source = sha256(shipped)
         folder = self.folder / source
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # the mode is not for parents, so one by one
+        folder.mkdir(exist_ok=True, mode=0o700)
         self._check(folder)
         onnx = {}
         for precision, (content, known) in models.items():

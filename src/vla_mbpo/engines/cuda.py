@@ -1,4 +1,4 @@
-"""The CUDA driver, by ctypes: what an engine needs to run (one device, one stream), and no package for it."""
+"""The CUDA driver, by ctypes: what an engine needs to run (one device), and no package for it."""
 
 import ctypes
 import functools
@@ -8,6 +8,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+class CudaError(RuntimeError):
+    """A call of the driver failed; the text names it."""
 
 
 class NoGpu(RuntimeError):
@@ -33,7 +37,7 @@ class Device:
 
 
 class Driver:
-    """The primary context of device 0. Calls may come from any thread, one at a time."""
+    """The primary context of device 0. Any thread."""
 
     def __init__(self) -> None:
         """Raises NoGpu."""
@@ -47,16 +51,19 @@ class Driver:
             self._call("cuDeviceGet", ctypes.byref(self._device), 0)
             self._context = ctypes.c_void_p()
             self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
-        except RuntimeError as error:
+        except CudaError as error:
             raise NoGpu(f"no usable GPU: {error}") from None
-        self.make_current()
-        self._stream = ctypes.c_void_p()
-        self._call("cuStreamCreate", ctypes.byref(self._stream), 1)
 
-    @property
-    def stream(self) -> int:
-        """Handle of the stream that everything runs on."""
-        return int(self._stream.value or 0)
+    def new_stream(self) -> int:
+        """Handle of a stream of its own: who waits for it waits for nothing else."""
+        self.make_current()
+        stream = ctypes.c_void_p()
+        self._call("cuStreamCreate", ctypes.byref(stream), 1)
+        return int(stream.value or 0)
+
+    def end_stream(self, stream: int) -> None:
+        """Give back what ``new_stream`` gave."""
+        self._call("cuStreamDestroy_v2", ctypes.c_void_p(stream))
 
     def make_current(self) -> None:
         """Have the calling thread use the context."""
@@ -88,30 +95,26 @@ class Driver:
         """Give back what ``allocate`` gave."""
         self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
-    def upload(self, address: int, array: NDArray[Any]) -> None:
+    def upload(self, address: int, array: NDArray[Any], stream: int) -> None:
         """Queue the copy of a contiguous array to the device."""
-        size = ctypes.c_size_t(array.nbytes)
-        self._call(
-            "cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), ctypes.c_void_p(array.ctypes.data), size, self._stream
-        )
+        here, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+        self._call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), here, size, ctypes.c_void_p(stream))
 
-    def download(self, array: NDArray[Any], address: int) -> None:
+    def download(self, array: NDArray[Any], address: int, stream: int) -> None:
         """Queue the copy back; ``array`` holds it after ``synchronize``."""
-        size = ctypes.c_size_t(array.nbytes)
-        self._call(
-            "cuMemcpyDtoHAsync_v2", ctypes.c_void_p(array.ctypes.data), ctypes.c_uint64(address), size, self._stream
-        )
+        here, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+        self._call("cuMemcpyDtoHAsync_v2", here, ctypes.c_uint64(address), size, ctypes.c_void_p(stream))
 
-    def synchronize(self) -> None:
-        """Wait for all that is queued."""
-        self._call("cuStreamSynchronize", self._stream)
+    def synchronize(self, stream: int) -> None:
+        """Wait for all that is queued there."""
+        self._call("cuStreamSynchronize", ctypes.c_void_p(stream))
 
     def _call(self, name: str, *arguments: Any) -> None:
         code = getattr(self._lib, name)(*arguments)
         if code:
             text = ctypes.c_char_p()
             self._lib.cuGetErrorName(code, ctypes.byref(text))
-            raise RuntimeError(f"{name}: {(text.value or b'').decode() or code}")
+            raise CudaError(f"{name}: {(text.value or b'').decode() or code}")
 
 
 @functools.cache

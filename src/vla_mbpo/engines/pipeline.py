@@ -56,40 +56,72 @@ def compile_bundle(bundle: Bundle, plan: Plan) -> dict[str, Any]:
     told = [feeds(bundle, sessions, k, seed) for seed, k in enumerate(CANDIDATES)]
     reference: dict[str, Run] = {name: session.run for name, session in sessions.items()}
     result: dict[str, Any] = {"bundle": bundle.version, "graphs": {}, "ok": True}
-    runs: dict[str, dict[str, Run]] = {}  # by what runs them, then by graph
-    records: dict[str, list[tuple[Compiled, Key, dict[str, Any]]]] = {}  # of engines that ran, by the same
+    ran: list[Ran] = []
+    policy = bundle.manifest["kind"] == "policy"
     for graph in graphs:
         _tell(graph, plan.say)
         mine = [feed[graph.name] for feed in told]
         engines = []
         for built in _engines(graph, plan):
-            runs_here = plan.device is not None and built.key.target == _target(plan)
-            found = _verified(graph, built, reference[graph.name], mine, plan) if runs_here else (built.record, None)
-            engines.append(found[0] | {"built_now_seconds": round(built.seconds, 2)})
-            if found[1] is not None:
-                where = f"{built.key.library} {built.record['precision']}"
-                runs.setdefault(where, {})[graph.name] = found[1]
-                records.setdefault(where, []).append((graph, built.key, found[0]))
-                result["ok"] &= found[0]["verified"]["ok"]
+            record = built.record
+            if plan.device is not None and built.key.target == _target(plan):
+                # Of a policy's engine that says the same it is not yet known whether the actions are the same.
+                ran.append(_verified(graph, built, reference[graph.name], mine, plan, final=not policy))
+                record = ran[-1].record
+                result["ok"] &= ran[-1].same
+            engines.append(record | {"built_now_seconds": round(built.seconds, 2)})
         result["graphs"][graph.name] = {"onnx": graph.record["onnx"], "engines": engines}
+    runs = _by_where(ran)
     for name, file in shipped(bundle.path).items():
         runs.setdefault("cpu, as shipped", {})[name] = cpu_session(file, 1).run
     runs["cpu fp32"] = reference
     if plan.device is not None:
         with contextlib.suppress(Unavailable):  # another onnxruntime is another environment's
             runs["cuda fp32"] = {graph.name: cuda_session(graph.onnx("fp32"), 1).run for graph in graphs}
-    if bundle.manifest["kind"] == "policy":
+    if policy:
         half = {g.name: cpu_session(g.onnx("fp16"), 1).run for g in graphs if "fp16" in g.record["onnx"]}
         result["actions"] = _compared_actions(bundle, reference, {**runs, "cpu fp16": half}, plan.say)
-        for where, moved in result["actions"].items():
-            result["ok"] &= moved["ok"]
-            for graph, key, record in records.get(where, []):
-                verified = record["verified"]
-                graph.note(
-                    key, record | {"verified": verified | {"ok": verified["ok"] and moved["ok"], "actions": moved}}
-                )
+        result["ok"] &= all(moved["ok"] for moved in result["actions"].values())
+        _settle(ran, result["actions"])
     _time(runs, told[0], plan, result)
     return result
+
+
+@dataclass(frozen=True)
+class Ran:
+    """An engine that ran here: of which graph, what is known of it, and whether it says the same as the graph."""
+
+    graph: Compiled
+    key: Key
+    record: dict[str, Any]
+    run: Run
+    same: bool
+
+    @property
+    def where(self) -> str:
+        """What runs it, as sessions call it."""
+        return f"{self.key.library} {self.record['precision']}"
+
+
+def _by_where(ran: list[Ran]) -> dict[str, dict[str, Run]]:
+    """Runs by what runs them, then by graph. A graph without half precision runs in full beside the others' half."""
+    found: dict[str, dict[str, Run]] = {}
+    for one in ran:
+        found.setdefault(one.where, {})[one.graph.name] = one.run
+    for where, graphs in found.items():
+        for name, run in found.get(where.replace("fp16", "fp32"), {}).items():
+            graphs.setdefault(name, run)
+    return found
+
+
+def _settle(ran: list[Ran], actions: dict[str, Any]) -> None:
+    """Write into the records of a policy's engines whether nodes may use them: all of a precision, or none."""
+    for one in ran:
+        moved = actions.get(one.where)
+        together = all(other.same for other in ran if other.where == one.where)
+        ok = moved is not None and moved["ok"] and together
+        one.record["verified"].update(ok=ok, actions=moved)  # in the result, too, which holds the same
+        one.graph.note(one.key, one.record)
 
 
 def _tell(graph: Compiled, say: Callable[[str], None]) -> None:
@@ -126,10 +158,8 @@ def _target(plan: Plan) -> str:
     return libraries.target(plan.library, plan.device.architecture, plan.device.name)
 
 
-def _verified(
-    graph: Compiled, built: Built, reference: Run, told: list[Feed], plan: Plan
-) -> tuple[dict[str, Any], Run | None]:
-    """The record with what was found, and the engine that runs."""
+def _verified(graph: Compiled, built: Built, reference: Run, told: list[Feed], plan: Plan, final: bool) -> Ran:
+    """The engine that runs, and its record with what was found; ``ok`` there only if nothing else is to be asked."""
     from vla_mbpo.engines.tensorrt import Engine
 
     assert plan.device is not None
@@ -137,10 +167,11 @@ def _verified(
     same = agreement(reference, engine.run, told)
     today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     about = {"gpu": plan.device.name, "driver": plan.device.driver, "memory": engine.memory, "at": today}
-    record = graph.note(built.key, built.record | {"verified": about | same.to_dict()})
+    verified = about | same.to_dict() | {"ok": same.ok and final}
+    record = graph.note(built.key, built.record | {"verified": verified})
     said = "the same" if same.ok else "NOT the same: no node will use it"
     plan.say(f"verify     {graph.name} {record['precision']}: cosine {same.cosine:.6f}, {said}")
-    return record, engine.run
+    return Ran(graph, built.key, record, engine.run, same.ok)
 
 
 def _compared_actions(

@@ -22,7 +22,7 @@ class Engine:
         """Deserialise and take the memory for the largest inputs of its profile.
 
         Raises:
-            EngineFault: the library does not take it.
+            EngineFault: the library does not take it, or the GPU has no memory left for it.
             cuda.NoGpu: there is none.
         """
         trt = libraries.module(library)
@@ -46,9 +46,16 @@ class Engine:
             context.set_input_shape(name, largest)
         self._largest = {name: tuple(context.get_tensor_shape(name)) for name in names}
         sizes = {name: math.prod(self._largest[name]) * self._dtypes[name].itemsize for name in names}
-        self._address = {name: self._driver.allocate(size) for name, size in sizes.items()}
-        for name, address in self._address.items():
-            context.set_tensor_address(name, address)
+        self._address: dict[str, int] = {}
+        self._stream = 0
+        try:
+            for name, size in sizes.items():
+                self._address[name] = self._driver.allocate(size)
+                context.set_tensor_address(name, self._address[name])
+            self._stream = self._driver.new_stream()
+        except cuda.CudaError as error:
+            self.close()
+            raise EngineFault(str(error)) from None
         self.memory = int(engine.device_memory_size_v2) + sum(sizes.values())  # bytes on the GPU beside the weights
         # The first run of a shape compiles (TensorRT-RTX) or sets up: not while a robot waits.
         self.run(None, {name: np.zeros(usual, self._dtypes[name]) for name, (_, usual, _) in profile.items()})
@@ -66,15 +73,15 @@ class Engine:
             require(fits, f"engine input {name}", array.shape, f"at most {self._largest[name]}")
             if not self._context.set_input_shape(name, array.shape):
                 raise EngineFault(f"input {name} of shape {array.shape}: {self._log.last}")
-            self._driver.upload(self._address[name], array)
+            self._driver.upload(self._address[name], array, self._stream)
             held.append(array)
-        if not self._context.execute_async_v3(self._driver.stream):
+        if not self._context.execute_async_v3(self._stream):
             raise EngineFault(self._log.last or "the engine did not run")
         found = {}
         for name in self._outputs if names is None else names:
             found[name] = np.empty(tuple(self._context.get_tensor_shape(name)), self._dtypes[name])
-            self._driver.download(found[name], self._address[name])
-        self._driver.synchronize()
+            self._driver.download(found[name], self._address[name], self._stream)
+        self._driver.synchronize(self._stream)
         return list(found.values())
 
     def close(self) -> None:
@@ -82,6 +89,9 @@ class Engine:
         addresses, self._address = self._address, {}
         for address in addresses.values():
             self._driver.free(address)
+        stream, self._stream = self._stream, 0
+        if stream:
+            self._driver.end_stream(stream)
 
     def __del__(self) -> None:
         if getattr(self, "_address", None):

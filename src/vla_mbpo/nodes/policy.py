@@ -73,7 +73,7 @@ class PolicyNode(ManagedNode):
         self._sets = self._missed = 0
         self._latency: deque[float] = deque(maxlen=100)
         self._none: Counter[str] = Counter()  # looks that gave no chunk, by reason
-        self._refused = self._failed = ""
+        self._refused = self._blind = self._failed = ""
 
     def activate(self) -> None:
         """Listen and start the worker."""
@@ -112,7 +112,7 @@ class PolicyNode(ManagedNode):
 
     def warning(self) -> str:
         """What is wrong at the moment."""
-        return self._models.warning or self._refused or self._failed or self._session.trouble
+        return self._models.warning or self._refused or self._blind or self._failed or self._session.trouble
 
     def _load(self, release: str) -> tuple[Policy, str]:
         """The session for a release, tried out; without one that of the bundle."""
@@ -160,6 +160,8 @@ class PolicyNode(ManagedNode):
     def _on_image(self, view: str, image: Image) -> None:
         try:
             stamp = self._inputs.add_image(view, image)
+            if stamp is not None:
+                self._blind = ""
             wanted = self._instruction and self._mode == GateState.AUTONOMOUS and self._models.agreed
             if stamp is None or not wanted or stamp < self._due():
                 return
@@ -169,12 +171,11 @@ class PolicyNode(ManagedNode):
             observation = self._inputs.observation(self.now())
             prefix = self._prefix(observation.stamp)
         except (StaleInput, ValueError) as error:
-            self._refused = str(error)
+            self._blind = str(error)
             self.get_logger().warning(f"input refused: {error}", throttle_duration_sec=1.0)
             if self._mode == GateState.AUTONOMOUS and self._inputs.deaf:
                 self.leave(DEAF)
             return
-        self._refused = ""
         self._started, self._last = True, observation.stamp
         noise = self.parameters["wider"] if self._wide else 1.0
         self._wide = False

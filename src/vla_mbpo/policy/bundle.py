@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +20,12 @@ KIND_KEYS = {
     "release": ("versions", "decision"),
 }
 FOREIGN_KEYS = ("adapter", "instructions")  # of a policy that somebody else runs or made, in place of a policy's own
+
+
+def require_name(field: str, name: object) -> None:
+    """ConfigError unless a bundle may be called that: names of folders are made of it."""
+    ok = isinstance(name, str) and bool(re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name))
+    require(ok, field, name, "letters, digits, '.', '_' and '-', with a letter or digit first")
 
 
 def sha256(path: Path) -> str:
@@ -90,6 +97,7 @@ class Bundle:
         for key in FOREIGN_KEYS if kind == "policy" and "adapter" in manifest else KIND_KEYS.get(kind, ()):
             if key not in manifest:
                 raise ConfigError(f"{path}/manifest.json", f"without {key!r}", f"expected the manifest of a {kind}")
+        require_name(f"{path}/manifest.json: name", manifest["name"])
         for name, digest in manifest["files"].items():
             inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
             require(inside, f"{path}/manifest.json: files", name, "expected names of files below the bundle's folder")

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.observation import Observation
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.engines.sessions import CPU, Place
@@ -67,11 +67,15 @@ def open_policy(
         place: where this package's own graphs run; foreign ones run on the CPU.
 
     Raises:
-        ConfigError: the bundle is not a policy's, its description is wrong, or a package of the extra is missing.
+        ConfigError: the bundle is not a policy's or another robot's, its description is wrong, or a package of the
+            extra is missing.
     """
     if bundle.adapter is None:
+        _require_robot(bundle, spec)
         return PolicySession(bundle, threads, steps, place)
     place.require_cpu(f"bundle {bundle.path.name} is a foreign policy's")
+    made_for = bundle.manifest.get("robot")
+    require(made_for == spec.name, f"bundle {bundle.path.name}: robot", made_for, f"the robot is {spec.name}")
     try:
         from vla_mbpo.policy.foreign.reading import read_description
 
@@ -86,3 +90,13 @@ def open_policy(
     except ModuleNotFoundError as error:
         field = f"bundle {bundle.path.name}: adapter"
         raise ConfigError(field, bundle.adapter, f"needs {error.name}: pip install 'vla_mbpo[openpi]'") from error
+
+
+def _require_robot(bundle: Bundle, spec: RobotSpec) -> None:
+    """Nothing in a chunk says for which arm it was thought: the node writes its own robot's joint names on it."""
+    made, name = bundle.manifest, f"bundle {bundle.path.name}"
+    require(made["kind"] == "policy", name, f"a {made['kind']}", "a policy's bundle")
+    require(made.get("joints") == list(spec.joints), f"{name}: joints", made.get("joints"),
+            f"those of {spec.name}, {list(spec.joints)}: a policy drives the robot that it was trained on")  # fmt: skip
+    same = round(made["row_period"] * 1e9) == spec.row_period
+    require(same, f"{name}: row_period", made["row_period"], f"{spec.row_period / 1e9:g} s, as {spec.name} has it")

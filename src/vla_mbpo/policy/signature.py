@@ -8,6 +8,7 @@ a good signature is not loaded; without it hashes alone are checked. No rclpy, n
 import base64
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from vla_mbpo.paths import home
 
 SIGNATURE = "manifest.sig"
 VARIABLE = "VLA_MBPO_TRUSTED_KEYS"
+_DIGEST = re.compile("[0-9a-f]{64}")
 _CONTEXT = b"vla_mbpo bundle manifest 1\n"  # so that what is signed for another purpose is no bundle's signature
 
 
@@ -32,9 +34,11 @@ def default_file() -> Path:
 def configured() -> "TrustedKeys | None":
     """The trusted keys of this machine; None: none are configured. ConfigError: they are, and cannot be read."""
     named = os.environ.get(VARIABLE)
-    if named:
+    if named is not None:
+        require(bool(named), VARIABLE, named, "a file with trusted keys; or do not set it")
         return TrustedKeys.load(Path(named).expanduser())
-    return TrustedKeys.load(default_file()) if default_file().exists() else None
+    # Also a link that leads nowhere, such as one to a disk that is not there yet, says that there are keys.
+    return TrustedKeys.load(default_file()) if os.path.lexists(default_file()) else None
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ class TrustedKeys:
         require(
             known and texts and bool(parts[0]), f"trusted keys {file}", raw, "keys, and perhaps revoked and refused"
         )
+        for digest in parts[2]:
+            valid = "the 64 hexadecimal digits that `vla-mbpo security verify` prints"
+            require(bool(_DIGEST.fullmatch(digest)), f"trusted keys {file}: refused", digest, valid)
         keys = {}
         for name, text in parts[0].items():
             try:

@@ -110,5 +110,5 @@ def _verify(args: argparse.Namespace) -> int:
         raise ConfigError(signature.VARIABLE, "", f"a file with trusted keys, here or as {signature.default_file()}")
     for name in args.bundles:
         found = Bundle.load(bundle_dir(name), keys)
-        print(f"{found.version}: signed by {keys.check(found.path, found.digest)}")
+        print(f"{found.version}: signed by {keys.check(found.path, found.digest)}; digest {found.digest}")
     return 0

@@ -36,6 +36,10 @@ def create(folder: Path, rights: Mapping[str, Rights], days: int = DAYS) -> list
     begin = datetime.now(UTC) - _SLACK
     end = begin + timedelta(days=days)
     authority = _authority(folder, begin, end)
+    left = (authority.cert.not_valid_after_utc - begin).days
+    require(
+        end <= authority.cert.not_valid_after_utc, "--days", days, f"at most {left}, as long as the authority lives"
+    )
     enclaves = folder / "enclaves"
     _write_signed(enclaves / "governance", governance(domain()), authority)
     ours = _place(folder, "").glob("*")  # enclaves beside them are others'

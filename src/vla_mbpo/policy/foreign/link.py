@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
@@ -148,8 +149,8 @@ class Link:
         while not self._ended.is_set():
             try:
                 with connect(
-                    self._url, additional_headers=self._headers, max_size=self._limit, compression=None, proxy=None,
-                    open_timeout=OPENING, close_timeout=0.5, ping_interval=None,
+                    self._url, sock=self._socket(), additional_headers=self._headers, max_size=self._limit,
+                    compression=None, proxy=None, open_timeout=OPENING, close_timeout=0.5, ping_interval=None,
                 ) as connection:  # fmt: skip
                     self._watch(_Line(connection))
             except NoChunk as error:
@@ -158,6 +159,12 @@ class Link:
                 self.trouble = f"unreachable: {self._url}: {_text(error)}"
             self._ended.wait(self._pause)
             self._pause = min(2.0 * self._pause, LONGEST_PAUSE)
+
+    def _socket(self) -> socket.socket:
+        """To the host of the URL. With a socket of ours no redirect is followed: pictures go nowhere else."""
+        where = urlsplit(self._url)
+        port = where.port or (443 if where.scheme == "wss" else 80)
+        return socket.create_connection((where.hostname, port), OPENING)
 
     def _watch(self, line: _Line) -> None:
         """Take the server's first message, and stay until the connection is of no use any more."""

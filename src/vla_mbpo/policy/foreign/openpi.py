@@ -3,6 +3,7 @@
 import time
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ class OpenpiSession(ForeignSession):
         assert description.server is not None
         self._server = server = description.server
         self._within = PATIENT if patient else server.answer_within
-        self._link = Link(server.url, server.largest, server.headers, self._check, max(PATIENCE, 2.0 * self._within))
+        check = partial(_expect, server.expect)  # no method: the link's thread would keep this session for ever
+        self._link = Link(server.url, server.largest, server.headers, check, max(PATIENCE, 2.0 * self._within))
         self.close = weakref.finalize(self, self._link.close)
 
     @property
@@ -51,10 +53,6 @@ class OpenpiSession(ForeignSession):
             super().try_out(joints, horizon)
         finally:
             self._within, self._link.patience = within, patience
-
-    def _check(self, metadata: dict[str, Any]) -> None:
-        """ConfigError: another server than the one that is expected."""
-        _expect(self._server.expect, metadata)
 
     def _answers(
         self, observation: Observation, instruction: str, scale: FloatArray, rng: np.random.Generator
@@ -81,5 +79,6 @@ class OpenpiSession(ForeignSession):
 
 
 def _expect(wanted: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """ConfigError: another server than the one that is expected."""
     for key, value in wanted.items():
         require(metadata.get(key) == value, f"the server's {key}", metadata.get(key), f"server.expect says {value!r}")

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.core.section import Section
+from vla_mbpo.policy.bundle import require_name
 from vla_mbpo.policy.foreign.description import (
     ADAPTERS,
     FILE,
@@ -27,7 +29,6 @@ from vla_mbpo.policy.foreign.description import (
     Reads,
     Server,
 )
-from vla_mbpo.policy.foreign.section import Section
 
 
 def read_description(folder: Path, spec: RobotSpec) -> Description:
@@ -57,6 +58,7 @@ def read_description(folder: Path, spec: RobotSpec) -> Description:
         server=_server(top.section("server")) if adapter == "openpi" else None,
         graphs=_graphs(top.section("onnx")) if adapter == "onnx" else None,
     )
+    require_name(f"{FILE}.name", found.name)
     top.end()
     return found
 
