@@ -41,6 +41,7 @@ def write_bundle(
         "name": "scripted",
         "kind": "policy",
         "robot": spec.name,
+        "joints": list(spec.joints),
         "row_period": spec.row_period / 1e9,
         "gripper": {"range": list(spec.gripper_range), "speed": spec.gripper_speed},
         "policy": {"image_size": IMAGE, "horizon": spec.horizon, "action": action, "proprio": proprio},

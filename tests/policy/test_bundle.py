@@ -93,7 +93,7 @@ def test_a_manifest_without_a_key_is_refused_with_the_key_named(bundle, key):
         PolicySession.load(bundle)
 
 
-@pytest.mark.parametrize("key", ["gripper", "row_period"])
+@pytest.mark.parametrize("key", ["joints", "gripper", "row_period"])
 def test_a_manifest_without_what_the_runtime_reads_is_refused_with_the_key_named(bundle, key):
     manifest = manifest_of(bundle)
     del manifest[key]

@@ -14,7 +14,7 @@ from vla_mbpo.policy.vocabulary import Instructions, Vocabulary
 KEYS = ("name", "kind", "files")  # of every manifest
 SEEING = ("vocabulary", "normalisation")  # of what reads observations
 KIND_KEYS = {
-    "policy": (*SEEING, "policy", "gripper", "row_period"),
+    "policy": (*SEEING, "policy", "joints", "gripper", "row_period"),
     "world_model": (*SEEING, "world_model", "joints", "action_bins", "calibration", "policies", "image_size"),
     "failure_detector": ("policies", "features", "width", "action_scale", "members", "votes"),
     "release": ("versions", "decision"),

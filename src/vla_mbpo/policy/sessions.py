@@ -96,7 +96,7 @@ def _require_robot(bundle: Bundle, spec: RobotSpec) -> None:
     """Nothing in a chunk says for which arm it was thought: the node writes its own robot's joint names on it."""
     made, name = bundle.manifest, f"bundle {bundle.path.name}"
     require(made["kind"] == "policy", name, f"a {made['kind']}", "a policy's bundle")
-    require(made.get("joints") == list(spec.joints), f"{name}: joints", made.get("joints"),
+    require(made["joints"] == list(spec.joints), f"{name}: joints", made["joints"],
             f"those of {spec.name}, {list(spec.joints)}: a policy drives the robot that it was trained on")  # fmt: skip
     same = round(made["row_period"] * 1e9) == spec.row_period
     require(same, f"{name}: row_period", made["row_period"], f"{spec.row_period / 1e9:g} s, as {spec.name} has it")
