@@ -72,7 +72,7 @@ class SoftwareCamera:
         self._random = random.Random(0)
         self.frames: list[list[tuple[int, int, bool]]] = []
         self.number = 0
-        self._frozen, self._thread, self._stop = False, None, threading.Event()
+        self._frozen, self._blind, self._thread, self._stop = False, False, None, threading.Event()
 
     def plug(self) -> None:
         """Add the device to the context, and deliver frames while it streams."""
@@ -101,9 +101,9 @@ class SoftwareCamera:
         self._thread.join()
         self._held.clear()
 
-    def freeze(self, frozen: bool) -> None:
-        """Whether the device is there and delivers nothing."""
-        self._frozen = frozen
+    def freeze(self, frozen: bool, depth_goes_on: bool = False) -> None:
+        """Whether the device is there and delivers nothing, or nothing but depth."""
+        self._frozen, self._blind = frozen and not depth_goes_on, frozen and depth_goes_on
 
     def _stream(self, name: str, kind: str, encoding: str, size: int, uid: int) -> tuple[Any, Any, int]:
         rs = self._rs
@@ -133,8 +133,9 @@ class SoftwareCamera:
                 stamp = 1e-6 * exposed if self._clock == "host" else own
                 if self._with_depth:
                     self._send(self._depth, np.full((self.height, self.width), 2000 + self.number, np.uint16), stamp)
-                self._send(self._colour, picture, stamp)
-            frames.append((self.number, exposed, not self._frozen))
+                if not self._blind:
+                    self._send(self._colour, picture, stamp)
+            frames.append((self.number, exposed, not (self._frozen or self._blind)))
             self.number = (self.number + 1) % (1 << BITS)
 
     def _send(self, stream: tuple[Any, Any, int], pixels: NDArray, stamp: float) -> None:

@@ -111,6 +111,8 @@ def test_one_of_another_camera_or_robot_or_an_old_one_is_refused():
     dataclasses.replace(MADE, robot="").require_for("it", robot="ur5e")
     with pytest.raises(ConfigError, match="it: serial: '0815'.*the camera is '4711'"):
         MADE.require_for("it", serial="4711")
+    with pytest.raises(ConfigError, match="it: serial: '0815'.*says which one it is"):
+        MADE.require_for("it", serial="")
     with pytest.raises(ConfigError, match="it: robot: 'sim_panda'.*'ur5e'"):
         MADE.require_for("it", robot="ur5e")
     old = dataclasses.replace(MADE, date=days_ago(200))

@@ -37,6 +37,15 @@ def test_a_picture_with_another_tool_pose_is_left_out():
     assert apart(found.camera, CAMERA)[1] < 1e-4
 
 
+def test_what_the_last_outliers_leave_is_checked_too():
+    """Incident: views left out after the third fit were not missed, and three were taken for enough."""
+    rng = np.random.default_rng(0)
+    tools, boards = arm(rng, 9)
+    slips = [pose(Rotation.identity(), slip * rng.standard_normal(3)) for slip in np.geomspace(2e-4, 0.1, 9)]
+    with pytest.raises(ConfigError, match="views: 3 .*at least 5"):
+        solve(BOARD, LENS, [seen(at) for at in boards], tools @ np.array(slips), True)
+
+
 def test_the_standard_errors_are_of_the_size_of_the_errors_also_when_tool_poses_err():
     for slip in (0.0, 1e-3):
         ratios = []

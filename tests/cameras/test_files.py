@@ -96,6 +96,29 @@ def test_in_a_loop_it_begins_again(kind, request):
     assert (np.diff([stamp for _, stamp in frames]) > 0).all()
 
 
+def test_one_picture_in_a_loop_is_shown_at_its_rate(folder):
+    """Incident: the time from the only picture to itself was 0, and the node was flooded."""
+    for name in ("20.png", "30.png"):
+        (folder / name).unlink()
+    source, begin = file_source(str(folder), True, FPS, time.time_ns), time.monotonic()
+    frames = shown(source, 4)
+    assert 4 <= len(frames) <= 2 + FPS * (time.monotonic() - begin)
+
+
+def test_after_close_and_open_it_begins_anew(folder):
+    """Incident: all pictures that would have been due while it was closed came at once."""
+    source = file_source(str(folder), True, FPS, time.time_ns)
+    shown(source, 3)
+    time.sleep(0.3)
+    source.open()
+    first, begin = source.read(1.0), time.monotonic()
+    assert first.image[0, 0, 0] == 10
+    for _ in range(4):
+        assert source.read(1.0) is not None
+    assert time.monotonic() - begin > 3.5 / FPS
+    source.close()
+
+
 @pytest.mark.parametrize(
     ("encoding", "pixel"), [("rgb8", (1, 2, 3)), ("bgr8", (3, 2, 1)), ("rgba8", (1, 2, 3)), ("mono8", (1, 1, 1))]
 )

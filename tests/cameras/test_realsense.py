@@ -97,6 +97,25 @@ def test_a_camera_that_delivers_nothing_is_lost_and_taken_again(plugged):
     assert not reading.lost and reading.report()["losses"] == 1
 
 
+def test_a_dead_colour_stream_is_noticed_while_depth_goes_on(plugged):
+    """Incident: framesets with the last colour frame kept coming, and each of them counted as a sign of life."""
+    camera, reading = plugged(depth=True), Returning(source(depth=True))
+    reading.open()
+    read(reading, 3)
+    camera.freeze(True, depth_goes_on=True)
+    until, framesets, late = time.monotonic() + 6.0, [], []
+    look = reading._source._frame
+    reading._source._frame = lambda frames: framesets.append(frames.size()) or look(frames)
+    while not reading.lost:
+        assert time.monotonic() < until
+        late += [frame for frame in [reading.read(0.1)] if frame is not None]
+    assert len(framesets) > 10 and len(late) < 5  # they came, and no picture but what was on its way
+    assert reading.lost == f"camera lost: {SERIAL} is there and delivers nothing"
+    camera.freeze(False)
+    read(reading, 3)
+    reading.close()
+
+
 def test_exposure_is_set_in_the_sensor_s_units_and_checked(plugged):
     camera, reading = plugged(), source(exposure=5000)
     reading.open()

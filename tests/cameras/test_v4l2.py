@@ -14,8 +14,9 @@ from PIL import Image
 
 av = pytest.importorskip("av", reason="needs PyAV: `make setup-dev`")
 
-from vla_mbpo.cameras.returning import Returning  # noqa: E402
-from vla_mbpo.cameras.v4l2 import LATE, V4l2Settings, V4l2Source, devices  # noqa: E402
+from vla_mbpo.cameras import v4l2  # noqa: E402
+from vla_mbpo.cameras.returning import RETRY, Returning  # noqa: E402
+from vla_mbpo.cameras.v4l2 import LATE, V4l2Settings, V4l2Source, devices, identity  # noqa: E402
 from vla_mbpo.core.errors import ConfigError  # noqa: E402
 
 
@@ -77,6 +78,54 @@ def test_after_an_unplug_it_comes_back_with_new_pictures_only(tmp_path):
     reading.close()
     assert abs(int(later.image[20, 20, 0]) - 200) < 4 and not reading.lost
     assert first.stamp < away < later.stamp <= time.time_ns()
+
+
+@pytest.fixture
+def plugs(tmp_path, monkeypatch):
+    """Plugs cameras in as sysfs shows it: of a name, on a port, with or without a serial number; port empty: no USB."""
+    names = tmp_path / "class"
+    monkeypatch.setattr(v4l2, "_NAMES", names)
+
+    def plug(node, name, port="", serial=None):
+        place = tmp_path / "devices" / "pci0000:00" / ("usb1" if port else "")
+        place = place / port / f"{port}:1.0" if port else place / "camera@10"
+        place.mkdir(parents=True, exist_ok=True)
+        if port:
+            for file, text in (("idVendor", "046d"), ("serial", serial)):
+                (place.parent / file).unlink(missing_ok=True)
+                if text is not None:
+                    (place.parent / file).write_text(f"{text}\n")
+        (names / node).mkdir(parents=True, exist_ok=True)
+        (names / node / "name").write_text(f"{name}\n")
+        (names / node / "device").unlink(missing_ok=True)
+        (names / node / "device").symlink_to(place)
+
+    return plug
+
+
+def test_a_camera_is_known_by_its_serial_number_or_by_its_name_and_port(plugs, tmp_path):
+    plugs("video0", "Webcam", "1-3", "A1")
+    plugs("video1", "Webcam", "1-4.2")
+    plugs("video2", "imx219")
+    (tmp_path / "by-id").symlink_to("/dev/video0")
+    assert identity("/dev/video0") == identity(str(tmp_path / "by-id")) == "A1"
+    assert identity("/dev/video1") == "Webcam at 1-4.2" and identity("/dev/video2") == "imx219 at camera@10"
+    assert identity("/dev/video9") == ""
+
+
+def test_another_camera_of_the_same_size_at_the_same_path_is_not_taken(plugs, monkeypatch):
+    """Incident: V4L2 cameras had no serial number here, so any of them was the one that had been unplugged."""
+    stream, container, clock = Mock(width=64, height=48), Mock(), [0.0]
+    container.streams.video, container.demux.side_effect = [stream], lambda _: iter([])
+    monkeypatch.setattr(av, "open", lambda *_, **__: container)
+    plugs("video0", "Webcam", "1-3", "A1")
+    camera = source("0")
+    reading = Returning(camera, lambda: clock[0])
+    assert reading.open().serial == "A1" == camera.report()["serial"]
+    assert reading.read(0.0) is None and "camera lost" in reading.lost
+    plugs("video0", "Webcam", "1-3", "B2")
+    clock[0] += 2 * RETRY
+    assert reading.read(0.0) is None and "another camera came back" in reading.lost
 
 
 def test_a_camera_that_is_not_there_is_named_with_those_that_are():

@@ -47,6 +47,70 @@ def test_a_wrong_value_is_named(tmp_path, field, value):
         RobotSpec.load(spoiled(tmp_path, **{field: value}))
 
 
+BOX = {"lower": [0.0, 0.0, 0.0], "upper": [0.1, 0.1, 0.1]}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "where", "key"),
+    [
+        ("velocities", [0.5] * 7, "robot.yaml", "velocities"),
+        (
+            "gripper",
+            {"joints": FINGERS, "range": [0.0, 0.08], "speed": 0.2, "drive": {}},
+            "robot.yaml.gripper",
+            "drive",
+        ),
+        ("workspace", {**BOX, "uper": [0.1] * 3}, "robot.yaml.workspace", "uper"),
+        ("links", {**BOX, "margin": 0.1}, "robot.yaml.links", "margin"),
+        ("table", {"height": 0.0, "margin": 0.0, "heigth": 0.1}, "robot.yaml.table", "heigth"),
+        ("obstacles", {"margin": 0.02, "boxes": {}, "box": {"post": BOX}}, "robot.yaml.obstacles", "box"),
+        (
+            "obstacles",
+            {"margin": 0.02, "boxes": {"post": {**BOX, "margin": 0.3}}},
+            "robot.yaml.obstacles.boxes.post",
+            "margin",
+        ),
+    ],
+)
+def test_a_mistyped_key_is_refused_by_name(tmp_path, field, value, where, key):
+    """Incident: `velocities` in place of `velocity` was passed over, and the URDF's looser limit held."""
+    with pytest.raises(ConfigError, match=f"^{where}: '{key}' is not valid; keys that are not known here"):
+        RobotSpec.load(spoiled(tmp_path, **{field: value}))
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("velocity:", "robot.yaml.velocity: None"),
+        ("gripper: [a]", "robot.yaml.gripper: "),
+        ("gripper: {joints: panda_finger_joint1, range: [0.0, 0.04], speed: 0.1}", "robot.yaml.gripper.joints: "),
+        (
+            "gripper: {joints: [panda_finger_joint1], range: [0.0, 0.04], speed: 0.1, driver: }",
+            "robot.yaml.gripper.driver: None",
+        ),
+        ("obstacles: {margin: 0.02, boxes: }", "robot.yaml.obstacles.boxes: None"),
+        ("obstacles: {margin: 0.02, boxes: {post: }}", "robot.yaml.obstacles.boxes.post: None"),
+        ("obstacles: {margin: 0.02, boxes: {post: {lower: [0, 0, 0]}}}", "robot.yaml.obstacles.boxes.post.upper: None"),
+        ("links: {lower: [0, 0, 0]}", "robot.yaml.links.upper: None"),
+        ("table: {height: low, margin: 0.0}", "robot.yaml.table.height: 'low'"),
+        ("horizon: many", "robot.yaml.horizon: 'many'"),
+        ("joints: [[panda_joint1]]", "robot.yaml.joints: "),
+    ],
+)
+def test_an_emptied_or_wrong_part_is_refused_by_its_path(tmp_path, line, where):
+    """Incident: these ended in AttributeError, KeyError and ValueError, which no command says in one line."""
+    path = spoiled(tmp_path, **{line.split(":")[0]: None}) / "robot.yaml"
+    path.write_text(f"{path.read_text()}{line}\n")
+    with pytest.raises(ConfigError) as error:
+        RobotSpec.load(path.parent)
+    assert str(error.value).startswith(where)
+
+
+def test_an_obstacle_is_read(tmp_path):
+    (post,) = RobotSpec.load(spoiled(tmp_path, obstacles={"margin": 0.02, "boxes": {"post": BOX}})).obstacles
+    assert post.name == "post" and post.upper.tolist() == [0.1, 0.1, 0.1]
+
+
 def test_a_tighter_limit_is_taken(tmp_path):
     spec = RobotSpec.load(spoiled(tmp_path, velocity=[0.5] * 7))
     np.testing.assert_array_equal(spec.velocity, 0.5)

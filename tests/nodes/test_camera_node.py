@@ -1,3 +1,7 @@
+import threading
+import time
+from unittest.mock import Mock
+
 import mujoco
 import numpy as np
 import pytest
@@ -7,7 +11,7 @@ from vla_mbpo_msgs.msg import SceneState
 
 from vla_mbpo.cameras.calibration import Calibration
 from vla_mbpo.cameras.sim import SimSource
-from vla_mbpo.cameras.source import Opened
+from vla_mbpo.cameras.source import Frame, Opened
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.nodes import convert, qos
 from vla_mbpo.nodes.camera import SOURCES, CameraNode
@@ -111,6 +115,66 @@ def test_a_camera_that_fails_later_ends_its_process(graph, monkeypatch):
     graph.activate()
     graph.until(node.ended.done)
     assert node.exit_code == 1
+
+
+class Slow(Broken):
+    """A camera whose driver takes its time: until ``go`` is set, opening or reading does not end."""
+
+    def __init__(self, slow):
+        super().__init__(opens=True)
+        self.slow, self.go, self.reads, self.closed = slow, threading.Event(), 0, 0
+
+    def open(self):
+        if self.slow == "open":
+            self.go.wait(10.0)
+        return super().open()
+
+    def read(self, timeout):
+        self.reads += 1
+        self.go.wait(10.0 if self.slow == "read" else timeout)
+        return Frame(time.time_ns(), np.zeros((96, 96, 3), np.uint8))
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.mark.parametrize("slow", ["open", "read"])
+def test_a_capture_thread_does_not_outlive_its_activation(graph, monkeypatch, slow):
+    """Incident: a camera that opened after its activation had failed, or let go after it had ended, was published."""
+    camera = Slow(slow)
+    monkeypatch.setattr("vla_mbpo.nodes.camera.OPEN_TIME", 0.1)
+    monkeypatch.setitem(SOURCES, "sim", lambda _: camera)
+    node = graph.start(lambda: CameraNode("camera"))
+    graph.listen(qos.HEAD_IMAGE)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    if slow == "open":
+        assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+        assert node._fault == "activate failed: TimeoutError: the camera did not open within 0.1 s"
+    else:
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    last = node._thread
+    assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert "the camera's driver still holds the last activation" in node._fault and node._thread is last
+    camera.go.set()
+    last.join(5.0)
+    graph.spin(0.2)
+    assert not last.is_alive() and camera.closed and camera.reads <= 1
+    assert not graph.heard[qos.HEAD_IMAGE.name] and not node.ended.done()
+    camera.slow = ""
+    camera.go.clear()
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS, node._fault
+    graph.until(lambda: len(graph.heard[qos.HEAD_IMAGE.name]) > 1)
+
+
+def test_large_simulated_pictures_have_noise(spec, monkeypatch):
+    """Incident: from 592 px on a picture had more values than noise was drawn."""
+    source, size = SimSource(spec, "head", 640), 640
+    render = Mock(render=lambda *_: np.full((1, size, size, 3), 100, np.uint8))
+    monkeypatch.setattr(source, "_camera_for", lambda *_: render)
+    assert source.open() == Opened(size, size)
+    source.feed("red_bin", 3, 1, np.zeros(1))
+    assert set(np.unique(source.read(1.0).image)) == {99, 100, 101}
 
 
 def test_a_machine_that_cannot_render_is_told_what_it_lacks(spec, monkeypatch):

@@ -1,6 +1,7 @@
 """The camera node with sources other than the simulator."""
 
 import datetime
+import shutil
 import sys
 import time
 
@@ -14,6 +15,7 @@ from vla_mbpo.cameras.calibration import Calibration
 from vla_mbpo.cameras.source import Opened
 from vla_mbpo.nodes import camera, convert, qos
 from vla_mbpo.nodes.camera import CameraNode
+from vla_mbpo.paths import robot_dir
 
 
 @pytest.fixture
@@ -111,6 +113,7 @@ class Still:
     [
         (1, "A1", ""),
         (1, "B2", "activate failed: calibration of lab: serial: 'A1' is not valid; the camera is 'B2': calibrate anew"),
+        (1, "", "activate failed: calibration of lab: serial: 'A1' is not valid; a camera that says which one it is"),
         (
             181,
             "A1",
@@ -135,6 +138,21 @@ def test_a_device_has_its_robot_s_calibration_if_it_is_its_own_and_not_old(
     if not fault:
         assert node.report()["calibration"].parts[-2:] == ("sim_panda", "head_camera.yaml")
         assert node._info_message.k[0] == 60 * 96 / 48
+
+
+def test_a_calibration_for_a_copied_robot_is_found_by_the_robot_s_name(graph, tmp_path, monkeypatch):
+    """Incident: the node looked for the folder's name, `vla-mbpo calibrate` wrote under that in robot.yaml."""
+    shutil.copytree(robot_dir("sim_panda"), tmp_path / "our_cell")
+    made = Provenance("/topic", "A1", "sim_panda", 20, 0.3, "test")
+    k, turn, p = (60.0, 0, 33.0, 0, 60.0, 25.0, 0, 0, 1.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), (60.0,) * 12
+    lab = Calibration("lab", 64, 48, "plumb_bob", (0.0,) * 5, k, turn, p, made)
+    lab.write(tmp_path / "calibration" / "sim_panda" / "head_camera.yaml")
+    monkeypatch.setattr(camera, "share_dir", lambda: tmp_path)
+    monkeypatch.setitem(camera.SOURCES, "v4l2", lambda node: Still(Opened(64, 48, serial="A1")))
+    parameters = {"camera.source": "v4l2", "camera.robot": str(tmp_path / "our_cell")}
+    node = graph.start(lambda: CameraNode("camera"), parameters=parameters)
+    graph.activate()
+    assert node._info_message.k[0] == 60 * 96 / 48
 
 
 @pytest.mark.parametrize("source", ["realsense", "v4l2"])

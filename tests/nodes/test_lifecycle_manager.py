@@ -7,8 +7,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from helpers import spawn
 from lifecycle_msgs.msg import TransitionEvent
 from rclpy.qos import QoSProfile
+from test_camera_node import Broken
 
-from vla_mbpo.nodes import qos
+from vla_mbpo.nodes import lifecycle_manager, qos
+from vla_mbpo.nodes.camera import SOURCES, CameraNode
+from vla_mbpo.nodes.lifecycle_manager import LifecycleManager
 
 NAMES = ("first", "second", "third")
 
@@ -78,6 +81,47 @@ def test_a_failed_transition_is_one_line_with_node_and_reason(processes):
     assert process.returncode == 1
     (line,) = [line for line in output.splitlines() if line.startswith("vla-mbpo: error")]
     assert line.startswith("vla-mbpo: error: second: configure failed: calibration size")
+
+
+def test_a_restarted_node_whose_device_is_away_is_tried_again(graph, monkeypatch):
+    """Incident: activation had failed once, and the camera stayed inactive for ever."""
+    device = Broken(opens=True)
+    device.read = lambda timeout: time.sleep(0.05)
+    monkeypatch.setitem(SOURCES, "sim", device)
+    monkeypatch.setattr(lifecycle_manager, "AGAIN", 0.1)
+    names = {"lifecycle_manager.nodes": "[first]"}
+    graph.start(lambda: CameraNode("first"), lambda: LifecycleManager("lifecycle_manager"), parameters=names)
+    node = graph.nodes[0]
+    graph.until(lambda: node.state == "active", 20.0)
+    graph.spin(0.1)
+
+    def spin(seconds):
+        """With more diagnostics than one a second."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            node.publish_diagnostics()
+            graph.spin(0.05)
+
+    node.trigger_deactivate()
+    spin(1.0)
+    assert node.state == "inactive"  # on purpose
+    device.opens = False
+    node.trigger_cleanup()  # as it is after a restart
+    until = time.monotonic() + 10.0
+    while node.state != "inactive" or not node._fault:
+        assert time.monotonic() < until
+        spin(0.1)
+    spin(0.3)
+    assert node.state == "inactive" and node._fault == "activate failed: OSError: no device 42"
+    device.opens = True
+    until = time.monotonic() + 10.0
+    while node.state != "active":
+        assert time.monotonic() < until
+        spin(0.1)
+    spin(0.3)
+    node.trigger_deactivate()
+    spin(1.0)
+    assert node.state == "inactive"  # on purpose, again
 
 
 def test_a_restarted_node_is_brought_up_again(graph, processes):

@@ -73,6 +73,30 @@ def test_rviz_gets_what_robot_state_publisher_would_send(graph, spec):
     assert len(graph.heard[moving.name]) <= count + 1 and node is not None  # nothing new, nothing said
 
 
+@pytest.mark.parametrize("name", ["ur5e", "xarm7", "franka_fr3"])
+def test_fingers_are_placed_by_the_joint_of_the_gripper_s_driver(graph, name):
+    """Incident: /joint_states of a UR5e and an xArm has the driver's joint, and the fingers had no transform."""
+    spec, (moving, _, _) = RobotSpec.load(robot_dir(name)), qos.transforms()
+    parameters = {"markers.transforms": True, "markers.robot": name}
+    graph.start(lambda: MarkersNode("markers"), parameters=parameters)
+    graph.listen(moving)
+    graph.activate()
+    say, writer = graph.talk(qos.JOINT_STATES), convert.JointStateWriter(spec)
+    state = RobotState(1_234_000_000, spec.home, np.zeros(len(spec.joints)), 0.06)
+
+    def heard():
+        say(writer.write(state))
+        return bool(graph.heard[moving.name])
+
+    graph.until(heard)
+    found = {one.child_frame_id: one for one in graph.heard[moving.name][-1].transforms}
+    places = [(t.child, t.translation) for t in Tree(spec.urdf).moved(dict.fromkeys(spec.gripper_joints, 0.03))]
+    assert len(places) == 2
+    for child, place in places:
+        move = found[child].transform.translation
+        np.testing.assert_allclose((move.x, move.y, move.z), place, atol=1e-9)
+
+
 def test_the_message_has_the_type_hash_of_ros(graph):
     graph.start()
     graph.probe.create_publisher(TFMessage, "/tf", 10)

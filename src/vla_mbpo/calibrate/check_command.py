@@ -54,7 +54,7 @@ def _checked(file: Path, args: argparse.Namespace, spec: RobotSpec | None) -> st
     text = _place(file, args, spec) if is_place else _intrinsics(file, args)
     if provenance is None:
         raise ConfigError(str(file), None, "a file with date, serial and hash: calibrate with `vla-mbpo calibrate`")
-    provenance.require_for(str(file), args.serial, spec.name if spec else "", args.max_age)
+    provenance.require_for(str(file), args.serial or None, spec.name if spec else "", args.max_age)
     return f"{text}; {_facts(provenance)}"
 
 

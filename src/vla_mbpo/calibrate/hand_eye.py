@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from vla_mbpo.calibrate.board import Board, FloatArray, View
-from vla_mbpo.calibrate.intrinsics import OUTLIER, OUTLIER_PX, Lens
+from vla_mbpo.calibrate.intrinsics import OUTLIER, OUTLIER_PX, ROUNDS, Lens
 from vla_mbpo.calibrate.poses import from_vector, inverse, to_vector
 from vla_mbpo.core.errors import ConfigError, require
 
@@ -82,7 +82,7 @@ def _robust(
     board: Board, lens: Lens, views: Sequence[View], carriers: FloatArray, boards: FloatArray, used: NDArray[np.bool_]
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Camera and target, (12,), that large errors hardly move, and which of the ``used`` views fit them."""
-    for _ in range(3):
+    for round_ in range(1, ROUNDS + 1):
         require(int(used.sum()) >= LEAST_VIEWS, "views", int(used.sum()), f"at least {LEAST_VIEWS} that fit each other")
         require_turning(carriers[used])
         arguments = _arguments(board, lens, [v for v, use in zip(views, used, strict=True) if use], carriers[used])
@@ -90,8 +90,8 @@ def _robust(
         x = least_squares(_residuals, start, loss="huber", f_scale=ROBUST_PX, x_scale="jac", args=arguments).x
         errors = _errors(board, lens, views, carriers, x)
         outliers = used & (errors > OUTLIER * np.median(errors[used])) & (errors > OUTLIER_PX)
-        if not outliers.any():
-            break
+        if round_ == ROUNDS or not outliers.any():
+            break  # the checks above are of the views used
         used = used & ~outliers
     return x, used
 

@@ -13,6 +13,7 @@ from vla_mbpo.cameras.calibration import Calibration
 from vla_mbpo.core.errors import ConfigError, require
 
 LEAST_VIEWS = 6
+ROUNDS = 10  # fits at most, each without the outliers of the one before
 OUTLIER, OUTLIER_PX = 3.0, 1.0  # a view is left out when its error is so many times the median, and above so many px
 
 
@@ -107,13 +108,13 @@ def solve(board: Board, views: Sequence[View], wide: bool = False) -> Solved:
     text = ", ".join(f"{w}x{h}" for w, h in sorted(sizes))
     require(len(sizes) <= 1, "pictures", text, "pictures of one size")
     used = np.ones(len(views), dtype=bool)
-    for _ in range(3):
+    for round_ in range(1, ROUNDS + 1):
         chosen = [view for view, use in zip(views, used, strict=True) if use]
         require(len(chosen) >= LEAST_VIEWS, "views", len(chosen), f"at least {LEAST_VIEWS} that fit each other")
         rms, lens, boards, errors, sigmas = _fit(board, chosen, wide)
         odd = (errors > OUTLIER * np.median(errors)) & (errors > OUTLIER_PX)
-        if not odd.any():
-            break
+        if round_ == ROUNDS or not odd.any():
+            break  # boards and errors are of the views used
         used[np.flatnonzero(used)[odd]] = False
     every_board, every_error = np.zeros((len(views), 4, 4)), np.full(len(views), np.inf)
     every_board[used], every_error[used] = boards, errors

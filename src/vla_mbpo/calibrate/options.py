@@ -34,7 +34,12 @@ def add_pictures(parser: argparse.ArgumentParser, max_error: float) -> None:
     """Camera, and where its pictures come from."""
     add = parser.add_argument
     add("--camera", required=True, help=f"name of the camera: {', '.join(CAMERAS)}, or another")
-    add("--serial", required=True, help="number on the camera, so that another one's calibration is refused")
+    add(
+        "--serial",
+        required=True,
+        help="number on the camera, so that another one's calibration is refused; of V4L2 "
+        "what its node's /diagnostics say",
+    )
     add(
         "--pictures",
         type=Path,

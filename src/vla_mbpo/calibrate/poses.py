@@ -88,14 +88,12 @@ class ToolPoses:
         return inverse(self._body(self._base)) @ self._body(self._tool)
 
     def fixed(self, link: str, other: str) -> FloatArray | None:
-        """Pose of ``other`` in ``link``, (4, 4); None if a joint of the arm is between them or one is missing."""
-        if self._index(link) < 0 or self._index(other) < 0:
+        """Pose of ``other`` in ``link``, (4, 4); None if a joint that moves is between them or one is missing."""
+        one, two = self._index(link), self._index(other)
+        if min(one, two) < 0 or self._model.body_weldid[one] != self._model.body_weldid[two]:
             return None
-        found = []
-        for joints in (self._spec.lower, self._spec.upper):
-            self.at(joints)
-            found.append(inverse(self._body(self._link(link))) @ self._body(self._link(other)))
-        return found[0] if np.allclose(found[0], found[1], atol=1e-9) else None
+        self.at(self._spec.home)
+        return inverse(self._body(one)) @ self._body(two)
 
     def _link(self, name: str) -> int:
         body = self._index(name)

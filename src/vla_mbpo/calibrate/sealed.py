@@ -50,15 +50,16 @@ class Provenance:
         """Since the date."""
         return _now() - datetime.datetime.strptime(self.date, _DATE).replace(tzinfo=datetime.UTC)
 
-    def require_for(self, what: str, serial: str = "", robot: str = "", max_age: float = 0.0) -> None:
+    def require_for(self, what: str, serial: str | None = None, robot: str = "", max_age: float = 0.0) -> None:
         """Raise ConfigError unless it is of this camera and robot and not too old.
 
-        ``what``: named in the error. ``serial``, ``robot``: empty: not asked. ``max_age``: days, 0: no limit. A
-        calibration that names no robot is good with any.
+        ``what``: named in the error. ``serial``: None: not asked; empty: not known, which no calibration fits.
+        ``robot``: empty: not asked. ``max_age``: days, 0: no limit. A calibration that names no robot is good with any.
         """
         again = "calibrate anew"
-        if serial:
-            require(self.serial == serial, f"{what}: serial", self.serial, f"the camera is {serial!r}: {again}")
+        if serial is not None:
+            own = f"the camera is {serial!r}: {again}" if serial else "a camera that says which one it is"
+            require(bool(serial) and self.serial == serial, f"{what}: serial", self.serial, own)
         if robot and self.robot:
             require(self.robot == robot, f"{what}: robot", self.robot, f"the robot is {robot!r}: {again}")
         require(self.age >= -_SKEW, f"{what}: date", self.date, "a date that has been: set this machine's clock")

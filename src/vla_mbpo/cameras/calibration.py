@@ -77,10 +77,11 @@ class Calibration:
         content |= {"focal_sigma": self.focal_sigma, "axis_sigma_deg": self.axis_sigma}
         return sealed.write(path, content, self.provenance)
 
-    def require_for(self, serial: str, robot: str, max_age: float) -> None:
+    def require_for(self, serial: str | None, robot: str, max_age: float) -> None:
         """Raise ConfigError for a calibration of another camera or robot, or one older than ``max_age`` days (0: any).
 
-        One without a provenance says nothing of that and passes.
+        ``serial``: None: not asked; empty: the camera's is not known, so none is of it. A calibration without a
+        provenance says nothing of that and passes.
         """
         if self.provenance is not None:
             self.provenance.require_for(f"calibration of {self.name}", serial, robot, max_age)

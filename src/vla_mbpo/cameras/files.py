@@ -12,6 +12,7 @@ from vla_mbpo.cameras.source import Frame, Opened
 from vla_mbpo.cameras.v4l2 import library
 from vla_mbpo.core.errors import ConfigError, require
 
+PERIOD = 1 / 30  # s, from the end of a recording to its beginning where its only picture does not tell
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 Picture = NDArray[np.uint8]
 Timed = tuple[float, Picture]  # s since the first one; RGB (height, width, 3) uint8
@@ -20,7 +21,14 @@ Timed = tuple[float, Picture]  # s since the first one; RGB (height, width, 3) u
 class Player:
     """Shows pictures at their times, once or for ever. One thread; methods of ``Source``."""
 
-    def __init__(self, name: str, frames: Callable[[], Iterator[Timed]], loop: bool, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        frames: Callable[[], Iterator[Timed]],
+        loop: bool,
+        now: Callable[[], int],
+        period: float = PERIOD,
+    ) -> None:
         """Show what ``frames`` gives out, as often as it is called.
 
         Args:
@@ -28,12 +36,13 @@ class Player:
             frames: pictures and their times; may raise ConfigError.
             loop: begin again at the end.
             now: node's clock [ns], for stamps.
+            period: from the last picture to the first, if there is only one [s].
         """
-        self._name, self._make, self._loop, self._now = name, frames, loop, now
+        self._name, self._make, self._loop, self._now, self._nominal = name, frames, loop, now, period
         self._frames: Iterator[Timed] = iter(())
         self._next: Timed | None = None
         self._began, self._rounds = 0.0, 0
-        self._period = 0.0  # s, the last one between two pictures
+        self._period = period  # s, the last one between two pictures
 
     def open(self) -> Opened:
         """Read the first picture. Raises ConfigError when there is none."""
@@ -57,14 +66,15 @@ class Player:
         stamp = self._now()
         self._next = next(self._frames, None)
         if self._next is not None:
-            self._period = self._next[0] - at
+            self._period = self._next[0] - at or self._period
         elif self._loop:
             self._begin(at + self._period)
         return Frame(stamp, picture)
 
     def close(self) -> None:
-        """Forget the pictures."""
+        """Forget the pictures, and when the first one was shown."""
         self._frames, self._next = iter(()), None
+        self._rounds, self._period = 0, self._nominal
 
     def report(self) -> dict[str, object]:
         """Values for /diagnostics; any thread."""
@@ -86,10 +96,10 @@ def file_source(path: str, loop: bool, fps: int, now: Callable[[], int]) -> Play
     found = Path(path).expanduser()
     require(bool(path) and found.exists(), "file.path", path, "expected a video or a folder of pictures")
     if not found.is_dir():
-        return Player(str(found), lambda: _video(found), loop, now)
+        return Player(str(found), lambda: _video(found), loop, now, 1 / fps)
     pictures = sorted(entry for entry in found.iterdir() if entry.suffix.lower() in PICTURES)
     require(bool(pictures), "file.path", path, f"expected pictures in it ({', '.join(PICTURES)})")
-    return Player(str(found), lambda: _folder(pictures, fps), loop, now)
+    return Player(str(found), lambda: _folder(pictures, fps), loop, now, 1 / fps)
 
 
 def _folder(pictures: list[Path], fps: int) -> Iterator[Timed]:

@@ -54,7 +54,7 @@ class RealSenseSource:
         self._serial = ""
         self._stamps = Stamps()
         self._number = -1  # of the last frame
-        self._missed, self._last = 0, 0.0  # frames; steady time of the last one [s]
+        self._missed, self._last = 0, 0.0  # frames; steady time of the last new one [s]
 
     def open(self) -> Opened:
         """Start the streams.
@@ -94,12 +94,12 @@ class RealSenseSource:
         """The next frame, or None. Raises Lost."""
         try:
             there, found = self._frames.try_wait_for_frame(round(1e3 * timeout))
-            if there:
-                return self._frame(found.as_frameset())
+            frame = self._frame(found.as_frameset()) if there else None
         except RuntimeError as error:
             raise Lost(lib.one_line(error)) from None
-        self._check_presence()
-        return None
+        if frame is None:
+            self._check_presence()
+        return frame
 
     def close(self) -> None:
         """Stop the streams."""
@@ -178,8 +178,9 @@ class RealSenseSource:
         colour = frames.get_color_frame()
         if not colour:
             return None
-        self._last = steady / 1e9
         number = colour.get_frame_number()
+        if number > self._number:  # with depth, framesets go on with the last colour frame when colour is dead
+            self._last = steady / 1e9
         self._missed += max(number - self._number - 1, 0) if self._number >= 0 else 0
         self._number = number
         raw = round(1e6 * colour.get_timestamp())

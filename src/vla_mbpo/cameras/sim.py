@@ -11,7 +11,7 @@ from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.sim.cameras import SceneCamera
 
-NOISE_POOL = 1 << 20  # bytes of sensor noise drawn once; every frame starts at another place
+NOISE_POOL = 1 << 20  # values of sensor noise drawn once, at least; every frame starts at another place
 
 
 class SimSource:
@@ -47,7 +47,8 @@ class SimSource:
         except Exception as error:
             advice = "no OpenGL without a display: install libegl1 and libgl1-mesa-dri"
             raise ConfigError("camera", self._view, f"{advice} ({error})") from None
-        self._noise = self._rng.integers(-1, 2, NOISE_POOL, dtype=np.int16)
+        pool = max(NOISE_POOL, 2 * 3 * self._size**2)  # twice what a frame needs
+        self._noise = self._rng.integers(-1, 2, pool, dtype=np.int16)
         return Opened(self._size, self._size)
 
     def read(self, timeout: float) -> Frame | None:
@@ -60,7 +61,7 @@ class SimSource:
             return None
         task, seed, stamp, qpos = state
         image = self._camera_for(task, seed).render(qpos, self._view)[0].astype(np.int16)
-        start = int(self._rng.integers(0, NOISE_POOL - image.size))
+        start = int(self._rng.integers(0, len(self._noise) - image.size))
         image += self._noise[start : start + image.size].reshape(image.shape)
         return Frame(stamp, np.clip(image, 0, 255).astype(np.uint8))
 

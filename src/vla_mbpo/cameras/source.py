@@ -35,7 +35,7 @@ class Opened:
     Attributes:
         width, height: of the frames [px].
         calibration: the device's own, for such frames; None if it has none.
-        serial: of the device; empty if it has none.
+        serial: what tells the device from others of its kind; empty where that is not known.
     """
 
     width: int

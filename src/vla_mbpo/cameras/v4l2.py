@@ -53,6 +53,7 @@ class V4l2Source:
         self._frames: deque[Any] = deque()
         self._stamps = Stamps()
         self._on_host: bool | None = None  # whether stamps are on the steady clock
+        self._serial = ""
         self._skipped = 0
 
     def open(self) -> Opened:
@@ -79,7 +80,8 @@ class V4l2Source:
         self._packets: Iterator[Any] = self._container.demux(stream)
         self._frames.clear()
         self._stamps, self._on_host = Stamps(settings.latency), None
-        return Opened(*found)
+        self._serial = identity(self._path)
+        return Opened(*found, serial=self._serial)
 
     def read(self, timeout: float) -> Frame | None:
         """The next frame; waits for as long as the driver does. Raises Lost."""
@@ -105,7 +107,7 @@ class V4l2Source:
         """Values for /diagnostics; any thread."""
         stamps = self._stamps
         counts = {"frames_skipped": self._skipped, "stamps_refused": stamps.refused}
-        return {"device": self._path, "clock": stamps.clock, **counts}
+        return {"device": self._path, "serial": self._serial, "clock": stamps.clock, **counts}
 
     def _frame(self) -> Any:
         """The next frame; None after a packet that holds none."""
@@ -147,6 +149,28 @@ class V4l2Source:
 def devices() -> list[tuple[str, str]]:
     """Path and name of each video device there is."""
     return [(f"/dev/{entry.parent.name}", entry.read_text().strip()) for entry in sorted(_NAMES.glob("*/name"))]
+
+
+def identity(device: str) -> str:
+    """What tells a camera from others: the USB device's serial number, or else its name and where it is plugged in.
+
+    ``device``: path. Empty where the system says nothing of it.
+    """
+    node = _NAMES / Path(device).resolve().name
+    try:
+        place = (node / "device").resolve(strict=True)
+    except OSError:
+        return ""
+    usb = next((folder for folder in (place, *place.parents) if (folder / "idVendor").is_file()), None)
+    serial, name = _text(usb / "serial") if usb is not None else "", _text(node / "name")
+    return serial or (f"{name} at {(usb or place).name}" if name else "")
+
+
+def _text(path: Path) -> str:
+    try:
+        return " ".join(path.read_text(errors="replace").split())
+    except OSError:
+        return ""
 
 
 def library(source: str) -> Any:

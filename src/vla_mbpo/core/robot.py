@@ -3,6 +3,7 @@
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.gripper import GripperDriver
+from vla_mbpo.core.section import Section
 
 FloatArray = NDArray[np.float64]
+FILE = "robot.yaml"
 LIMITS_SCALE = (0.02, 1.0)  # shares of the limits that somebody may ask for
 
 
@@ -29,7 +32,7 @@ class RobotSpec:
     """Immutable description of one arm. Joint order is that of ``joints`` everywhere.
 
     Attributes:
-        name: robot name, equal to its folder.
+        name: robot name; that of its folder, unless somebody has copied it.
         urdf: path of the URDF.
         base_frame, tool_link: link names.
         joints: arm joint names, n of them.
@@ -93,60 +96,29 @@ class RobotSpec:
         Raises:
             ConfigError: naming the field, its value and what is valid.
         """
-        path = folder / "robot.yaml"
+        path = folder / FILE
         try:
             raw = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(str(path), " ".join(str(error).split()), "expected a readable YAML file") from error
-        require(isinstance(raw, dict), str(path), type(raw).__name__, "expected a mapping")
-        missing = [key for key in REQUIRED if key not in raw]
-        require(not missing, f"{path}: {', '.join(missing)}", None, f"required fields: {', '.join(REQUIRED)}")
-        joints = tuple(raw["joints"])
-        limits = _urdf_limits(folder / raw["urdf"], joints)
-        n = len(joints)
-        tight = {key: _vector(raw, key, n) for key in ("lower", "upper", "velocity") if key in raw}
-        lower = _tighten("lower", limits[:, 0], tight.get("lower"), -1.0)
-        upper = _tighten("upper", limits[:, 1], tight.get("upper"), 1.0)
-        velocity = _tighten("velocity", limits[:, 2], tight.get("velocity"), 1.0)
-        home = _vector(raw, "home", n)
-        inside = bool(np.all((home >= lower) & (home <= upper)))
-        require(inside, "home", home.tolist(), "must lie inside the position limits")
-        box = raw["workspace"]
-        reach, speed = _gripper(raw["gripper"], folder / raw["urdf"])
-        driver = GripperDriver.read(raw["gripper"]["driver"], reach) if "driver" in raw["gripper"] else None
-        return cls(
-            name=str(raw["name"]),
-            urdf=folder / raw["urdf"],
-            base_frame=str(raw["base_frame"]),
-            tool_link=str(raw["tool_link"]),
-            joints=joints,
-            home=home,
-            lower=lower,
-            upper=upper,
-            velocity=velocity,
-            acceleration=_positive(raw, "acceleration", n),
-            jerk=_positive(raw, "jerk", n),
-            gripper_joints=tuple(raw["gripper"]["joints"]),
-            gripper_range=reach,
-            gripper_speed=speed,
-            workspace_lower=_vector(box, "lower", 3),
-            workspace_upper=_vector(box, "upper", 3),
-            links_lower=_vector(raw["links"], "lower", 3),
-            links_upper=_vector(raw["links"], "upper", 3),
-            tool_speed=_positive(raw, "tool_speed", 2),
-            obstacles=tuple(
-                Obstacle(name, _vector(one, "lower", 3), _vector(one, "upper", 3))
-                for name, one in raw["obstacles"]["boxes"].items()
-            ),
-            obstacle_margin=float(raw["obstacles"]["margin"]),
-            table_height=float(raw["table"]["height"]),
-            table_margin=float(raw["table"]["margin"]),
-            self_collision_margin=float(raw["self_collision_margin"]),
-            row_period=round(float(raw["row_period"]) * 1e9),
-            horizon=int(raw["horizon"]),
-            commit_rows=int(raw["commit_rows"]),
-            gripper_driver=driver,
+        top = Section(raw, FILE)
+        urdf = folder / top.take("urdf", str, needed=True)
+        found = cls(
+            name=top.take("name", str, needed=True),
+            urdf=urdf,
+            base_frame=top.take("base_frame", str, needed=True),
+            tool_link=top.take("tool_link", str, needed=True),
+            tool_speed=_positive(top, "tool_speed", 2),
+            self_collision_margin=_margin(top, "self_collision_margin"),
+            row_period=round(top.number("row_period", 0.001, 10.0) * 1e9),
+            horizon=top.whole("horizon", 1, 1000),
+            commit_rows=top.whole("commit_rows", 0, 1000),
+            **_arm(top, urdf),
+            **_gripper(top.section("gripper"), urdf),
+            **_volumes(top),
         )
+        top.end()
+        return found
 
     def scaled(self, share: float) -> "RobotSpec":
         """The same robot with this share of its limits of speed and acceleration, joints, tool and gripper.
@@ -162,27 +134,87 @@ class RobotSpec:
         return replace(self, **slow, gripper_speed=self.gripper_speed * share)
 
 
-REQUIRED = (
-    "name", "urdf", "base_frame", "tool_link", "joints", "home", "acceleration", "jerk", "gripper", "workspace",
-    "links", "tool_speed", "obstacles", "table", "self_collision_margin", "row_period", "horizon", "commit_rows",
-)  # fmt: skip
+def _arm(top: Section, urdf: Path) -> dict[str, Any]:
+    """Joints and their limits."""
+    joints = _names(top, "joints")
+    limits, n = _urdf_limits(urdf, joints), len(joints)
+    tight = {key: _vector(top, key, n) if key in top else None for key in ("lower", "upper", "velocity")}
+    lower = _tighten("lower", limits[:, 0], tight["lower"], -1.0)
+    upper = _tighten("upper", limits[:, 1], tight["upper"], 1.0)
+    home = _vector(top, "home", n)
+    inside = bool(np.all((home >= lower) & (home <= upper)))
+    require(inside, f"{FILE}.home", home.tolist(), "must lie inside the position limits")
+    return {
+        "joints": joints,
+        "home": home,
+        "lower": lower,
+        "upper": upper,
+        "velocity": _tighten("velocity", limits[:, 2], tight["velocity"], 1.0),
+        "acceleration": _positive(top, "acceleration", n),
+        "jerk": _positive(top, "jerk", n),
+    }
 
 
-def _vector(raw: dict, key: str, n: int) -> FloatArray:
+def _gripper(raw: Section, urdf: Path) -> dict[str, Any]:
+    """Range of the opening [m] and its speed [m/s]: not beyond what the finger joints of the URDF give together."""
+    joints = _names(raw, "joints")
+    least, largest, most = _urdf_limits(urdf, joints).sum(axis=0)
+    low, high = (float(x) for x in _vector(raw, "range", 2))
+    text = f"expected two numbers, rising, within the URDF's {least:g} to {largest:g}"
+    require(bool(least - 1e-9 <= low < high <= largest + 1e-9), f"{raw.where}.range", [low, high], text)
+    speed = raw.number("speed", 0.0, float(most) + 1e-9)
+    require(speed > 0.0, f"{raw.where}.speed", speed, f"expected a number above 0, at most the URDF's {most:g}")
+    known = "driver" in raw
+    driver = GripperDriver.read(raw.take("driver", dict, needed=True), (low, high)) if known else None
+    raw.end()
+    return {"gripper_joints": joints, "gripper_range": (low, high), "gripper_speed": speed, "gripper_driver": driver}
+
+
+def _volumes(top: Section) -> dict[str, Any]:
+    """Where tool and links may be."""
+    table, obstacles = top.section("table"), top.section("obstacles")
+    boxes = obstacles.section("boxes")
+    found: dict[str, Any] = {
+        "obstacles": tuple(Obstacle(name, *_box(Section(raw, f"{boxes.where}.{name}"))) for name, raw in boxes.items()),
+        "obstacle_margin": _margin(obstacles, "margin"),
+        "table_height": table.number("height", -100.0, 100.0),
+        "table_margin": _margin(table, "margin"),
+    }
+    for name in ("workspace", "links"):
+        found[f"{name}_lower"], found[f"{name}_upper"] = _box(top.section(name))
+    table.end()
+    obstacles.end()
+    return found
+
+
+def _box(raw: Section) -> tuple[FloatArray, FloatArray]:
+    """Lower and upper corner [m], (3,) each."""
+    lower, upper = _vector(raw, "lower", 3), _vector(raw, "upper", 3)
+    raw.end()
+    return lower, upper
+
+
+def _margin(raw: Section, key: str) -> float:
+    return raw.number(key, 0.0, 10.0)
+
+
+def _names(raw: Section, key: str) -> tuple[str, ...]:
+    names = raw.take(key, list, needed=True)
+    fit = bool(names) and all(isinstance(name, str) for name in names)
+    require(fit, f"{raw.where}.{key}", names, "expected a list of joints' names")
+    return tuple(names)
+
+
+def _vector(raw: Section, key: str, n: int) -> FloatArray:
     """A finite read-only vector of length n."""
-    try:
-        value = np.asarray(raw[key], dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ConfigError(key, raw[key], f"expected {n} numbers") from None
-    require(value.shape == (n,), key, raw[key], f"expected {n} numbers")
-    require(bool(np.isfinite(value).all()), key, raw[key], "expected finite numbers")
+    value = raw.array(key, n=n)
     value.setflags(write=False)
     return value
 
 
-def _positive(raw: dict, key: str, n: int) -> FloatArray:
+def _positive(raw: Section, key: str, n: int) -> FloatArray:
     value = _vector(raw, key, n)
-    require(bool((value > 0).all()), key, raw[key], "expected numbers above 0")
+    require(bool((value > 0).all()), f"{raw.where}.{key}", value.tolist(), "expected numbers above 0")
     return value
 
 
@@ -190,22 +222,9 @@ def _tighten(key: str, urdf: FloatArray, own: FloatArray | None, sign: float) ->
     """The robot's own limit where given; it may only be tighter than the URDF's."""
     if own is None:
         return urdf
-    require(bool(np.all(sign * own <= sign * urdf)), key, own.tolist(), f"must not exceed the URDF's {urdf.tolist()}")
+    within = bool(np.all(sign * own <= sign * urdf))
+    require(within, f"{FILE}.{key}", own.tolist(), f"must not exceed the URDF's {urdf.tolist()}")
     return own
-
-
-def _gripper(raw: dict, urdf: Path) -> tuple[tuple[float, float], float]:
-    """Range of the opening [m] and its speed [m/s]: not beyond what the finger joints of the URDF give together."""
-    fingers = _urdf_limits(urdf, tuple(raw["joints"]))
-    low, high = (float(x) for x in _vector(raw, "range", 2))
-    text = f"expected two numbers, rising, within the URDF's {fingers[:, 0].sum():g} to {fingers[:, 1].sum():g}"
-    inside = fingers[:, 0].sum() - 1e-9 <= low < high <= fingers[:, 1].sum() + 1e-9
-    require(bool(inside), "gripper.range", raw["range"], text)
-    speed, most = float(raw["speed"]), float(fingers[:, 2].sum())
-    require(
-        0.0 < speed <= most + 1e-9, "gripper.speed", speed, f"expected a number above 0, at most the URDF's {most:g}"
-    )
-    return (low, high), speed
 
 
 def _urdf_limits(path: Path, joints: tuple[str, ...]) -> FloatArray:

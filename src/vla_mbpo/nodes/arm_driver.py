@@ -177,6 +177,9 @@ class ArmDriverNode(ManagedNode):
         if opening is not None and (opening != self._opening or self._ticks % GRIPPER_REPEAT == 0):
             self._opening = opening
             self._gripper.send(opening)
+        if self._driver.stop_reason:
+            self._gripper.drop()
+        self._gripper.tick()
         self._commitment.publish(convert.to_commitment(self._driver.commitment(now), self._spec.base_frame))
 
 

@@ -45,10 +45,12 @@ class CameraNode(ManagedNode):
         Param("calibration_max_age", MAX_AGE, "age above which that file is refused, days; 0: none", 0.0, 3650.0),
         *PARAMETERS,
     )
+    _thread: threading.Thread | None = None  # the capture thread of the last activation
 
     def configure(self) -> None:
         """Read the calibration; a simulated camera's must have the image's size."""
         view, size, simulated = self.parameters["view"], self.parameters["size"], self.parameters["source"] == "sim"
+        self._robot = self.spec().name  # by which `vla-mbpo calibrate` names it, too; its folder may have another
         self._file = self._calibration_file()
         self._calibration = None if self._file is None else Calibration.load(self._file)
         if self._calibration is not None and simulated:
@@ -59,28 +61,37 @@ class CameraNode(ManagedNode):
         self._source = Returning(source)
         self._image, self._info = self.publisher(IMAGE[view]), self.publisher(_INFO[view])
         self._depth = self.publisher(_DEPTH[view]) if self.parameters["realsense.depth"] else None
-        self._running = threading.Event()
         self._frames, self._last, self._rising = 0, 0, Rising(self.now)
 
     def activate(self) -> None:
         """Open the camera and start reading."""
+        if self._thread is not None:
+            self._thread.join(0.2)
+            if self._thread.is_alive():
+                raise RuntimeError("the camera's driver still holds the last activation: try again, or end the process")
+        self._running = threading.Event()  # of this activation alone: a thread that outlives it is not revived
         self._running.set()
         opened: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._capture, args=(self._source, opened), name="capture", daemon=True)
+        arguments = self._running, self._source, opened
+        self._thread = threading.Thread(target=self._capture, args=arguments, name="capture", daemon=True)
         self._thread.start()
         try:
             fault = opened.get(timeout=OPEN_TIME)
-        except queue.Empty:
-            raise TimeoutError(f"the camera did not open within {OPEN_TIME:.0f} s") from None
-        if fault is not None:
-            raise fault
-        if self._scene_source is not None:
-            self.subscribe(qos.SCENE_STATE, partial(self._on_scene, self._scene_source))
+            if fault is not None:
+                raise fault
+            if self._scene_source is not None:
+                self.subscribe(qos.SCENE_STATE, partial(self._on_scene, self._scene_source))
+        except Exception as error:
+            self._running.clear()
+            if isinstance(error, queue.Empty):
+                raise TimeoutError(f"the camera did not open within {OPEN_TIME:g} s") from None
+            raise
 
     def deactivate(self) -> None:
         """Stop reading."""
         self._running.clear()
-        self._thread.join(1.0)
+        if self._thread is not None:
+            self._thread.join(1.0)
 
     def report(self) -> dict[str, object]:
         """Values for /diagnostics."""
@@ -99,23 +110,31 @@ class CameraNode(ManagedNode):
         stamp = convert.to_ns(message.header.stamp)
         source.feed(message.task, message.seed, stamp, convert.from_doubles(message.qpos))
 
-    def _capture(self, source: Returning, opened: "queue.SimpleQueue[Exception | None]") -> None:
+    def _capture(
+        self, running: threading.Event, source: Returning, opened: "queue.SimpleQueue[Exception | None]"
+    ) -> None:
         """Own thread. A camera that fails later ends the process: starting it again is the supervisor's business."""
         try:
-            self._info_message = self._make_info(source.open())
+            found = source.open()
+            if not running.is_set():  # it took too long: the activation has failed
+                raise TimeoutError
+            self._info_message = self._make_info(found)
         except Exception as error:
             source.close()
             opened.put(error)
             return
         opened.put(None)
         try:
-            while self._running.is_set():
+            while running.is_set():
                 frame = source.read(0.2)
+                if frame is None or not running.is_set():
+                    continue
                 # The simulator's time may stand still while the scene is changed.
-                if frame is not None and (self._scene_source is not None or self._rising.accept(frame.stamp)):
+                if self._scene_source is not None or self._rising.accept(frame.stamp):
                     self._publish(fit.square(frame, self.parameters["size"]))
         except Exception as error:
-            self.leave(f"camera failed: {type(error).__name__}: {error}")
+            if running.is_set():
+                self.leave(f"camera failed: {type(error).__name__}: {error}")
         finally:
             source.close()
 
@@ -134,15 +153,17 @@ class CameraNode(ManagedNode):
         name, folder = f"{self.parameters['view']}_camera.yaml", share_dir() / "calibration"
         if given or source == "sim":
             return Path(given).expanduser() if given else folder / name
-        found = folder / Path(self.parameters["robot"]).name / name  # where `vla-mbpo calibrate camera` writes it
+        found = folder / self._robot / name  # where `vla-mbpo calibrate camera` writes it
         return found if source in DEVICES and found.is_file() else None
 
     def _make_info(self, opened: Opened) -> CameraInfo:
         """The calibration, of the file or of the camera itself, for the images that are published."""
         size, self._own = self.parameters["size"], opened.calibration
         if self._calibration is not None:
-            owner = opened.serial, Path(self.parameters["robot"]).name, self.parameters["calibration_max_age"]
-            self._calibration.require_for(*owner)
+            p = self.parameters
+            device = p["source"] in DEVICES and not p["realsense.file"]
+            serial = opened.serial if device else None  # of files nobody knows
+            self._calibration.require_for(serial, self._robot, p["calibration_max_age"])
         known = self._calibration or self._own
         found = fit.unknown(size, size) if known is None else fit.fitted(known, opened.width, opened.height, size)
         return _camera_info(found, self._frame_id)

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
+from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
+from rclpy.task import Future
 from std_msgs.msg import Float64MultiArray
 
 from vla_mbpo.core.errors import ConfigError
@@ -22,8 +25,14 @@ class Gripper(Protocol):
     def send(self, opening: float) -> None:
         """Command an opening [m]; it replaces the one before."""
 
+    def tick(self) -> None:
+        """Say what had to wait; in every tick of the driver."""
 
-class OpeningTopic:
+    def drop(self) -> None:
+        """Forget what waits: the rows that it is of were dropped."""
+
+
+class OpeningTopic(Gripper):
     """The opening in metres on a topic of ours: the simulator, the dry run, and adapters that a lab writes."""
 
     def __init__(self, node: ManagedNode, spec: RobotSpec) -> None:
@@ -34,7 +43,7 @@ class OpeningTopic:
         self._out.publish(Float64MultiArray(data=[opening]))
 
 
-class PositionTopic:
+class PositionTopic(Gripper):
     """ForwardCommandController: the position of the driver's joint, in its unit."""
 
     def __init__(self, node: ManagedNode, spec: RobotSpec) -> None:
@@ -46,10 +55,11 @@ class PositionTopic:
         self._out.publish(Float64MultiArray(data=[self._driver.position(opening)]))
 
 
-class CommandAction:
+class CommandAction(Gripper):
     """A GripperCommand server (``arm_driver.gripper_action``): goals of the driver's joint, at most five a second.
 
-    The message package control_msgs comes with a ROS install, not with the wheels.
+    An opening that comes sooner waits, unless it is dropped. One that the server rejects or does not reach is sent
+    again with the next ``send``. The message package control_msgs comes with a ROS install, not with the wheels.
     """
 
     def __init__(self, node: ManagedNode, spec: RobotSpec) -> None:
@@ -62,17 +72,49 @@ class CommandAction:
         self._effort = node.parameters["gripper_effort"]
         self._client: Any = ActionClient(node, GripperCommand, node.parameters["gripper_action"])
         node.on_cleanup_do(self._client.destroy)
-        self._last, self._at = float("nan"), 0.0
+        self._wanted: float | None = None  # what waits
+        self._last, self._at, self._sent = float("nan"), 0.0, 0  # the last goal, when it was sent, how many
 
     def send(self, opening: float) -> None:
-        """See Gripper. What is passed over for its haste comes with the driver's next repetition."""
+        """See Gripper."""
+        self._wanted = opening
+        self.tick()
+
+    def tick(self) -> None:
+        """See Gripper."""
+        if self._wanted is None:
+            return
+        if abs(self._wanted - self._last) < SAME:
+            self._wanted = None
+            return
         now = time.monotonic()
-        if abs(opening - self._last) < SAME or now - self._at < ACTION_PERIOD or not self._client.server_is_ready():
+        if now - self._at < ACTION_PERIOD or not self._client.server_is_ready():
             return
         goal = self._goal()
-        goal.command.position, goal.command.max_effort = self._driver.position(opening), self._effort
-        self._client.send_goal_async(goal)
-        self._last, self._at = opening, now
+        goal.command.position, goal.command.max_effort = self._driver.position(self._wanted), self._effort
+        self._last, self._at, self._sent, self._wanted = self._wanted, now, self._sent + 1, None
+        self._client.send_goal_async(goal).add_done_callback(partial(self._answered, self._sent))
+
+    def drop(self) -> None:
+        """See Gripper."""
+        self._wanted = None
+
+    def _answered(self, count: int, answer: Future) -> None:
+        handle = None if answer.exception() else answer.result()
+        if handle is None or not handle.accepted:
+            self._missed(count)
+        else:
+            handle.get_result_async().add_done_callback(partial(self._ended, count))
+
+    def _ended(self, count: int, end: Future) -> None:
+        found = None if end.exception() else end.result()
+        if found is None or found.status != GoalStatus.STATUS_SUCCEEDED:
+            self._missed(count)
+
+    def _missed(self, count: int) -> None:
+        """Goal ``count`` came to nothing; one that a later goal has replaced does not matter."""
+        if count == self._sent:
+            self._last = float("nan")
 
 
 def _driver(spec: RobotSpec, output: str) -> Any:

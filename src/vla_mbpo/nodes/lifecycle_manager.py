@@ -24,10 +24,14 @@ _UP = (  # transition, state after it, transition back
     ("activate", Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE, Transition.TRANSITION_DEACTIVATE),
 )
 _TAKE_DOWN_TIME = 0.9  # s, all nodes together
+AGAIN = 2.0  # s between attempts to bring up a node that was restarted and could not be
 
 
 class LifecycleManager(Node):
-    """Drives the lifecycle of other nodes. A node that was restarted is brought up again."""
+    """Drives the lifecycle of other nodes. A node that was restarted is brought up again, until that has worked.
+
+    A node that somebody deactivated stays as it is.
+    """
 
     TABLE = (
         ROBOT,
@@ -49,6 +53,7 @@ class LifecycleManager(Node):
         self._faults: dict[str, str] = {}
         self._up: dict[str, list[int]] = {n: [] for n in self._names}  # transitions that take each node down
         self._busy: set[str] = set(self._names)
+        self._missed: set[str] = set()  # nodes that were up, and since a restart could not be brought up
         self.create_subscription(DiagnosticArray, qos.DIAGNOSTICS.name, self._on_diagnostics, qos.DIAGNOSTICS.qos)
         self._start = self.create_timer(0.0, self._begin, clock=self._steady)
 
@@ -73,8 +78,15 @@ class LifecycleManager(Node):
 
     async def _bring_up_again(self, name: str) -> None:
         fault = await self._bring_up_node(name)
-        log = self.get_logger()
-        log.error(f"{name}: {fault}") if fault else log.info(f"{name} was restarted and is active again")
+        if not fault:
+            self._missed.discard(name)
+            self.get_logger().info(f"{name} was restarted and is active again")
+            return
+        self.get_logger().error(f"{name}: {fault}; trying again")
+        self._missed.add(name)
+        self._busy.add(name)  # its device may be away for a moment
+        await sleep(self, AGAIN)
+        self._busy.discard(name)
 
     async def _bring_up_node(self, name: str) -> str:
         """Configure and activate one node. Returns why it failed, or an empty string."""
@@ -132,7 +144,10 @@ class LifecycleManager(Node):
             if status.level == DiagnosticStatus.ERROR:
                 self._faults[status.name] = status.message
             state = next((v.value for v in status.values if v.key == "state"), "")
-            if state == "unconfigured" and status.name not in self._busy:
+            if state == "active":
+                self._missed.discard(status.name)
+            down = state == "unconfigured" or (state == "inactive" and status.name in self._missed)
+            if down and status.name not in self._busy:
                 self._busy.add(status.name)
                 self._run(self._bring_up_again, status.name)
 

@@ -1,6 +1,7 @@
 """What the ROS package robot_state_publisher publishes, where it is not installed: transforms and the robot's URDF."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,7 @@ class Transforms:
         """ImportError where there is no tf2_msgs."""
         self._node, self._tree, self._urdf = node, Tree(spec.urdf), spec.urdf.read_text()
         self._moving, self._static, self._model = (node.publisher(topic) for topic in qos.transforms())
+        self._spec = spec
         self._latest: JointState | None = None
         self._said, self._positions = float("-inf"), dict[str, float]()
 
@@ -49,7 +51,8 @@ class Transforms:
         if positions == self._positions and now - self._said < AGAIN:
             return
         self._positions, self._said = positions, now
-        self._moving.publish(self._message(self._tree.moved(positions), state.header.stamp))
+        placed = self._tree.moved(fingers(self._spec, positions) | positions)
+        self._moving.publish(self._message(placed, state.header.stamp))
 
     def _take(self, message: JointState, about: Any = None) -> None:
         self._latest = message
@@ -58,6 +61,15 @@ class Transforms:
         from tf2_msgs.msg import TFMessage
 
         return TFMessage(transforms=[_stamped(one, stamp) for one in transforms])
+
+
+def fingers(spec: RobotSpec, positions: Mapping[str, float]) -> dict[str, float]:
+    """Finger joints of the URDF [m], of the joint by which the gripper's driver says its opening; none without it."""
+    driver = spec.gripper_driver
+    if driver is None or driver.joint not in positions:
+        return {}
+    share = driver.opening(positions[driver.joint]) / len(spec.gripper_joints)
+    return dict.fromkeys(spec.gripper_joints, share)
 
 
 def _stamped(one: Transform, stamp: Any) -> TransformStamped:
