@@ -12,7 +12,13 @@ BENCHMARKS ?= policy_latency pipeline_latency seams gate_latency gate_soak
 
 ALONE = tests/cameras tests/nodes tests/faults tests/system
 
+# Meta-World: its own environment, and a folder for what the protocols make (docs/benchmark.md).
+METAWORLD_VENV ?= .venv-metaworld
+METAWORLD_OUT ?= runs/metaworld
+METAWORLD = $(METAWORLD_VENV)/bin/python -m benchmarks.metaworld
+
 .PHONY: help setup setup-dev demo test test-slow faults bench loop lint sbom
+.PHONY: metaworld metaworld-setup metaworld-test metaworld-mt50 metaworld-dream-rl metaworld-vetting metaworld-detector
 help:
 	@echo "make demo       simulated robot does a task (TASK=\"$(TASK)\")"
 	@echo "make test       tests without the slow ones"
@@ -20,6 +26,7 @@ help:
 	@echo "make faults     the fault matrix, as a table"
 	@echo "make bench      quick benchmarks, results in benchmarks/results"
 	@echo "make loop       rollouts, dream RL, promotion, swap and rollback, small, in 20 minutes"
+	@echo "make metaworld  the outside benchmark, in stages: metaworld-mt50, -dream-rl, -vetting, -detector (hours)"
 	@echo "make lint       ruff and mypy"
 	@echo "make sbom       bill of materials of this environment, sbom.json"
 	@echo "make setup      what 'demo' needs;  make setup-dev  what the others need"
@@ -55,6 +62,28 @@ bench: setup-dev
 
 loop: setup-dev
 	@scripts/loop.sh
+
+metaworld-setup:
+	@VENV=$(METAWORLD_VENV) scripts/setup.sh metaworld
+
+metaworld-test: metaworld-setup
+	$(METAWORLD_VENV)/bin/python -m pytest tests/outside
+
+# Each of these resumes. Further options: make metaworld-mt50 MT50="--samples 500000".
+metaworld: metaworld-mt50 metaworld-dream-rl metaworld-vetting metaworld-detector
+
+metaworld-mt50: metaworld-setup
+	$(METAWORLD) mt50 --out $(METAWORLD_OUT)/mt50 $(MT50)
+	$(METAWORLD) mt50 --out $(METAWORLD_OUT)/mt50_one_camera --cameras 1 --data $(METAWORLD_OUT)/mt50/demos $(MT50)
+
+metaworld-dream-rl: metaworld-setup
+	$(METAWORLD) dream-rl --out $(METAWORLD_OUT)/dream_rl $(DREAM_RL)
+
+metaworld-vetting: metaworld-dream-rl
+	$(METAWORLD) vetting --out $(METAWORLD_OUT)/vetting --start $(METAWORLD_OUT)/dream_rl $(VETTING)
+
+metaworld-detector: metaworld-dream-rl
+	$(METAWORLD) detector --out $(METAWORLD_OUT)/detector --bundle $(METAWORLD_OUT)/dream_rl/seed0/cloned $(DETECTOR)
 
 lint: setup-dev
 	$(VENV)/bin/ruff check .

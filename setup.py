@@ -42,6 +42,8 @@ REALSENSE = ["pyrealsense2>=2.58.4,<2.60"]  # tested at both ends; needs the sys
 OPENPI = ["msgpack>=1.0.5,<2", "websockets>=15.0,<18"]  # tested at 1.0.5 and 1.2.4, 15.0 and 17.4
 # Builds engines without a GPU. Proprietary; a 91 MiB wheel for x86_64 that a robot without an NVIDIA GPU does not need.
 ENGINES = ["tensorrt-rtx>=1.7.1,<1.8; platform_machine == 'x86_64'"]
+# An outside benchmark, in an environment of its own: physics differs between versions of MuJoCo (docs/benchmark.md).
+METAWORLD = ["metaworld==3.1.1", "mujoco==3.3.0", "packaging>=23"]
 EXTRAS = {
     "calibrate": CALIBRATE,
     "cameras": ["av>=15,<19"],
@@ -57,6 +59,7 @@ EXTRAS = {
         "torch==2.13.0",
     ],
     "ray": ["ray>=2.60,<3"],
+    "metaworld": METAWORLD,
     "openpi": OPENPI,
     "test": TEST,  # under this name `colcon test` looks for pytest
     "dev": [

@@ -154,14 +154,21 @@ def alarms(
     return found
 
 
-def split(pool: Any, policy: str, out: Path, name: str, data: dict[str, list[Attempt]], steps: int) -> dict[str, Any]:
-    """Train without the tasks that are left out, calibrate, test."""
+def split(
+    pool: Any,
+    bundle: Bundle,
+    out: Path,
+    name: str,
+    data: dict[str, list[Attempt]],
+    steps: int,
+    tasks: tuple[str, ...],
+    unseen: tuple[str, ...],
+) -> dict[str, Any]:
+    """Train and calibrate on ``tasks``, test on them and on ``unseen``; run and bundle are named after ``name``."""
     from vla_mbpo.training.detector import DetectorRecipe, Trainer
     from vla_mbpo.training.detector_export import export_detector, load_detector
 
-    bundle = Bundle.load(bundle_dir(POLICIES[policy]))
-    tasks = tuple(task for task in TRAINING_TASKS if task not in SPLITS[name])
-    run, made = out / f"run_{policy}_{name}", out / f"detector_{policy}_{name}"
+    run, made = out / f"run_{name}", out / f"detector_{name}"
     if not (made / "manifest.json").exists():
         trainer = Trainer(DetectorRecipe((), bundle.version, tasks, samples=steps), data["train"], run)
         trainer.run(resume=True)
@@ -170,7 +177,9 @@ def split(pool: Any, policy: str, out: Path, name: str, data: dict[str, list[Att
     rows, well = [SCORES.index(member) for member in MEMBERS], all_scored(pool, made, calm)
     band, clock = Band.fit([one[rows] for one in well], VOTES), Band.fit([one[-1:] for one in well], 1)
     found: dict[str, Any] = {"calibrated_on": len(calm)}
-    for group, mine in (("seen", tasks), ("unseen", (*HELD_OUT_TASKS, *SPLITS[name]))):
+    for group, mine in (("seen", tasks), ("unseen", unseen)):
+        if not mine:
+            continue
         attempts = [a for a in data["test"] if a.task in mine]
         curves, fails = all_scored(pool, made, attempts), np.array([not a.success for a in attempts])
         found[group] = table(band, curves, fails, rows)
@@ -209,8 +218,13 @@ def main() -> None:
         for policy in POLICIES:
             data = {name: [a for a in read_all([args.data / name]) if a.source == policy] for name in DATA}
             data["test"] = with_foresight(pool, args.world_model, data["test"])
+            bundle = Bundle.load(bundle_dir(POLICIES[policy]))
             for name in args.splits.split(","):
-                metrics[f"{policy}, {name}"] = split(pool, policy, args.out, name, data, args.samples)
+                left_out = SPLITS[name]
+                tasks = tuple(task for task in TRAINING_TASKS if task not in left_out)
+                metrics[f"{policy}, {name}"] = split(
+                    pool, bundle, args.out, f"{policy}_{name}", data, args.samples, tasks, (*HELD_OUT_TASKS, *left_out)
+                )
             made = args.out / f"detector_{policy}_shipped"
             rows = [SCORES.index(member) for member in MEMBERS]
             calm = [a for a in data["calibration"] if a.success][:40]

@@ -138,11 +138,23 @@ development() {
   done_with development
 }
 
+# In an environment of its own (VENV): Meta-World wants another MuJoCo, and needs no ROS.
+metaworld() {
+  stale metaworld setup.py || return 0
+  say "installing Meta-World and the training packages (torch: some minutes)"
+  pip -e '.[train,metaworld,test]'
+  done_with metaworld
+}
+
 # Nothing of a sourced ROS install or of another environment's wheels may mix in.
 unset AMENT_PREFIX_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 system_packages "${1:-}"
 virtual_environment
+if [[ "${1:-}" == metaworld ]]; then
+  metaworld
+  exit
+fi
 runtime
 message_package
 case "${1:-}" in
@@ -152,5 +164,5 @@ case "${1:-}" in
     transform_message
     development
     ;;
-  *) fail "unknown argument '$1'; usage: scripts/setup.sh [tf|dev]" ;;
+  *) fail "unknown argument '$1'; usage: scripts/setup.sh [tf|dev|metaworld]" ;;
 esac

@@ -59,7 +59,9 @@ def fake(tmp_path, successes):
     def partial(args):
         return args.json.with_suffix(".partial")
 
-    args = argparse.Namespace(ablate="imagination,k", k=8, imagination="off", json=tmp_path / "x.json")
+    args = argparse.Namespace(
+        ablate="imagination,k", k=8, imagination="off", robot="sim_panda", json=tmp_path / "x.json"
+    )
     return args, evaluate, partial, calls
 
 

@@ -76,6 +76,22 @@ def test_success(bench, graph):
     assert "sim/reset" in bench.result(bench.goal()).message  # the attempt is over
 
 
+def test_what_went_wrong_before_an_attempt_is_none_of_its_events(bench, graph):
+    """The scene lists its events until it is reset, and each result had all of them."""
+    bench.scene.cost_events = ["table_hit", "drop"]
+    graph.until(lambda: len(bench.node._status.cost_events) == 2)
+    future = bench.goal()
+    bench.scene.success, bench.scene.cost_events = True, ["table_hit", "drop", "spill"]
+    assert list(bench.result(future).cost_events) == ["spill"]
+    bench.scene.success = False
+    graph.until(lambda: not bench.node._status.success)
+    future = bench.goal()
+    bench.scene.cost_events = []  # reset
+    graph.until(lambda: not bench.node._status.cost_events)
+    bench.scene.success, bench.scene.cost_events = True, ["late"]
+    assert list(bench.result(future).cost_events) == ["late"]
+
+
 def test_failure_and_timeout(bench):
     assert bench.result(bench.goal(timeout=0.3)).outcome == Result.TIMED_OUT
     future = bench.goal()

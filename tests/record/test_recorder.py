@@ -29,7 +29,7 @@ from vla_mbpo.record import bag as bag_module
 from vla_mbpo.record.bag import Bag
 from vla_mbpo.record.command import run
 from vla_mbpo.record.intake import Intake
-from vla_mbpo.record.message import Decided
+from vla_mbpo.record.message import Attempt, Decided
 from vla_mbpo.record.repair import repair
 
 
@@ -80,6 +80,21 @@ def test_an_attempt_that_the_recorder_did_not_see_end_is_aborted(tmp_path):
     made.put(attempt(True))
     made.stop(5.0)
     assert labels(only(tmp_path))["outcome"] == "aborted"
+
+
+def test_an_attempt_that_is_cut_off_has_nothing_of_the_one_before(tmp_path):
+    """The second before it held the end of the attempt before, of the same task: it went well, and complete."""
+    made = recorder(tmp_path, replace(SMALL, lead=1.0))
+    now = time.time_ns()
+    ended = Attempt(now, 1, False, "open the drawer", "succeeded", "succeeded", ("drop",))
+    for message in (attempt(True), said("", now, note=ended), attempt(True)):
+        made.put(message)
+    made.stop(5.0)
+    told = [labels(file.parent) for file in tmp_path.glob("*/episode.json")]
+    first, second = sorted(told, key=lambda content: content["outcome"], reverse=True)
+    assert (first["outcome"], first["cost_events"]) == ("succeeded", ["drop"])
+    assert (second["outcome"], second["message"]) == ("aborted", "the recorder was stopped")
+    assert second["cost_events"] == []
 
 
 def test_nothing_is_recorded_without_an_attempt_or_an_order(tmp_path):

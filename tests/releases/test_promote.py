@@ -106,6 +106,18 @@ def test_an_incumbent_becomes_the_first_release_so_that_one_can_go_back(tmp_path
     assert bench.store.release(bench.store.state().previous).policy.version == policies["old"].version
 
 
+def test_a_candidate_that_went_live_is_live_already(tmp_path, policies, capfd):
+    """A loop that was killed right after the promotion asks again, with an incumbent that is live no longer."""
+    bench = Bench(tmp_path, policies)
+    bench.evaluated(policies["old"].path, lambda task, seed: seed >= 8)
+    bench.evaluated(policies["new"].path, lambda task, seed: True)
+    words = [*bench.words(), "--incumbent", str(policies["old"].path)]
+    assert main(words) == 0
+    history = bench.store.state().history
+    assert main(words) == 0
+    assert "live already" in capfd.readouterr().out and bench.store.state().history == history
+
+
 @pytest.fixture
 def vetted(tmp_path, policies, tiny_world_model):
     """A live release with a world model, and how the candidate does with that."""

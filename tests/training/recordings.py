@@ -47,13 +47,18 @@ def plan(spec, look, candidate):
 
 
 class Attempt:
-    """Messages of one attempt, ``rows`` long; the policy looks at rows ``looks``. ``say`` adds more."""
+    """Messages of one attempt, ``rows`` long; the policy looks at rows ``looks``. ``say`` adds more.
 
-    def __init__(self, spec, rows=64, looks=None, success=None, outcome=None, instruction=SAY, seed=None):
+    ``earlier``: cost events of the attempt before that the scene still lists; it was reset by default.
+    """
+
+    def __init__(
+        self, spec, rows=64, looks=None, success=None, outcome=None, instruction=SAY, seed=None, earlier=0
+    ):  # fmt: skip
         self.spec, self.rows, self.success = spec, rows, success
         self.looks = list(range(0, rows, 8)) if looks is None else looks
         self.outcome, self.seed = outcome or ("failed" if success is None else "succeeded"), seed
-        self.instruction = instruction
+        self.instruction, self.earlier = instruction, ["drop"] * earlier
         self.begin = (time.time_ns() - 60_000_000_000) // PERIOD * PERIOD  # of the first row
         self._said = []
         self._body()
@@ -138,7 +143,7 @@ class Attempt:
         # What is left of the attempt before: it had gone well.
         self.say(qos.TASK_STATUS, TaskStatus(success=True, cost_events=["drop", "drop"]), -10)
         for row in range(0, self.rows, 2):
-            events = ["drop"] if row >= 20 else []
+            events = [*self.earlier, *(["hit"] if row >= 20 else [])]
             said = TaskStatus(success=row >= done, cost_events=events, seed=self.seed or 0)
             self.say(qos.TASK_STATUS, said, row)
         if self.seed is not None:

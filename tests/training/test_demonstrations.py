@@ -50,12 +50,13 @@ def dataset(calm, shaken, tmp_path_factory) -> Demonstrations:
 
 def test_an_episode_has_the_documented_arrays(calm):
     t, m = len(calm["target"]), len(calm["at"])
-    shapes = {key: value.shape for key, value in calm.items()}
+    shapes = {key: value.shape for key, value in calm.items() if key != "instruction"}
     assert shapes == {
         "target": (t, 7), "gripper_target": (t,), "clean": (t,), "at": (m,), "head": (m, 32, 32, 3),
         "wrist": (m, 32, 32, 3), "joints": (m, 7), "velocities": (m, 7), "gripper": (m,), "points": (m, 9),
     }  # fmt: skip
     assert calm["head"].dtype == calm["wrist"].dtype == np.uint8
+    assert calm["instruction"] == "press the button"
 
 
 def test_the_same_seed_gives_the_same_demonstration(spec, shaken):

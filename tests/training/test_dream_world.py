@@ -7,7 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
-from vla_mbpo.core.observation import Observation  # noqa: E402  (after the check that torch is there)
+from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
+from vla_mbpo.core.observation import Observation  # noqa: E402
 from vla_mbpo.imagination.dream import dream  # noqa: E402
 from vla_mbpo.imagination.session import WorldModelSession  # noqa: E402
 from vla_mbpo.paths import bundle_dir  # noqa: E402
@@ -28,13 +29,17 @@ def logged(tmp_path_factory):
     return file
 
 
-@pytest.fixture(scope="module")
-def world(spec, logged):
-    """The world, its states, and the looks of one attempt."""
+def opened(spec, **options) -> DreamWorld:
     root, policy = bundle_dir("sft_few").parents[1], Bundle.load(bundle_dir("sft_few"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)  # the run names its eyes and autoencoder by relative folders
-        made = DreamWorld(Path(RUN), constants("world_model"), policy, load_policy(policy.path), spec)
+        return DreamWorld(Path(RUN), constants("world_model"), policy, load_policy(policy.path), spec, **options)
+
+
+@pytest.fixture(scope="module")
+def world(spec, logged):
+    """The world, its states, and the looks of one attempt."""
+    made = opened(spec)
     states, _ = made.read([logged])
     with np.load(logged) as episode:
         return made, states, {name: episode[name] for name in episode.files}
@@ -67,6 +72,16 @@ def test_it_judges_as_the_vetting_does(world, spec):
     assert len(ours) > 40 and np.corrcoef(ours, theirs)[0, 1] > 0.97 and np.abs(ours - theirs).mean() < 0.03
     a, b = (np.concatenate(side) for side in zip(*costs, strict=True))
     assert np.abs(a - b).mean() < 0.03
+
+
+def test_a_chunk_may_be_worth_what_it_is_to_who_drove(world, spec):
+    """What an expert would still need and what the policies needed are outcomes of their own."""
+    rows = standard(world, 2, 8)
+    usual, driven = (made.judge(*rows) for made in (world[0], opened(spec, value=1)))
+    assert torch.equal(usual.success, driven.success)
+    assert (usual.to_go - driven.to_go).abs().max() > 0.1
+    with pytest.raises(ConfigError, match="value: 2"):
+        opened(spec, value=2)
 
 
 def test_committed_rows_come_back(world):

@@ -10,9 +10,10 @@ from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.failure.attempts import read as as_watched
 from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.record import reading
-from vla_mbpo.sim.tasks import HELD_OUT_TASKS, TASKS, TEST_SEED_BASE
+from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, HELD_OUT_TASKS, TASKS, TEST_SEED_BASE
 from vla_mbpo.training import live
-from vla_mbpo.training.episodes import find, rollout_files
+from vla_mbpo.training.episodes import check_scenes, find, rollout_files, to_learn_from
+from vla_mbpo.training.examples import chosen
 from vla_mbpo.training.oversight import success_row
 from vla_mbpo.training.rollout_data import Rollouts
 
@@ -68,6 +69,13 @@ def test_the_outcome_is_that_of_this_attempt_and_not_of_the_one_before(plainly):
     assert (plainly["success_row"], plainly["failed"], plainly["aborted"]) == (40, False, False)
     np.testing.assert_array_equal(np.flatnonzero(plainly["cost"]), [20])
     assert (str(plainly["task"]), str(plainly["policy"]), str(plainly["source"])) == ("button", POLICY, "live")
+
+
+def test_what_went_wrong_before_an_attempt_is_not_charged_to_it(spec, tmp_path):
+    """A scene lists its events until it is reset; those of the attempt before were all in the first row."""
+    made = taken(Attempt(spec, success=40, earlier=2), tmp_path)
+    np.testing.assert_array_equal(np.flatnonzero(made["cost"]), [20])
+    assert made["cost"].sum() == 1 and made["events"].tolist() == ["hit"]
 
 
 def test_an_attempt_in_which_nobody_intervened_has_none_of_it(plainly):
@@ -139,6 +147,7 @@ def test_real_scenes_are_all_different(spec, tmp_path):
     seeds = [int(taken(Attempt(spec), tmp_path / name)["seed"]) for name in "ab"]
     assert seeds == [int(arrays(file)["seed"]) for file in find([tmp_path / "a", tmp_path / "b"]).files]
     assert int(taken(Attempt(spec, seed=7), tmp_path / "simulated")["seed"]) == 7
+    assert all(to_learn_from("live", seed) and seed >= TEST_SEED_BASE for seed in seeds)
 
 
 def test_the_world_model_reads_it_as_any_rollout(spec, tmp_path, plainly):
@@ -223,6 +232,16 @@ def test_an_attempt_of_another_robot_is_passed_over(spec, tmp_path):
 def test_a_scene_to_test_with_is_passed_over(spec, tmp_path):
     folder = Attempt(spec, seed=TEST_SEED_BASE + 3).record(tmp_path)
     assert "seed" in find([tmp_path]).passed_over[str(folder)]
+
+
+def test_a_scene_to_calibrate_with_is_read_and_not_learned_from(spec, tmp_path):
+    """Detectors are calibrated in recordings of such scenes; policies learned from them, and were promoted in them."""
+    Attempt(spec, seed=CALIBRATION_SEEDS.start, success=40).record(tmp_path)
+    files = find([tmp_path]).files
+    assert len(files) == 1 and as_watched(files[0]) is not None
+    assert chosen(files) == []
+    with pytest.raises(ConfigError, match="1000000"):
+        check_scenes(Rollouts(list(files), spec, WORDS).facts)
 
 
 def test_an_attempt_without_the_policy_is_passed_over(spec, tmp_path):

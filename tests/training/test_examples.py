@@ -81,7 +81,8 @@ def test_what_was_disturbed_on_purpose_is_no_example(folder, more, capsys):
     assert "1 disturbed on purpose" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("more", [{"seed": TRAIN_SEEDS.stop}, {"task": HELD_OUT_TASKS[0]}])
+@pytest.mark.parametrize("more", [{"seed": TRAIN_SEEDS.stop}, {"task": HELD_OUT_TASKS[0]},
+                                  {"source": "live", "seed": TRAIN_SEEDS.stop}])  # fmt: skip
 def test_nothing_is_learned_from_scenes_and_tasks_to_test_with(folder, more, capsys):
     assert chosen([rollout(folder), rollout(folder, "two", **more)]) == [folder / "one.npz"]
     assert "1 of scenes or tasks to test with" in capsys.readouterr().out

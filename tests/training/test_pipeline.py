@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
+from vla_mbpo.cli import main
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.sim.tasks import TRAINING_TASKS
 from vla_mbpo.training.job import TrainingJob
 from vla_mbpo.training.pipeline import Pipeline
-from vla_mbpo.training.plan import LoopRecipe, stages
+from vla_mbpo.training.plan import LoopRecipe, Stage, stages
 
 FAKE = """
 import sys, pathlib
@@ -66,6 +68,23 @@ def test_a_candidate_that_is_refused_is_an_outcome_and_no_error(made, tmp_path):
     (tmp_path / "plan").write_text("promote=1")
     assert loop().run() == 1
     assert json.loads((recipe.out / "progress.json").read_text())["state"] == "refused"
+
+
+def test_a_loop_whose_candidate_is_live_is_over(made, tmp_path):
+    """Started again it asked for the promotion once more, in which its incumbent was live no longer, and failed."""
+    loop, ran, recipe = made
+    loop().run()
+    before = (recipe.out / "progress.json").read_text()
+    (tmp_path / "plan").write_text("promote=64")
+    assert loop().run() == 0
+    assert ran() == ALL and (recipe.out / "progress.json").read_text() == before
+
+
+@pytest.mark.parametrize("text", ["seed=3", "samples=5", "threads=1", "nonsense=1"])
+def test_options_that_dream_rl_does_not_take_are_refused_before_anything_runs(tmp_path, capsys, text):
+    """After all attempts had been made."""
+    assert main(["train", "loop", "--out", str(tmp_path / "loop"), "--options", text]) == 64
+    assert "--options" in capsys.readouterr().err and not (tmp_path / "loop").exists()
 
 
 def test_another_recipe_in_the_same_folder_is_refused(made):
@@ -232,6 +251,20 @@ def test_a_job_that_dies_is_noticed(job):
     assert job.state == "failed"
 
 
+@pytest.mark.parametrize(
+    ("said", "code", "state"),
+    [("live", 0, "live"), ("refused", 1, "refused"), ("live", 64, "failed"), ("refused", 64, "failed")],
+)
+def test_what_a_loop_before_came_to_is_not_what_this_one_did(tmp_path, said, code, state):
+    """One that could not even begin was told to be live: progress.json was that of the loop before."""
+    (tmp_path / "progress.json").write_text(json.dumps({"state": said}))
+    job = TrainingJob(tmp_path, command=(sys.executable, "-c", f"raise SystemExit({code})"))
+    job.start()
+    job._child.wait()
+    reason = job.poll()["reason"]
+    assert job.state == state and ("ended with 64" in reason) == (state == "failed")
+
+
 def test_a_job_ends_with_whoever_started_it(tmp_path):
     text = (
         "import sys, pathlib, time\nfrom vla_mbpo.training.job import TrainingJob\n"
@@ -253,3 +286,20 @@ def test_what_cannot_be_done_is_said(job):
     job.start()
     with pytest.raises(ConfigError, match="not running"):
         job.start()
+
+
+@dataclass(frozen=True)
+class OtherRecipe:
+    out: Path
+    start: Path
+
+
+def test_another_plan_has_stages_and_commands_of_its_own_and_is_done_in_the_end(tmp_path):
+    own = (sys.executable, "-c", FAKE, str(tmp_path), "own")
+    planned = [Stage("usual", ("train", "sft")), Stage("other", ("score",), command=own)]
+    recipe = OtherRecipe(tmp_path / "out", tmp_path)
+    command = (sys.executable, "-c", FAKE, str(tmp_path))
+    for _ in range(2):  # the second time there is nothing left to do
+        loop = Pipeline(recipe, command, planned)
+        assert loop.run() == 0 and loop.progress["state"] == "done"
+    assert (tmp_path / "ran").read_text().splitlines() == ["train sft", "own score"]

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +14,20 @@ torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
 from vla_mbpo.imagination.autoencoder import Autoencoder, AutoencoderConfig  # noqa: E402
 from vla_mbpo.imagination.perception import Perception  # noqa: E402
+from vla_mbpo.sim.tasks import CALIBRATION_SEEDS  # noqa: E402
 from vla_mbpo.training import autoencoder, world_model  # noqa: E402
-from vla_mbpo.training.calibration import CALIBRATION  # noqa: E402
-from vla_mbpo.training.loop import slim  # noqa: E402
+from vla_mbpo.training.calibration import VALUE, calibrate, predictions  # noqa: E402
+from vla_mbpo.training.logged import _unseen  # noqa: E402
+from vla_mbpo.training.loop import CALIBRATION, slim  # noqa: E402
 from vla_mbpo.training.rollout_data import UNTRIED  # noqa: E402
-from vla_mbpo.training.world_model import Trainer, WorldModelRecipe, load_world_model  # noqa: E402
+from vla_mbpo.training.world_model import (  # noqa: E402
+    Trainer,
+    WorldModelRecipe,
+    held_out,
+    load_world_model,
+    seen_before,
+    to_calibrate,
+)
 
 SIZE = 32
 
@@ -34,7 +45,8 @@ def make(data, tiny_net, monkeypatch, tmp_path):
     monkeypatch.setattr(world_model, "load_perception", lambda _: seeing)
 
     def build(steps=2, **options):
-        recipe = WorldModelRecipe((str(data),), "", "", samples=steps * 8, batch=8, threads=1, **options)
+        options = {"data": (str(data),), **options}
+        recipe = WorldModelRecipe(autoencoder="", eyes="", samples=steps * 8, batch=8, threads=1, **options)
         return Trainer(recipe, tmp_path / "run")
 
     return build
@@ -53,6 +65,7 @@ def test_a_run_leaves_a_network_a_state_and_its_calibration(make, tmp_path):
 def test_a_slim_run_loads_as_the_whole_one_does(make, tmp_path):
     make().run()
     slim(tmp_path / "run", tmp_path / "slim")
+    assert (tmp_path / "slim" / CALIBRATION).read_text() == (tmp_path / "run" / CALIBRATION).read_text()
     (whole, _), (half, state) = load_world_model(tmp_path / "run"), load_world_model(tmp_path / "slim")
     for name, value in whole.state_dict().items():
         np.testing.assert_allclose(half.state_dict()[name], value, rtol=1e-3, atol=1e-6)
@@ -75,6 +88,96 @@ def test_a_run_that_starts_from_another_reads_its_numbers_as_that_did(make, tmp_
         torch.testing.assert_close(second.net.state_dict()[name], value)
     with pytest.raises(ConfigError, match="autoencoder"):
         Trainer(WorldModelRecipe((str(data),), "other", "", init=str(tmp_path / "first")), tmp_path / "third")
+
+
+def test_a_run_names_what_those_were_trained_on_that_it_goes_on_from(make, tmp_path, data):
+    """Scenes of a log were taken for unseen as soon as a run had gone on with other data."""
+    make().run()
+    (tmp_path / "run").rename(tmp_path / "first")
+    recipe = WorldModelRecipe((str(data),), "", "", init=str(tmp_path / "first"), samples=8, batch=8, threads=1)
+    state = json.loads((tmp_path / "first/state.json").read_text())
+    assert state["trained_on"] == [str(data)]
+    state["trained_on"] = ["older/log"]
+    (tmp_path / "first/state.json").write_text(json.dumps(state))
+    Trainer(recipe, tmp_path / "second").run()
+    named = json.loads((tmp_path / "second/state.json").read_text())
+    assert seen_before(named) == {str(Path("older/log").resolve()), str(data)}
+    assert seen_before({"recipe": {"data": ["a/../b"]}}) == {str(Path("b").resolve())}  # before it was kept
+
+
+def fast_logits(trainer, net):
+    return predictions(trainer, net.eval(), trainer.validation)[0]
+
+
+@pytest.fixture
+def started(make, tmp_path):
+    """Logits and constants of a run whose data nobody has labelled with the time to go, and what begins from it."""
+    first = make()
+    first.run()
+    (tmp_path / "run").rename(tmp_path / "first")
+    file = tmp_path / "first" / CALIBRATION
+    found = json.loads(file.read_text())
+    found["outcome"][0][VALUE], found["outcome"][1][VALUE] = 0.839, -0.300
+    file.write_text(json.dumps(found))
+    return fast_logits(first, load_world_model(tmp_path / "first")[0]), found, file
+
+
+def test_what_nothing_here_has_labels_of_stays_as_it_was(make, started, tmp_path):
+    """A refresh let the time to go drift, which is dream RL's reward, and forgot its constants."""
+    before, found, _ = started
+    drift = {}
+    for held in (0.0, 10.0):
+        trainer = make(10, init=str(tmp_path / "first"), held=held, learning_rate=3e-3, warmup=1, ema=0.0)
+        trainer.run()
+        drift[held] = np.abs(fast_logits(trainer, trainer.net) - before).mean((0, 1, 2))
+    assert drift[10.0][VALUE] < 0.75 * drift[0.0][VALUE] and drift[10.0][2] > drift[10.0][VALUE]
+    constants = np.array(json.loads((tmp_path / "run" / CALIBRATION).read_text())["outcome"])
+    np.testing.assert_allclose(constants[:, VALUE], [0.839, -0.300])
+    np.testing.assert_allclose(constants, found["outcome"])  # also where too few attempts have labels
+
+
+def test_heads_without_labels_are_not_taken_over_without_their_constants(make, started, tmp_path):
+    started[2].unlink()
+    with pytest.raises(ConfigError, match=CALIBRATION):
+        make(init=str(tmp_path / "first"))
+
+
+def test_what_admits_a_world_model_has_no_part_in_its_constants(make, tmp_path):
+    """After a refresh the gap was 0.0 whatever the model said: constants had been fitted to the looks that tell."""
+    trainer = make()
+    trainer.run()
+    net, outcome = load_world_model(tmp_path / "run")[0], trainer.rollouts.outcome
+
+    def constants():
+        calibrate(trainer, net)
+        return json.loads((tmp_path / "run" / CALIBRATION).read_text())["outcome"]
+
+    first, other = constants(), np.setdiff1d(trainer.validation, trainer.calibration)
+    assert len(other) and len(trainer.calibration)
+    outcome[other] = 1 - outcome[other]
+    assert constants() == first
+    outcome[trainer.calibration] = 1 - outcome[trainer.calibration]
+    assert constants() != first
+
+
+@pytest.mark.parametrize("folder", ["data/log", "data/../data/log", "data", "data/log/one"])
+def test_a_log_that_a_model_was_trained_on_admits_it_where_nothing_was_fitted(folder):
+    seeds = np.arange(400)
+    data = SimpleNamespace(facts=[{"seed": int(seed)} for seed in seeds], episode=seeds)
+    unseen = _unseen(data, seeds, (folder,), SimpleNamespace(trained_on=("data/log",)))
+    assert len(unseen) > 10 and held_out(unseen).all() and not to_calibrate(unseen).any()
+    assert len(_unseen(data, seeds, (folder,), SimpleNamespace(trained_on=("data/other", "data/log2")))) == (
+        400 if folder != "data" else len(unseen)
+    )
+
+
+def test_scenes_that_decide_on_a_promotion_are_not_learned_from(data, make, tmp_path):
+    folder = tmp_path / "calibration"
+    folder.mkdir()
+    with np.load(next(iter(data.glob("*.npz")))) as episode:
+        np.savez(folder / "one.npz", **{**episode, "source": "live", "seed": CALIBRATION_SEEDS.start + 7})
+    with pytest.raises(ConfigError, match="1000007"):
+        make(data=(str(folder),))
 
 
 def test_what_the_eyes_saw_is_kept_for_the_next_start(make, monkeypatch):

@@ -27,7 +27,7 @@ class Toy:
     trained_on = ("elsewhere",)
     admitted = Admission(100, 0.9, 0.0, 0.9)
 
-    def __init__(self, _run, _vetting, policy, net, _spec, _device=None):
+    def __init__(self, _run, _vetting, policy, net, _spec, _device=None, _value=3):
         self.net, self.policy, self.perception = net, policy, Looks()
         self.words = torch.ones(N, policy.vocabulary.length, dtype=torch.int64)
 
@@ -49,6 +49,8 @@ class Toy:
                 "aborted": False,
                 "task": "push",
                 "policy": self.policy.version,
+                "source": "few",
+                "seed": i,
             }
             for i in range(N)
         ]

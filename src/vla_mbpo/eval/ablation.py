@@ -9,7 +9,7 @@ from typing import Any
 from vla_mbpo.core.errors import require
 from vla_mbpo.eval.lockstep import Outcome
 from vla_mbpo.eval.statistics import paired, paired_ratio
-from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.sim.instructions import tasks_of
 
 PARTS = ("imagination", "k")
 Evaluate = Callable[[argparse.Namespace], tuple[dict[str, Any], list[Outcome]]]
@@ -30,6 +30,7 @@ def ablate(args: argparse.Namespace, evaluate: Evaluate, partial_of: Callable[[a
     parts = [part.strip() for part in args.ablate.split(",")]
     require(set(parts) <= set(PARTS), "--ablate", args.ablate, f"some of {', '.join(PARTS)}")
     results: dict[str, Any] = {}
+    known = tasks_of(args.robot)
     outcomes: dict[str, dict[tuple[str, int], Outcome]] = {}
     done: list[argparse.Namespace] = []
     for name, options in variants(parts, args.k).items():
@@ -37,7 +38,7 @@ def ablate(args: argparse.Namespace, evaluate: Evaluate, partial_of: Callable[[a
         print(f"{name}:")
         one = argparse.Namespace(**{**vars(args), **options, "json": file, "ablate": ""})
         results[name], found = evaluate(one)
-        outcomes[name] = {(o.task, o.seed): o for o in found if not TASKS[o.task].held_out}
+        outcomes[name] = {(o.task, o.seed): o for o in found if not known[o.task].held_out}
         done.append(one)
     base = next(iter(results))
     pairs = {name: (base, name) for name in results if name != base}

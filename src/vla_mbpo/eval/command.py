@@ -23,7 +23,9 @@ from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.sessions import Policy, load_policy
 from vla_mbpo.reports.evaluation import evaluation_page
 from vla_mbpo.sim.disturbances import KINDS
+from vla_mbpo.sim.instructions import tasks_of
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TASKS, TEST_SEED_BASE, find_task
+from vla_mbpo.sim.world import TABLETOP, World
 from vla_mbpo.spread import Place, add_ray, spread
 
 EXPERT = "expert"
@@ -56,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ablate", default="", metavar="PART,…", help="with and without: imagination, k; scenes are the same")
     add("--scenes", choices=SCENES, default="test", help="calibration: to choose parameters without the test scenes")
     add("--robot", default="sim_panda")
+    add("--timeout", type=float, default=Settings().timeout, help="of an attempt [s] (lockstep)")
+    parser.set_defaults(world=TABLETOP, program="vla-mbpo")
     add("--workers", type=int, default=2, help="processes, or Ray workers (lockstep)")
     add_ray(parser)
 
@@ -76,10 +80,12 @@ def run(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     """One evaluation: the result as it is in the file, and what came of each attempt. Its partial file stays."""
-    chosen = TASKS if args.tasks == "all" else [find_task(name.strip()).name for name in args.tasks.split(",")]
+    known = tasks_of(args.robot)
+    chosen = known if args.tasks == "all" else [find_task(n.strip(), known).name for n in args.tasks.split(",")]
     tasks = list(dict.fromkeys(chosen))
     require(args.episodes > 0, "--episodes", args.episodes, "a number above 0")
     require(args.seed >= 0, "--seed", args.seed, "0 or more")
+    require(0.0 < args.timeout <= 60.0, "--timeout", args.timeout, "above 0, at most 60 s")
     require(1 <= args.k <= 64, "--k", args.k, "1 to 64")
     simulated = args.clock == "lockstep"
     Place(args.workers, args.ray).check()
@@ -102,7 +108,7 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     stages = {stage for o in outcomes for stage in o.stage_ms}
     for stage in sorted(stages):
         cadence["latency_ms"][stage] = percentiles([v for o in outcomes for v in o.stage_ms.get(stage, [])])
-    result = {**head, "date": now(), **summarise(outcomes), "cadence": cadence}
+    result = {**head, "date": now(), **summarise(outcomes, known), "cadence": cadence}
     args.json.write_text(json.dumps(result, indent=1) + "\n")
     _print(result)
     return result, outcomes
@@ -115,12 +121,13 @@ def _head(args: argparse.Namespace) -> dict[str, Any]:
         "bundle": args.bundle,
         "bundle_sha256": "" if expert else Bundle.load(bundle_dir(args.bundle)).digest,
         "robot": args.robot,
-        "command": "vla-mbpo " + " ".join(sys.argv[1:]),
+        "command": f"{args.program} " + " ".join(sys.argv[1:]),
         "machine": machine(),
         "seed": args.seed,
         "settings": {
             **({} if expert else asdict(_settings(args))),
             **{name: getattr(args, name) for name in ("clock", "imagination", "detector", "scenes")},
+            **({"waits": True} if args.world.waits else {}),
             **(
                 {"failure_detector": Bundle.load(bundle_dir(args.detector_bundle)).digest, "alpha": args.alpha}
                 if args.detector == "on"
@@ -145,6 +152,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         imagination=args.imagination,
         disturbance=args.disturbance,
         on_alarm=args.on_alarm,
+        timeout=args.timeout,
     )
 
 
@@ -206,28 +214,32 @@ class _Prepared:
     session: Policy | None
     vetting: Vetting | None
     watch: FailureDetector | None
+    world: World
 
 
-def _common(args: argparse.Namespace) -> tuple[str, str, Settings, str, str, float]:
+def _common(args: argparse.Namespace) -> tuple[str, str, Settings, str, str, float, World]:
     world_model = args.world_model if args.imagination == "on" else ""
     detector = args.detector_bundle if args.detector == "on" else ""
-    return args.robot, args.bundle, _settings(args), world_model, detector, args.alpha
+    return args.robot, args.bundle, _settings(args), world_model, detector, args.alpha, args.world
 
 
-def _prepare(robot: str, bundle: str, settings: Settings, world_model: str, detector: str, alpha: float) -> _Prepared:
+def _prepare(
+    robot: str, bundle: str, settings: Settings, world_model: str, detector: str, alpha: float, world: World
+) -> _Prepared:
     spec = RobotSpec.load(robot_dir(robot))
     session = None if bundle == EXPERT else load_policy(bundle_dir(bundle), spec, patient=True)
     vetting = Vetting(WorldModelSession.load(bundle_dir(world_model), spec)) if world_model else None
     watch = FailureDetector.load(detector, alpha, session.version) if detector and session else None
-    return _Prepared(spec, settings, session, vetting, watch)
+    return _Prepared(spec, settings, session, vetting, watch, world)
 
 
 def _job(prepared: _Prepared, _shared: None, job: tuple[str, int]) -> Outcome:
     if prepared.session is None:
-        return attempt_expert(prepared.spec, *job)
+        return attempt_expert(prepared.spec, *job, prepared.settings.timeout, prepared.world)
     task, seed = job
     vetting, watch = prepared.vetting, prepared.watch
-    return Attempt(prepared.spec, prepared.session, task, seed, prepared.settings, vetting, watch).run()
+    world = prepared.world
+    return Attempt(prepared.spec, prepared.session, task, seed, prepared.settings, vetting, watch, world).run()
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.imagination.dream import Dream, dream
 from vla_mbpo.imagination.session import WorldModelSession
 from vla_mbpo.paths import bundle_dir, robot_dir
-from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.sim.instructions import instruction_of
 from vla_mbpo.training.dream_log import strips
 
 LABEL = 12  # px
@@ -79,7 +79,7 @@ def redream(session: WorldModelSession, episode, ends: list[int], flow_steps: in
         (episode["set_point"][at[i] + index].astype(np.float64), episode["opening"][at[i] + index].astype(np.float64))
         for i in ends[:-1]
     ]
-    return dream(session, begin, TASKS[str(episode["task"])].instruction, chunks, rng, flow_steps)
+    return dream(session, begin, instruction_of(episode), chunks, rng, flow_steps)
 
 
 def strip(real: dict[str, NDArray[np.uint8]], found: Dream, rows: list[int], done: int) -> Image.Image:

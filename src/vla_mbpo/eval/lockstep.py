@@ -22,17 +22,15 @@ from vla_mbpo.core.state import Trajectory
 from vla_mbpo.core.verdict import Verdict
 from vla_mbpo.eval.corruption import Corruption
 from vla_mbpo.failure.scores import Look
-from vla_mbpo.gate.config import GateConfig
 from vla_mbpo.gate.gate import Gate
 from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.policy.foreign.errors import PROPOSED, NoChunk
 from vla_mbpo.policy.runtime import REPLAN_ROWS, Candidates
 from vla_mbpo.policy.sessions import Policy
-from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.disturbances import Disturbance
 from vla_mbpo.sim.experts import Expert
 from vla_mbpo.sim.robot import SimRobot
-from vla_mbpo.sim.scene import Scene
+from vla_mbpo.sim.world import TABLETOP, World
 
 TICK = round(DriverConfig().tick * 1e9)  # driver period [ns]
 
@@ -115,23 +113,25 @@ class Attempt:
         settings: Settings,
         vetting: Vetting | None = None,
         watch: Watch | None = None,
+        world: World = TABLETOP,
     ) -> None:
         """``vetting``: by imagination; needed for ``settings.imagination`` on. ``watch``: whose alarm counts."""
-        self.spec, self.session, self.settings, self._vetting = spec, session, settings, vetting
+        self.spec, self.session, self.settings, self._vetting, self.world = spec, session, settings, vetting, world
         require(vetting is not None or settings.imagination != "on", "vetting", None, "needed for imagination on")
         if vetting is not None:
             vetting.reset()
         self._choices, self._asked = np.random.default_rng([seed, 3]), False
-        self.robot = SimRobot(spec, Scene.build(spec, task, seed))
-        self._camera = SceneCamera(self.robot.scene, session.image_size)
-        self._gate = Gate(spec, GateConfig())
-        self._driver = ArmDriver(spec)
+        self.robot = world.robot(spec, task, seed)
+        self._camera = world.camera(self.robot, session.image_size)
+        self._gate = Gate(spec, world.gate)
+        self._driver = ArmDriver(spec, world.driver)
+        self._driver.measure(self.robot.state())
         self._rng = np.random.default_rng([seed, 1])
         self._corruption = Corruption(spec, seed, settings.corrupt)
         self._pending: tuple[int, Observation, Candidates, int] | None = None
         self._stages: dict[str, list[float]] = defaultdict(list)
         self._watch = watch
-        self._person: Expert | None = None
+        self._person: Any = None
         if watch is not None:
             watch.reset()
         self.disturbance = Disturbance.draw(settings.disturbance, self.robot, seed) if settings.disturbance else None
@@ -189,6 +189,7 @@ class Attempt:
             return
         self._stages["policy"].append(1e3 * (time.perf_counter() - begin))
         latency = self.settings.latency + self.settings.vetting * (self.settings.imagination == "on")
+        latency *= not self.world.waits
         self._pending = now + round(latency * 1e9), observation, found, len(prefix)
 
     def _decide(self) -> None:
@@ -226,7 +227,7 @@ class Attempt:
             return False
         self.outcome.alarm = self.robot.time / 1e9
         if self.settings.on_alarm == "human":
-            self._person = Expert(self.robot)
+            self._person = self.world.expert(self.robot)
         return True
 
     def _order(self, observation: Observation, chunks: Sequence[ActionChunk]) -> tuple[Sequence[int], bool]:
@@ -331,10 +332,10 @@ def expert_row(robot: SimRobot, expert: Expert) -> None:
     robot.advance(robot.time + period)
 
 
-def attempt_expert(spec: RobotSpec, task: str, seed: int, timeout: float = 15.0) -> Outcome:
+def attempt_expert(spec: RobotSpec, task: str, seed: int, timeout: float = 15.0, world: World = TABLETOP) -> Outcome:
     """The scripted expert's attempt at (task, seed): the ceiling for a policy trained on it."""
-    robot = SimRobot(spec, Scene.build(spec, task, seed))
-    expert = Expert(robot)
+    robot = world.robot(spec, task, seed)
+    expert = world.expert(robot)
     while robot.time < timeout * 1e9 and not robot.referee.success:
         expert_row(robot, expert)
     status = robot.status()

@@ -4,12 +4,13 @@ import datetime
 import os
 import platform
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vla_mbpo.eval.statistics import wilson
-from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.sim.tasks import TASKS, Task
 
 if TYPE_CHECKING:  # a report of a recording needs no simulator
     from vla_mbpo.eval.lockstep import Outcome
@@ -31,17 +32,17 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def summarise(outcomes: list["Outcome"]) -> dict[str, Any]:
-    """Per task, average over training tasks, held-out tasks beside it."""
+def summarise(outcomes: list["Outcome"], known: Mapping[str, Task] = TASKS) -> dict[str, Any]:
+    """Per task, average over training tasks, held-out tasks beside it. ``known``: all tasks there are."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault(outcome.task, []).append(outcome)
-    tasks = {name: _task(groups[name]) for name in TASKS if name in groups}
-    seen = [o for o in outcomes if not TASKS[o.task].held_out]
+    tasks = {name: _task(groups[name]) for name in known if name in groups}
+    seen = [o for o in outcomes if not known[o.task].held_out]
     n, successes = len(seen), sum(o.success for o in seen)
     return {
-        "tasks": {name: row for name, row in tasks.items() if not TASKS[name].held_out},
-        "unseen_tasks": {name: row for name, row in tasks.items() if TASKS[name].held_out},
+        "tasks": {name: row for name, row in tasks.items() if not known[name].held_out},
+        "unseen_tasks": {name: row for name, row in tasks.items() if known[name].held_out},
         "success_rate": round(successes / n, 4) if n else None,
         "interval": wilson(successes, n),
         "cost_events_per_episode": round(sum(len(o.cost_events) for o in seen) / n, 4) if n else None,

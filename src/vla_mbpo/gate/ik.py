@@ -1,5 +1,7 @@
 """Joint targets for a tool pose (mink differential IK)."""
 
+from typing import Any
+
 import mink
 import mujoco
 import numpy as np
@@ -18,9 +20,9 @@ class ToolIK:
     def __init__(self, spec: RobotSpec, start: NDArray[np.float64]) -> None:
         world = mujoco.MjSpec.from_file(str(spec.urdf))
         for equality in list(world.equalities):  # the fingers' mimic joint
-            world.delete(equality)
+            _remove(world, equality)
         for joint in spec.gripper_joints:
-            world.delete(world.joint(joint))
+            _remove(world, world.joint(joint))
         self._model = world.compile()
         self._configuration = mink.Configuration(self._model)
         self._tool = mink.FrameTask(spec.tool_link, "body", position_cost=1.0, orientation_cost=0.3)
@@ -65,3 +67,8 @@ class ToolIK:
             )
             self._configuration.integrate_inplace(velocity, 1.0)
         return self._configuration.q.copy()
+
+
+def _remove(world: mujoco.MjSpec, element: Any) -> None:
+    """Take an element out of a specification, whichever of both ways this version of MuJoCo has."""
+    world.delete(element) if hasattr(world, "delete") else element.delete()

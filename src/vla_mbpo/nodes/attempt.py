@@ -18,12 +18,14 @@ class Attempt:
         goal: as accepted.
         begin: node time of the start [ns].
         limit: longest duration [s].
+        earlier: cost events of the scene before, which the simulator lists until it is reset.
         outcome: becomes (outcome, message).
     """
 
     goal: ServerGoalHandle
     begin: int
     limit: float
+    earlier: int = 0
     outcome: Future = field(default_factory=Future)
     accepted: int = 0
     rejected: int = 0

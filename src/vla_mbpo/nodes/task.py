@@ -117,6 +117,12 @@ class TaskNode(ManagedNode):
 
     def _on_status(self, message: TaskStatus) -> None:
         self._status = message
+        if self._attempt is not None:  # fewer: the scene was reset
+            self._attempt.earlier = min(self._attempt.earlier, len(message.cost_events))
+
+    def _events(self) -> list[str]:
+        """Cost events that the scene lists."""
+        return list(self._status.cost_events) if self._status else []
 
     async def _execute(self, goal: ServerGoalHandle) -> ExecuteTask.Result:
         if self.state == "active":
@@ -129,7 +135,7 @@ class TaskNode(ManagedNode):
             goal.abort()
             return _RESULT(outcome=_RESULT.REFUSED, message=refusal)
         limit = goal.request.timeout or self.parameters["timeout"]
-        attempt = self._attempt = Attempt(goal, self.now(), limit)
+        attempt = self._attempt = Attempt(goal, self.now(), limit, len(self._events()))
         self._number += 1
         self._tell(AttemptState(running=True, instruction=attempt.instruction))
         self._instruction_out.publish(String(data=attempt.instruction))
@@ -141,7 +147,7 @@ class TaskNode(ManagedNode):
         if self._server is None:  # shut down meanwhile: nobody to answer to
             return _RESULT()
         self._instruction_out.publish(String(data=""))
-        events = list(self._status.cost_events) if self._status else []
+        events = self._events()[attempt.earlier :]
         result = {"outcome": outcome, "message": message, "elapsed": attempt.elapsed(self.now()), "cost_events": events}
         self._tell(AttemptState(instruction=attempt.instruction, **result))
         if outcome == _RESULT.SUCCEEDED:

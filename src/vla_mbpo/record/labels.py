@@ -105,6 +105,7 @@ class Labels:
     def _attempt(self, note: Attempt) -> None:
         if note.running:
             self.instruction = self.instruction or note.instruction
+            self.outcome, self.message, self._cost_events = "", "", ()  # of an attempt before, even of the same task
         elif note.instruction == self.instruction:
             self.outcome, self.message, self._cost_events = note.outcome, note.message, note.cost_events
 

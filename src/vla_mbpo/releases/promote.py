@@ -84,8 +84,12 @@ def run(args: argparse.Namespace) -> int:
             name = _first(store, parts, args)
         print(f"{name} is live: the first release of {store.folder}")
         return EXIT_OK
-    candidate, incumbent = policy_bundle(args.candidate, "--candidate"), _incumbent(store, args)
+    candidate = policy_bundle(args.candidate, "--candidate")
     version = candidate.version
+    if _went_live(store, version, args):
+        print(f"{version} is live already: {store.find('live')}")
+        return EXIT_OK
+    incumbent = _incumbent(store, args)
     require(version != incumbent.parts.policy.version, "--candidate", version, "is the incumbent itself")
     evaluations = args.evaluations or store.folder.parent / "evaluations"
     evaluations.mkdir(parents=True, exist_ok=True)
@@ -101,6 +105,16 @@ def run(args: argparse.Namespace) -> int:
             print(f"{version} is refused; {incumbent.parts.policy.version} stays", file=sys.stderr)
             return EXIT_REFUSED
         return _go_live(args, store, incumbent, parts, report)
+
+
+def _went_live(store: Store, version: str, args: argparse.Namespace) -> bool:
+    """Whether the candidate has already taken the place of the incumbent that is named.
+
+    So it is where whoever called was killed before it had noted the end.
+    """
+    if args.incumbent == "live" or not store.state().live:
+        return False
+    return store.release("live").policy.version == version != policy_bundle(args.incumbent, "--incumbent").version
 
 
 def _incumbent(store: Store, args: argparse.Namespace) -> Incumbent:

@@ -1,5 +1,6 @@
 """The ten tasks: what each is called, what is said, which object and which goal it is about."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vla_mbpo.core.errors import ConfigError
@@ -66,8 +67,8 @@ def task_of(instruction: str) -> str:
     return next((name for name, task in TASKS.items() if task.instruction.lower().split() == words), "")
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str, tasks: Mapping[str, Task] = TASKS) -> Task:
     """The task of that name; ConfigError lists the names."""
-    if name not in TASKS:
-        raise ConfigError("task", name, f"tasks: {', '.join(TASKS)}")
-    return TASKS[name]
+    if name not in tasks:
+        raise ConfigError("task", name, f"tasks: {', '.join(tasks)}")
+    return tasks[name]

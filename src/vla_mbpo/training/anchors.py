@@ -6,7 +6,6 @@ people taught (training/corrections.py).
 """
 
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,16 +17,13 @@ from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.training.collector import Collector
 from vla_mbpo.training.corrections import People
 from vla_mbpo.training.dataset import Augment, Demonstrations, Normalisation
+from vla_mbpo.training.dream_recipe import PPO, DreamRlRecipe
 from vla_mbpo.training.dream_world import States
 from vla_mbpo.training.logged import Log, evenly
 from vla_mbpo.training.matching import Noised, mean
-from vla_mbpo.training.recap import PPO
 from vla_mbpo.training.seeing import Seeing
 from vla_mbpo.training.sft import demonstrations
 from vla_mbpo.training.supervised import Manner, Supervised
-
-if TYPE_CHECKING:
-    from vla_mbpo.training.dream_rl import DreamRlRecipe
 
 
 class Anchors:
@@ -39,7 +35,7 @@ class Anchors:
         taught: the demonstrations, where the recipe names some.
     """
 
-    def __init__(self, recipe: "DreamRlRecipe", log: Log, collector: Collector, bundle: Bundle) -> None:
+    def __init__(self, recipe: DreamRlRecipe, log: Log, collector: Collector, bundle: Bundle) -> None:
         """``bundle``: of the policy that the log is of."""
         self._recipe, self._log, self._collector = recipe, log, collector
         self._located = collector.world.located(log.states)
@@ -55,7 +51,7 @@ class Anchors:
         recipe, log = self._recipe, self._log
         good, every = evenly(log.good, count), evenly(log.starts, count)
         states = log.states.at(torch.cat([good, every]))
-        shown = tuple(view[states.row] for view in log.pictures) if recipe.eyes else ()
+        shown = tuple(view[states.row] for view in log.pictures) if recipe.looks else ()
         cache, mask, features = self._collector.prefix(net, states, shown, self._bright)
         located = functional.smooth_l1_loss(net.locate(features), self._located[states.row])
         mine = log.chunks[good.to(log.chunks.device)]
@@ -76,7 +72,7 @@ class Anchors:
         return mean(off, states.free)
 
 
-def _taught(recipe: "DreamRlRecipe", bundle: Bundle, horizon: int, device: torch.device) -> Supervised | None:
+def _taught(recipe: DreamRlRecipe, bundle: Bundle, horizon: int, device: torch.device) -> Supervised | None:
     if not recipe.demos:
         return None
     demos = Demonstrations(demonstrations(recipe.demos, recipe.per_task), bundle.vocabulary, horizon)

@@ -26,8 +26,8 @@ from vla_mbpo.eval.lockstep import Settings
 from vla_mbpo.gate.kinematics import Kinematics
 from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.policy.runtime import Candidates
-from vla_mbpo.sim.experts import Expert
 from vla_mbpo.sim.robot import SimRobot
+from vla_mbpo.sim.world import TABLETOP, World
 from vla_mbpo.training.rollout_data import UNTRIED
 from vla_mbpo.training.rollouts import TapedAttempt
 
@@ -49,9 +49,9 @@ def follow(robot: SimRobot, rows: NDArray[np.float64]) -> None:
         robot.advance(robot.time + spec.row_period)
 
 
-def expert_rows(robot: SimRobot, rows: int, until_done: bool = False) -> NDArray[np.float64]:
+def expert_rows(robot: SimRobot, rows: int, until_done: bool = False, world: World = TABLETOP) -> NDArray[np.float64]:
     """Let the expert drive for so many rows, or until the task is done; what it commanded (T, n + 1)."""
-    expert = Expert(robot)
+    expert = world.expert(robot)
     driven: list[NDArray[np.float64]] = []
     while len(driven) < rows and not (until_done and (robot.referee.success or robot.referee.failed())):
         target, opening = expert.row()
@@ -110,9 +110,10 @@ class BranchedAttempt(TapedAttempt):
         settings: Settings,
         vetting: Vetting | None = None,
         wander: float = 0.0,
+        world: World = TABLETOP,
     ) -> None:
         session = Wanderer(session, spec, wander, seed) if wander else session
-        super().__init__(spec, session, task, seed, settings, vetting)
+        super().__init__(spec, session, task, seed, settings, vetting, world)
         self._wanders = wander > 0.0
         self._draws = np.random.default_rng([seed, 9])
         self._careful = self._draws.random() < CAREFUL
@@ -133,7 +134,7 @@ class BranchedAttempt(TapedAttempt):
     def _try(self, found: Candidates) -> dict[str, Any]:
         """Branch: the candidates, and what the expert would do."""
         chunks = list(np.concatenate([found.positions, found.gripper[..., None]], 2))
-        chunks.append(expert_rows(self.robot.branch(), self.spec.horizon))
+        chunks.append(expert_rows(self.robot.branch(), self.spec.horizon, world=self.world))
         finish = self._draws.random() < (1.0 if self._wanders else FINISHED) and not self.robot.referee.success
         to_go, hits = zip(*(self._lead(chunk, finish) for chunk in chunks), strict=True)
         return {"chunks": np.array(chunks, np.float32), "to_go": np.array(to_go), "hits": np.array(hits)}
@@ -145,7 +146,7 @@ class BranchedAttempt(TapedAttempt):
         hits = len(robot.referee.events) - before
         if not finish:
             return UNTRIED, hits
-        rows = len(expert_rows(robot, LONGEST, until_done=True))
+        rows = len(expert_rows(robot, LONGEST, until_done=True, world=self.world))
         return rows if robot.referee.success else -1, hits
 
     def arrays(self) -> dict[str, Any]:

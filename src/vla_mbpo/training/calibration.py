@@ -17,15 +17,17 @@ from vla_mbpo.imagination.network import WorldModel
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.training.judge import platt
+from vla_mbpo.training.loop import CALIBRATION
 from vla_mbpo.training.tried import Tried, compared, gain
 
 if TYPE_CHECKING:
     from vla_mbpo.training.world_model import Trainer
 
-CALIBRATION, FAMILIAR = "calibration.json", "familiar.safetensors"  # beside the checkpoint
+FAMILIAR = "familiar.safetensors"  # beside the checkpoint, as CALIBRATION
 VALUE = 3  # of the outcomes, the one that candidates are ranked by
 RARE = 0.999  # share of the validation looks that are within ``strange_limit`` and ``uncertainty_limit``, before ...
 MARGIN = 1.3  # ... this factor
+LEAST = 40  # attempts with labels; a fit to fewer is worse than the constants of ``init``, which stay
 Logits = NDArray[np.float64]
 
 
@@ -33,13 +35,18 @@ def calibrate(trainer: "Trainer", net: WorldModel) -> None:
     """Fit on validation looks and write CALIBRATION and FAMILIAR.
 
     ``outcome``, ``cost``: scale and shift of the fast mode's logits; ``slow_outcome``, ``slow_cost``: of what is read
-    off imagined images, as a dream does.
+    off imagined images, as a dream does. They are fitted in half of the scenes, ``trainer.calibration``: the other half
+    has to check them where dream RL learns from the same log (training/logged.py).
     """
     index = trainer.validation
     fast, slow = predictions(trainer, net, index), predictions(trainer, net, index, slow=True)
     found: dict[str, Any] = {}
+    before = started_from(trainer.recipe.init) or {}
     for name, (outcome, cost) in (("", fast), ("slow_", slow)):
-        found[f"{name}outcome"], found[f"{name}cost"] = _constants(trainer, outcome, cost)
+        kept = np.array(before.get(f"{name}outcome", [[1.0] * 4, [0.0] * 4])).T.tolist()
+        kept.append(before.get(f"{name}cost", [1.0, 0.0]))
+        fitted = _constants(trainer, np.concatenate([outcome, cost[..., None]], -1), kept, LEAST if before else 1)
+        found[f"{name}outcome"], found[f"{name}cost"] = np.array(fitted[:4]).T.tolist(), fitted[4]
     if trainer.tried is not None:
         soon, hit = tried_predictions(net, trainer.tried, trainer.tried_validation, trainer.device)
         branches = trainer.tried.branches
@@ -63,6 +70,12 @@ def constants(name: str) -> dict[str, Any]:
     """What ``calibrate`` found, of a run folder that holds it or of a world model's bundle. ConfigError if neither."""
     file = Path(name) / CALIBRATION
     return json.loads(file.read_text()) if file.is_file() else Bundle.load(bundle_dir(name)).manifest["calibration"]
+
+
+def started_from(init: str) -> dict[str, Any] | None:
+    """Constants of the run folder that a run starts from; None where it does not, or those are not there."""
+    file = Path(init) / CALIBRATION
+    return json.loads(file.read_text()) if init and file.is_file() else None
 
 
 def load_calibration(run: Path) -> tuple[dict[str, Any], Familiar]:
@@ -98,18 +111,18 @@ def predictions(
     return np.concatenate(outcomes, 1).astype(np.float64), np.concatenate(costs, 1).astype(np.float64)
 
 
-def _constants(trainer: "Trainer", outcome: Logits, cost: Logits) -> tuple[list[list[float]], list[float]]:
+def _constants(trainer: "Trainer", logits: Logits, kept: list[list[float]], least: int) -> list[list[float]]:
+    """Scale and shift of each outcome's logits and of cost's (E, N, S, 5); as ``kept`` where too few know better."""
     data, index = trainer.rollouts, trainer.validation
-    pairs = []
-    for head in range(outcome.shape[-1]):
-        keep = data.labelled[index][..., head]
-        if not keep.any():  # no expert among the rollouts
-            pairs.append((1.0, 0.0))
-            continue
-        pairs.append(platt(outcome[..., head][:, keep], data.outcome[index][..., head][keep].astype(np.float64)))
-    keep = data.costed[index]
-    hit = platt(cost[:, keep], data.cost[index][keep].astype(np.float64))
-    return np.array(pairs).T.tolist(), list(hit)
+    mine = np.isin(index, trainer.calibration)[:, None, None]
+    labels = np.concatenate([data.outcome[index], data.cost[index][..., None]], -1).astype(np.float64)
+    known = np.concatenate([data.labelled[index], data.costed[index][..., None]], -1) & mine
+    found = []
+    for head, stays in enumerate(kept):
+        keep = known[..., head]
+        attempts = len(np.unique(data.episode[index][keep.any(1)]))
+        found.append(list(platt(logits[..., head][:, keep], labels[..., head][keep])) if attempts >= least else stays)
+    return found
 
 
 def tried_predictions(

@@ -9,7 +9,6 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,11 +17,9 @@ from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.spread import Crew, Place, crew
 from vla_mbpo.training.dataset import Augment
 from vla_mbpo.training.dream_log import DreamLog
+from vla_mbpo.training.dream_recipe import DreamRlRecipe
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
 from vla_mbpo.training.flow_sde import Chain, FlowSde, Velocity
-
-if TYPE_CHECKING:
-    from vla_mbpo.training.dream_rl import DreamRlRecipe
 
 UNFIT = 3.0  # rows that a chunk which the gate would refuse is worse than the worst of its group
 PLAIN = Augment(0, 0.0, 0.0)
@@ -35,7 +32,7 @@ class Part:
 
     Attributes:
         states: B of them.
-        pictures: head and wrist view, each (B, S, S, 3) uint8; none where the policy's eyes do not learn.
+        pictures: head and wrist view, each (B, S, S, 3) uint8; none where the policy's eyes have seen the log.
         step: of the flow, the random one.
         seed: of the noise.
     """
@@ -83,7 +80,7 @@ def joined(parts: list[Columns]) -> Columns:
 class Collector:
     """Start policy, flow and judge of a run. One thread."""
 
-    def __init__(self, recipe: "DreamRlRecipe", start: FlowPolicy, world: DreamWorld) -> None:
+    def __init__(self, recipe: DreamRlRecipe, start: FlowPolicy, world: DreamWorld) -> None:
         self.recipe, self.start, self.world = recipe, start, world
         self.flow = FlowSde(recipe.steps, recipe.noise, modes=recipe.modes, rise=recipe.executed)
 
@@ -182,7 +179,7 @@ class Collector:
         """Keys and values, mask and features; what the eyes of the start gave is at hand."""
         with torch.no_grad():
             text, gist, pad = net.read(states.words)
-        if net is self.start or not self.recipe.eyes:
+        if net is self.start or not self.recipe.looks:
             views = states.views.float()
             return net.prefix(text, pad, (views[:, :2], views[:, 2:]), states.body)
         head, wrist = (change.images(view) for view in pictures)

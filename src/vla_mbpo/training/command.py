@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,16 @@ from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.sim.instructions import tasks_of
 from vla_mbpo.sim.tasks import TRAIN_SEEDS, TRAINING_TASKS, find_task
 from vla_mbpo.spread import Place
+from vla_mbpo.training.dream_recipe import DreamRlRecipe
 from vla_mbpo.training.options import LOOP_OPTIONS, SCENES, declare
 from vla_mbpo.training.pipeline import PROGRESS, Pipeline
 from vla_mbpo.training.plan import LoopRecipe
+
+# Of the recipe of dream RL, what has an option of its own.
+DREAM_RL = ("policy", "init", "world_model", "vetting", "robot", "method", "samples", "seed", "threads", "device")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +106,7 @@ def _world(args: argparse.Namespace) -> int:
         autoencoder=args.autoencoder,
         eyes=args.eyes,
         interleaved=not args.independent_views,
+        robot=args.robot,
         branches=tuple(args.branches),
     )
     trainer = world_model.Trainer(recipe, args.out)
@@ -116,7 +123,8 @@ def _detector(args: argparse.Namespace) -> int:
     _require_new("--run", args.run, args.resume)
     policy = Bundle.load(bundle_dir(args.policy))
     attempts = [a for a in read_all([Path(folder) for folder in args.data]) if a.policy == policy.version]
-    recipe = DetectorRecipe(tuple(args.data), policy.version, TRAINING_TASKS, samples=args.samples, seed=args.seed)
+    tasks = tuple(name for name, task in tasks_of(args.robot).items() if not task.held_out)
+    recipe = DetectorRecipe(tuple(args.data), policy.version, tasks, samples=args.samples, seed=args.seed)
     trainer = Trainer(recipe, attempts, args.run)
     trainer.run(resume=args.resume)
     _curves(trainer, args.run / "curves.png", f"{len(trainer.attempts)} attempts")
@@ -128,13 +136,12 @@ def _detector(args: argparse.Namespace) -> int:
 
 
 def _dream_rl(args: argparse.Namespace) -> int:
-    from vla_mbpo.training.dream_rl import DreamRlRecipe, Trainer
+    from vla_mbpo.training.dream_rl import Trainer
 
     _require_new("--out", args.out, args.resume)
-    names = ("policy", "init", "world_model", "vetting", "method", "samples", "seed", "threads", "device")
-    common = {"data": tuple(args.data), "demos": tuple(args.demos), **{name: getattr(args, name) for name in names}}
+    common = {name: getattr(args, name) for name in DREAM_RL} | {"data": tuple(args.data), "demos": tuple(args.demos)}
     place = Place(args.workers, args.ray).check()
-    recipe = DreamRlRecipe(**common, **_numbers(args.set, DreamRlRecipe(())))
+    recipe = DreamRlRecipe(**common, **_numbers(args.set, DreamRlRecipe(()), DREAM_RL))
     trainer = Trainer(recipe, args.out, place)
     trainer.run(resume=args.resume)
     _curves(trainer, args.out / "curves.png", f"{len(trainer.refills)} refills")
@@ -145,8 +152,9 @@ def _vampo(args: argparse.Namespace) -> int:
     from vla_mbpo.training.vampo import Trainer, VampoRecipe
 
     _require_new("--out", args.out, args.resume)
-    common = {name: getattr(args, name) for name in ("world_model", "samples", "seed", "threads")}
-    recipe = VampoRecipe(tuple(args.data), **common, **_numbers(args.set, VampoRecipe(())))
+    names = ("world_model", "samples", "seed", "threads")
+    common = {name: getattr(args, name) for name in names}
+    recipe = VampoRecipe(tuple(args.data), **common, **_numbers(args.set, VampoRecipe(()), names))
     trainer = Trainer(recipe, args.out)
     trainer.run(resume=args.resume)
     _curves(trainer, args.out / "curves.png", f"{len(trainer.refills)} refills")
@@ -155,6 +163,7 @@ def _vampo(args: argparse.Namespace) -> int:
 
 def _loop(args: argparse.Namespace) -> int:
     require(args.resume or not (args.out / PROGRESS).exists(), "--out", str(args.out), "a new folder, or add --resume")
+    _numbers(args.options, DreamRlRecipe(()), DREAM_RL, "--options")
     chosen = {name: getattr(args, name) for name in LOOP_OPTIONS}
     return Pipeline(LoopRecipe(args.out, limits=tuple(shlex.split(args.limits)), **chosen)).run()
 
@@ -196,18 +205,18 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
-def _numbers(text: str, recipe: Any) -> dict[str, Any]:
-    """NAME=VALUE, … as numbers of a recipe. ConfigError for what it does not have."""
+def _numbers(text: str, recipe: Any, taken: Sequence[str], option: str = "--set") -> dict[str, Any]:
+    """NAME=VALUE, … as numbers of a recipe. ConfigError for what it does not have, or has an option for (``taken``)."""
     found: dict[str, Any] = {}
+    names = [f.name for f in fields(recipe) if isinstance(getattr(recipe, f.name), int | float) and f.name not in taken]
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
-        kind: Any = type(getattr(recipe, name.strip(), None))
-        known = ", ".join(f.name for f in fields(recipe) if isinstance(getattr(recipe, f.name), int | float))
-        require(kind in (int, float), "--set", part, f"NAME=VALUE, NAME one of {known}")
+        require(name.strip() in names, option, part, f"NAME=VALUE, NAME one of {', '.join(names)}")
+        kind: Any = type(getattr(recipe, name.strip()))
         try:
             found[name.strip()] = kind(value)
         except ValueError:
-            raise ConfigError("--set", part, f"a number of type {kind.__name__}") from None
+            raise ConfigError(option, part, f"a number of type {kind.__name__}") from None
     return found
 
 

@@ -6,8 +6,6 @@ policy's own successes and the corrections are desirable (training/desirable.py)
 a quarter corrections, a quarter undesirable (arXiv 2506.07127). A log without any of it costs nothing, not even a draw.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,12 +15,10 @@ from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.training import desirable
 from vla_mbpo.training.collector import Collector
 from vla_mbpo.training.dataset import Augment
+from vla_mbpo.training.dream_recipe import DreamRlRecipe
 from vla_mbpo.training.logged import Log
 from vla_mbpo.training.matching import Noised, mean
 from vla_mbpo.training.pool import Batch, Pool
-
-if TYPE_CHECKING:
-    from vla_mbpo.training.dream_rl import DreamRlRecipe
 
 
 def corrections(log: Log) -> Pool:
@@ -51,7 +47,7 @@ class People:
         undesired: chunks of each kind that there is.
     """
 
-    def __init__(self, recipe: "DreamRlRecipe", log: Log, collector: Collector, bundle: Bundle) -> None:
+    def __init__(self, recipe: DreamRlRecipe, log: Log, collector: Collector, bundle: Bundle) -> None:
         """``bundle``: of the policy that the log is of."""
         self._recipe, self._log, self._collector = recipe, log, collector
         self._bright = Augment(0, recipe.brightness, 0.0)
@@ -73,7 +69,7 @@ class People:
         if not drawn:
             return {}
         batch, losses = Batch.joined(drawn), {}
-        shown = tuple(view[batch.states.row] for view in self._log.pictures) if recipe.eyes else ()
+        shown = tuple(view[batch.states.row] for view in self._log.pictures) if recipe.looks else ()
         seen = self._collector.prefix(net, batch.states, shown, self._bright)[:2]
         noised = Noised.of(self._collector.flow, batch.states, batch.chunks)
         off = noised.off(net, *seen)

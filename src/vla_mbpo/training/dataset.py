@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.policy.vocabulary import Vocabulary
+from vla_mbpo.sim.instructions import instruction_of
 from vla_mbpo.sim.layout import sample_layout
 from vla_mbpo.sim.tasks import COLOURS, TASKS
 from vla_mbpo.training.examples import read
@@ -44,8 +45,11 @@ class Demonstrations:
         placed: (N,) whether somebody knew where things were.
     """
 
-    def __init__(self, files: list[Path], vocabulary: Vocabulary, horizon: int) -> None:
-        """``files``: read by training/examples.py. ConfigError: there are none, or pictures of several sizes."""
+    def __init__(self, files: list[Path], vocabulary: Vocabulary, horizon: int, wrist: bool = True) -> None:
+        """``files``: read by training/examples.py. ``wrist`` False: that view is black.
+
+        ConfigError: there are none, or pictures of several sizes.
+        """
         require(bool(files), "demonstrations", "none found", "run `vla-mbpo train demos` first")
         keys = ("head", "wrist", "joints", "velocities", "gripper", "points")
         parts: dict[str, list] = {key: [] for key in (*keys, "words", "chunk", "valid", "episode", "things")}
@@ -57,14 +61,14 @@ class Demonstrations:
             self.tasks[task] = self.tasks.get(task, 0) + 1
             self.scenes.append(seed)
             for key in keys:
-                parts[key].append(episode[key])
+                parts[key].append(episode[key] if wrist or key != "wrist" else np.zeros_like(episode[key]))
             size, usual = episode["head"].shape[1:], parts["head"][0].shape[1:]
             require(size == usual, str(file), size, f"pictures of {usual}, as {files[0].name} has them")
             chunk, valid = _label(episode, horizon)
-            parts["things"].append(_things(task, seed, episode["points"]))
+            parts["things"].append(episode["things"] if "things" in episode else _things(task, seed, episode["points"]))
             parts["chunk"].append(chunk)
             parts["valid"].append(valid)
-            parts["words"].append(np.tile(vocabulary.encode(TASKS[task].instruction), (len(chunk), 1)))
+            parts["words"].append(np.tile(vocabulary.encode(instruction_of(episode)), (len(chunk), 1)))
             parts["episode"].append(np.full(len(chunk), number))
         joined = {}
         for key in list(parts):
@@ -95,6 +99,11 @@ class Demonstrations:
         """Object, goal, object - tool, goal - tool, (N, 12) [units of 5 cm]; 0 where not ``placed``."""
         p = np.nan_to_num(self.arrays["points"]).reshape(-1, 3, 3)
         return (20 * np.stack([p[:, 0], p[:, 1], p[:, 0] - p[:, 2], p[:, 1] - p[:, 2]], 1)).reshape(-1, 12)
+
+    @property
+    def things(self) -> int:
+        """Number of things whose places are known."""
+        return self.arrays["things"].shape[1] // 2
 
     def survey(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What each view alone is to tell: targets (N, 2, 2 T) and weights of the same shape.

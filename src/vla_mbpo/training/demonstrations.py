@@ -30,6 +30,8 @@ from vla_mbpo.training.pilot import Pilot
 
 MAX_ROWS = 320
 RECIPE = "recipe.json"  # beside the episodes
+SEEN = "at head wrist joints velocities gripper".split()
+TRUTH = ("points", "things")  # of what the world knows
 AFTER_SUCCESS = 8  # rows kept after success, so that the policy learns to stay
 
 
@@ -44,7 +46,8 @@ class Recipe:
     burst_rows: tuple[int, int] = (3, 9)
     burst_tool: float = 0.03  # m, standard deviation per axis of the tool's offset at the end of a burst
     burst_joint: float = 0.025  # rad, the same for the joints
-    gripper_bursts: float = 0.2  # share of bursts that move the gripper instead
+    gripper_bursts: float = 0.2  # share of bursts that move the gripper instead, ...
+    openings: tuple[float, float] = (0.0, 0.08)  # ... to an opening in between [m]
     pilot: str = ""  # bundle that drives between the expert's stretches, instead of the bursts
     max_rows: int = MAX_ROWS
     seed: int = 0
@@ -71,7 +74,7 @@ class Perturbation:
             return
         self._left = self._length = int(rng.integers(*recipe.burst_rows))
         grip = rng.random() < recipe.gripper_bursts
-        self._gripper = float(rng.uniform(*self._openings)) if grip else None
+        self._gripper = float(rng.uniform(*recipe.openings)) if grip else None
         self._tool = rng.normal(0, 0.0 if grip else recipe.burst_tool, 3)
         self._joint = rng.normal(0, 0.0 if grip else recipe.burst_joint, self._n)
 
@@ -85,11 +88,13 @@ class Perturbation:
         return self._expert.displaced(share * self._tool) + share * self._joint, opening
 
 
-def demonstrate(spec: RobotSpec, task: str, seed: int, recipe: Recipe, perturb: bool = True) -> dict | None:
+def demonstrate(
+    spec: RobotSpec, task: str, seed: int, recipe: Recipe, perturb: bool = True, world: World = TABLETOP
+) -> dict | None:
     """One demonstration of (task, seed), or None if the expert failed under the perturbations."""
     rng = np.random.default_rng([seed, 77])
-    robot = SimRobot(spec, Scene.build(spec, task, seed))
-    camera, expert = SceneCamera(robot.scene, recipe.image_size), Expert(robot)
+    robot = world.robot(spec, task, seed)
+    camera, expert = world.camera(robot, recipe.image_size), world.expert(robot)
     noise: Pilot | Perturbation = Perturbation(recipe, rng, expert, len(spec.joints))
     if recipe.pilot:
         noise = Pilot(bundle_dir(recipe.pilot), robot, camera, rng)
@@ -97,14 +102,17 @@ def demonstrate(spec: RobotSpec, task: str, seed: int, recipe: Recipe, perturb: 
     rows, looks = [], []
     phase, after = int(rng.integers(recipe.look_every)), 0
     try:
-        for t in range(MAX_ROWS):
+        for t in range(recipe.max_rows):
             if perturb and not robot.referee.success:
                 noise.maybe_begin()
             disturbed = noise.active
             if t % recipe.look_every == phase and not disturbed:
                 state = robot.state()
                 images = camera.render(robot.qpos, "head", "wrist")
-                looks.append((t, *images, state.positions, state.velocities, state.gripper, points_of(robot)))
+                known = world.truth(robot)
+                body = np.float32(state.positions), np.float32(state.velocities), np.float32(state.gripper)
+                now = dict(zip(SEEN, (np.int32(t), *images, *body), strict=True))
+                looks.append(now | {name: known[name].astype(np.float32) for name in TRUTH if name in known})
             target, opening = expert.row()
             rows.append((target, opening, not disturbed))
             target, opening = noise.apply(target, opening)
@@ -116,7 +124,7 @@ def demonstrate(spec: RobotSpec, task: str, seed: int, recipe: Recipe, perturb: 
                 expert.resync()
             after += robot.referee.success
             if after > AFTER_SUCCESS:
-                return _pack(rows, looks) if looks else None
+                return _pack(rows, looks) | {"instruction": robot.scene.instruction} if looks else None
         return None
     finally:
         camera.close()
@@ -124,27 +132,19 @@ def demonstrate(spec: RobotSpec, task: str, seed: int, recipe: Recipe, perturb: 
 
 def _pack(rows: list, looks: list) -> dict:
     target, gripper, clean = zip(*rows, strict=True)
-    at, head, wrist, joints, velocities, opening, points = zip(*looks, strict=True)
-    return {
+    return {name: np.stack([look[name] for look in looks]) for name in looks[0]} | {
         "target": np.array(target, np.float32),
         "gripper_target": np.array(gripper, np.float32),
         "clean": np.array(clean),
-        "at": np.array(at, np.int32),
-        "head": np.stack(head),
-        "wrist": np.stack(wrist),
-        "joints": np.array(joints, np.float32),
-        "velocities": np.array(velocities, np.float32),
-        "gripper": np.array(opening, np.float32),
-        "points": np.array(points, np.float32),
     }
 
 
-def _job(args: tuple[Path, str, int, Recipe]) -> bool:
+def _job(args: tuple[Path, str, int, Recipe, World]) -> bool:
     """Make one episode file; an existing one is kept, so an interrupted run resumes."""
-    path, task, seed, recipe = args
+    path, task, seed, recipe, world = args
     if path.exists():
         return True
-    episode = demonstrate(RobotSpec.load(robot_dir(recipe.robot)), task, seed, recipe)
+    episode = demonstrate(RobotSpec.load(robot_dir(recipe.robot)), task, seed, recipe, world=world)
     if episode is None:
         return False
     partial = path.with_suffix(".partial.npz")
@@ -153,7 +153,9 @@ def _job(args: tuple[Path, str, int, Recipe]) -> bool:
     return True
 
 
-def generate(out: Path, tasks: tuple[str, ...], episodes: int, recipe: Recipe, workers: int = 2) -> int:
+def generate(
+    out: Path, tasks: tuple[str, ...], episodes: int, recipe: Recipe, workers: int = 2, world: World = TABLETOP
+) -> int:
     """Make ``episodes`` demonstrations per task under ``out``; returns how many are there.
 
     Processes are spawned: fork after a GL call hangs.
@@ -164,7 +166,7 @@ def generate(out: Path, tasks: tuple[str, ...], episodes: int, recipe: Recipe, w
     out.mkdir(parents=True, exist_ok=True)
     _claim(out, recipe)
     jobs = [
-        (out / f"{task}_{recipe.seed + i:06d}.npz", task, recipe.seed + i, recipe)
+        (out / f"{task}_{recipe.seed + i:06d}.npz", task, recipe.seed + i, recipe, world)
         for i in range(episodes)
         for task in tasks
     ]

@@ -33,12 +33,13 @@ from vla_mbpo.training.advantages import Multiplier, within_groups
 from vla_mbpo.training.anchors import Anchors
 from vla_mbpo.training.calibration import constants
 from vla_mbpo.training.collector import PART, Collector, Columns, Hands, Part, cards, joined
+from vla_mbpo.training.dream_recipe import DreamRlRecipe
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
 from vla_mbpo.training.episodes import rollout_files
 from vla_mbpo.training.flow_sde import Chain
 from vla_mbpo.training.logged import Log, evenly
 from vla_mbpo.training.loop import Loop, device_of
-from vla_mbpo.training.recap import PPO, recap
+from vla_mbpo.training.recap import recap
 from vla_mbpo.training.sft import load_policy, rounds
 
 FROZEN = ("words", "places", "reader", "surveyors")
@@ -49,70 +50,8 @@ FIXED = 128  # observations that the run is judged by as it goes, every EVERY re
 EVERY = 5
 KEPT, FAR = 6, 4  # dreams that are kept each time, to be looked at, and their chunks
 HEADS = 10.0  # learning rate of what is only there for training, as a multiple
+CHECKPOINT = 40  # steps, about: whole refills
 HERE = Place(1)  # chunks are tried in the trainer's own process
-
-
-@dataclass(frozen=True)
-class DreamRlRecipe:
-    """``samples``, ``batch``: observations. ``policy``: the bundle to start from; ``world_model``: a run folder."""
-
-    data: tuple[str, ...]
-    policy: str = "sft_few"
-    world_model: str = "models/training/world_model"
-    robot: str = "sim_panda"
-    vetting: str = "world_model"  # bundle or folder of that run, for its calibration
-    group: int = 8  # chunks tried per observation
-    states: int = 192  # observations per refill
-    chunks: int = 1  # of a branch: the first is tried, what follows is the policy's plain answer to imagined pictures
-    flow_steps: int = 2  # of the world model, per imagined view
-    interleaved: int = 1  # whether the wrist view is imagined given the head view
-    updates: int = 8  # per refill
-    samples: int = 16_000
-    batch: int = 48
-    learning_rate: float = 1e-4
-    eyes: float = 1.0  # learning rate of the eyes, as a multiple; 0: they stay as they are
-    init: str = ""  # run folder, or bundle, whose network dreaming begins as, where that is not the policy
-    demos: tuple[str, ...] = ()  # folders of the demonstrations that the start was trained on
-    per_task: int = 0  # of them per task, 0: all
-    demonstrated: float = 1.0  # weight of the supervised loss on those
-    brightness: float = 0.25  # of the pictures that cloning and locating see, changed at random by up to so much
-    warmup: int = 16
-    ema: float = 0.98
-    weight_decay: float = 0.0
-    steps: int = 5  # of the flow
-    branchings: int = (
-        5  # the first steps, one of which is random; with white noise 3: what comes later, nothing smooths
-    )
-    noise: float = 0.7  # of the random step
-    modes: int = 1  # smooth curves that the noise is made of; 0: white noise
-    clip: float = 0.2
-    executed: int = 8  # rows of a chunk that are driven before the next one takes over
-    policy_weight: float = 1.0  # of the policy gradient
-    imitation: float = 0.0  # weight of cloning the best chunk of each group; with neither of both nothing is dreamed
-    centred: float = 1.0  # share that is taken off an advantage of what the noise explains in all observations alike
-    kl: float = 0.3  # weight of the divergence from where dreaming began, as if the first step were the random one
-    budget: float = 20.0  # of it; above, only the anchors count
-    cloning: float = 0.5  # weight of behaviour cloning
-    corrected: float = 1.0  # weight of cloning what people steered (training/corrections.py)
-    preferred: float = 0.5  # weight of telling it from what was undesirable (training/desirable.py)
-    before: float = 1.0  # s before a takeover or an alarm in which what was driven is undesirable
-    method: str = PPO  # or "recap", without a policy gradient (training/recap.py), of weight ``policy_weight``:
-    positive: float = 0.3  # ... share of the chunks of each task that are the better ones
-    dropped: float = 0.1  # ... share of the chunks of which it is not said which they are
-    locating: float = 1.0  # weight of seeing object and goal where the world model sees them
-    seeing: float = 0.5  # weight of finding the keypoints that the world model's eyes find (training/seeing.py), ...
-    seen: int = 96  # ... of so many observations
-    anchored: int = 0  # first updates, of the anchors alone; the divergence is from what comes of them
-    doubt: float = 1.0  # what a standard deviation of the ensemble takes off what a chunk saves
-    cost_limit: float = 0.6  # mean cost per chunk, as a share of the start's at the same observations
-    multiplier: float = 0.2  # first Lagrange multiplier, ...
-    multiplier_rate: float = 0.1  # ... its step per refill and unit of that share, ...
-    multiplier_most: float = 1.0  # ... and its largest value
-    least_rows: float = 0.3  # standard deviation of what a group's chunks save; below, it says nothing
-    least_cost: float = 0.01  # the same for cost
-    seed: int = 0
-    threads: int = 2
-    device: str = "cpu"
 
 
 @dataclass
@@ -129,12 +68,12 @@ class Trainer(Loop):
     """One run of dream RL; ``run`` checkpoints under ``out``. One thread."""
 
     net: FlowPolicy
-    checkpoint_steps = 40
 
     def __init__(self, recipe: DreamRlRecipe, out: Path, place: Place = HERE) -> None:
         """ConfigError where the log holds too few failures, or no attempts of the policy. ``place``: of collecting."""
         require(recipe.chunks > 0, "chunks", recipe.chunks, "1 or more")
         require(recipe.flow_steps > 0, "flow_steps", recipe.flow_steps, "1 or more")
+        require(recipe.updates > 0, "updates", recipe.updates, "1 or more")
         require(recipe.before >= 0, "before", recipe.before, "0 or more [s]")
         torch.manual_seed(recipe.seed)
         torch.set_num_threads(recipe.threads)
@@ -146,7 +85,7 @@ class Trainer(Loop):
         net, self._rounds = load_policy(begin), rounds(begin)
         self.start = load_policy(self.bundle.path).requires_grad_(False).to(device)
         spec, calibration = RobotSpec.load(robot_dir(recipe.robot)), constants(recipe.vetting)
-        world = DreamWorld(Path(recipe.world_model), calibration, self.bundle, self.start, spec, device)
+        world = DreamWorld(Path(recipe.world_model), calibration, self.bundle, self.start, spec, device, recipe.value)
         files = rollout_files(recipe.data, recipe.robot)
         before = round(recipe.before * 1e9 / spec.row_period)
         self.log = Log.read(files, recipe.data, world, self.bundle.version, before)
@@ -165,6 +104,8 @@ class Trainer(Loop):
         self._refill: Refill | None = None
         self._theirs: Judged | None = None
         self.refills: list[dict[str, float]] = []
+        # What was tried is not kept: a resumed run has to begin with a refill.
+        self.checkpoint_steps = recipe.updates * max(1, round(CHECKPOINT / recipe.updates))
         groups = self._groups(net)
         super().__init__(recipe, net, out, recipe.states, self._loss, self._facts, groups, recipe.device, helpers)
         if self.ranks.leads:
@@ -287,8 +228,8 @@ class Trainer(Loop):
         return joined(self.ranks.gathered(self._hands.columns(self.net, mine)))
 
     def _shown(self, states: States) -> tuple[Tensor, ...]:
-        """Pictures of observations, (B, S, S, 3) uint8 each; none where eyes that do not learn have seen them."""
-        return tuple(view[states.row] for view in self.log.pictures) if self.recipe.eyes else ()
+        """Pictures of observations, (B, S, S, 3) uint8 each; none where the policy's eyes have seen them."""
+        return tuple(view[states.row] for view in self.log.pictures) if self.recipe.looks else ()
 
     def _note(self, found: dict[str, float]) -> None:
         """One more line of ``refills``; every EVERY refills also what the average does at fixed observations."""
@@ -311,7 +252,9 @@ class Trainer(Loop):
         """Plainly sampled chunks of a policy, always from the same observations and the same noise."""
         make = torch.Generator().manual_seed(0)
         states = self._fixed(FIXED, make)
-        return self.collector.plain(net, states, self._shown(states), make)
+        with torch.random.fork_rng(devices=cards(self.device)):  # chunks after the first draw what ``make`` does not
+            torch.manual_seed(0)
+            return self.collector.plain(net, states, self._shown(states), make)
 
     def _fixed(self, count: int, make: torch.Generator) -> States:
         every = torch.cat(self.log.starts)

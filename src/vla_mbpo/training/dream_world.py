@@ -20,9 +20,10 @@ from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.policy.runtime import rate_limited
 from vla_mbpo.training.admission import Admission
+from vla_mbpo.training.calibration import VALUE
 from vla_mbpo.training.rollout_data import HALF_TIME, Rollouts
 from vla_mbpo.training.tried import SHORTEST
-from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, load_world_model, perceive
+from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, load_world_model, perceive, seen_before
 
 BATCH = 128
 CPU = torch.device("cpu")
@@ -114,6 +115,7 @@ class DreamWorld:
         net: FlowPolicy,
         spec: RobotSpec,
         device: torch.device = CPU,
+        value: int = VALUE,
     ) -> None:
         """Load.
 
@@ -124,10 +126,13 @@ class DreamWorld:
             net: its network, whose eyes and reader stay as they are.
             spec: the robot.
             device: where networks and observations are; ``net`` is there.
+            value: outcome that says what a chunk is worth: 3, the time that who can do the task would take, or 1, the
+                time that who drove took. Where no expert has gone on from what policies do, only the latter is known.
         """
+        require(value in (1, VALUE), "value", value, f"1 or {VALUE}")
         net_there, state = load_world_model(world_model)
         self.net, self._device = net_there.requires_grad_(False).to(device), device
-        self.trained_on: tuple[str, ...] = tuple(state["recipe"]["data"])
+        self.trained_on = tuple(sorted(seen_before(state)))
         self.perception = load_perception(WorldModelRecipe(**state["recipe"])).to(device)
         require(policy.vocabulary.words == tuple(state["words"]) or list(policy.vocabulary.words) == state["words"],
                 "vocabulary", policy.vocabulary.words, "the world model's")  # fmt: skip
@@ -140,7 +145,8 @@ class DreamWorld:
         self._norm = norm
         cost, (scale, shift) = calibration["cost"], calibration["outcome"]
         self._cost = float(cost[0]), float(cost[1])  # scale and shift of logits
-        self._done, self._success, self._to_go = ((float(scale[i]), float(shift[i])) for i in (0, 2, 3))
+        self._done, self._success, self._to_go = ((float(scale[i]), float(shift[i])) for i in (0, 2, value))
+        self._value = value
         self._gate = Gate(spec)
         self._reach = policy.manifest["gripper"]["speed"] * policy.manifest["row_period"]
         self._range = tuple(policy.manifest["gripper"]["range"])
@@ -237,7 +243,7 @@ class DreamWorld:
         soon, well, done, hit = (
             (scale * logit.float() + shift).sigmoid()
             for logit, (scale, shift) in (
-                (outcome[:, :, 0, 3], self._to_go), (outcome[:, :, 0, 2], self._success),
+                (outcome[:, :, 0, self._value], self._to_go), (outcome[:, :, 0, 2], self._success),
                 (outcome[:, :, 0, 0], self._done), (cost[:, :, 0], self._cost),
             )
         )  # fmt: skip

@@ -18,7 +18,7 @@ from vla_mbpo.paths import robot_dir
 from vla_mbpo.record.episode import ATTEMPT, COMPLETE, LABELS
 from vla_mbpo.record.labels import OUTCOMES
 from vla_mbpo.record.repair import read_labels
-from vla_mbpo.sim.tasks import TASKS, task_of
+from vla_mbpo.sim.tasks import TASKS, TEST_SEED_BASE, TRAIN_SEEDS, task_of
 from vla_mbpo.training.datasets import is_dataset, rollouts_in
 from vla_mbpo.training.kept import MAKING, made_of, plain, write
 
@@ -91,6 +91,21 @@ def _rollout(episode: Path, spec: RobotSpec) -> Path | str:
         return " ".join(str(error).split())
     write(file, arrays, wanted)
     return file
+
+
+def to_learn_from(source: str, seed: int) -> bool:
+    """Whether an episode's scene may be learned from: others decide on promotions, or are to test with.
+
+    The seed of a real scene is made of a name, and lies beyond those of simulated ones (training/live.py).
+    """
+    return seed in TRAIN_SEEDS or (source == "live" and seed >= TEST_SEED_BASE)
+
+
+def check_scenes(facts: Iterable[Mapping[str, Any]]) -> None:
+    """ConfigError where some rollouts, by ``source`` and ``seed``, are of scenes that are not to be learned from."""
+    others = sorted({fact["seed"] for fact in facts if not to_learn_from(fact["source"], fact["seed"])})
+    allowed = f"scenes of training, seeds below {TRAIN_SEEDS.stop}: the others are to calibrate, compare or test with"
+    require(not others, "data", ", ".join(map(str, others[:8])), allowed)
 
 
 def check(labels: Mapping[str, Any]) -> None:

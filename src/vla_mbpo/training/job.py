@@ -13,10 +13,11 @@ from typing import Any
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.processes import end_with_parent
-from vla_mbpo.training.pipeline import PROGRESS
+from vla_mbpo.training.pipeline import OUTCOMES, PROGRESS
 
 PATIENCE = 5.0  # s from the request to end until it is killed; what was checkpointed is not lost
 LOWEST = 19  # nice
+ENDS = {state: code for code, state in OUTCOMES["promote"].items()}  # exit codes of a loop
 COMMAND = (sys.executable, "-m", "vla_mbpo.cli", "train", "loop")
 
 
@@ -32,6 +33,7 @@ class TrainingJob:
         self.out, self.state = out, "idle"
         self._argv = [*command, "--out", str(out), *arguments, "--resume"]
         self._child: subprocess.Popen | None = None
+        self._reason = ""
 
     def start(self) -> None:
         """Begin, go on with what was cut off, or go on after a pause. ConfigError while it runs."""
@@ -71,14 +73,17 @@ class TrainingJob:
         child = self._child
         if child is not None and child.poll() is not None:
             self._child = None
-            said = _read(self.out / PROGRESS).get("state", "failed")
-            self.state = said if said in ("live", "refused") else "failed"
+            said, code = _read(self.out / PROGRESS), child.returncode
+            # A loop that could not begin leaves the file of the one before as it was.
+            self.state = said["state"] if ENDS.get(said.get("state", "")) == code else "failed"
+            told = said.get("reason", "") if said.get("state") == "failed" else ""
+            self._reason = told or f"ended with {code}: see loop.log"
         found = _read(self.out / PROGRESS)
         run = _read(Path(found["run"]) / "state.json") if found.get("run") else {}
         history = run.get("history") or [{}]
         return {
             "stage": found.get("stage", ""), "number": found.get("number", 0), "of": found.get("of", 0),
-            "reason": found.get("reason", "") if self.state == "failed" else "", "losses": history[-1],
+            "reason": self._reason if self.state == "failed" else "", "losses": history[-1],
         }  # fmt: skip
 
     def _signal(self, number: int) -> None:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.training.dream_world import DreamWorld, States
+from vla_mbpo.training.episodes import check_scenes
 from vla_mbpo.training.marks import Marks
 from vla_mbpo.training.overview import overview
 from vla_mbpo.training.rollout_data import Rollouts
-from vla_mbpo.training.world_model import held_out
+from vla_mbpo.training.world_model import held_out, to_calibrate
 
 LEAST_FAILURES = 0.1  # of the logged attempts
 
@@ -49,10 +50,11 @@ class Log:
         """Rollouts of the policy's ``version`` from ``files``, of ``folders``; ``before``: see ``Marks.read``.
 
         Raises:
-            ConfigError: another policy's rollouts, too few failures, no success of the policy's own, or a world model
-                that does not know how these attempts ended.
+            ConfigError: another policy's rollouts, scenes that are not for training, too few failures, no success of
+                the policy's own, or a world model that does not know how these attempts ended.
         """
         states, data = world.read(files)
+        check_scenes(data.facts)
         strangers = sorted({fact["policy"] for fact in data.facts} - {version})
         require(not strangers, "data", strangers, f"rollouts of {version} only")
         fails = float(np.mean([not (fact["success"] or fact["aborted"]) for fact in data.facts]))
@@ -95,8 +97,12 @@ def _under_way(data: Rollouts) -> NDArray[np.int64]:
 
 
 def _unseen(data: Rollouts, looks: NDArray[np.int64], folders: tuple[str, ...], world: DreamWorld) -> NDArray[np.int64]:
-    """Those of the looks that the world model was not trained on: all, unless it was on this log, too."""
-    mine = {Path(folder).resolve() for folder in folders}
-    if not mine & {Path(folder).resolve() for folder in world.trained_on}:
+    """Those of the looks that the world model was neither trained nor calibrated on.
+
+    All, unless it was trained on this log, too, or on something in the same folder.
+    """
+    pairs = [(Path(a).resolve(), Path(b).resolve()) for a in folders for b in world.trained_on]
+    if not any(a.is_relative_to(b) or b.is_relative_to(a) for a, b in pairs):
         return looks
-    return looks[held_out([fact["seed"] for fact in data.facts])[data.episode[looks]]]
+    seeds = [fact["seed"] for fact in data.facts]
+    return looks[(held_out(seeds) & ~to_calibrate(seeds))[data.episode[looks]]]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.training.ranks import Ranks
 
+CALIBRATION = "calibration.json"  # of a world model's probabilities, beside its checkpoint
 MAY_CHANGE = ("samples", "threads", "device")  # between the parts of a resumed run
 REPORT, CHECKPOINT = 50, 500  # steps
 
@@ -114,7 +115,7 @@ class Loop:
         for _ in range(self.step):
             order.integers(self._population, size=batch)
         sums: dict[str, Tensor] = {}
-        since = time.time()
+        since, first = time.time(), self.step
         with Progress(disable=not self.ranks.leads) as bar:
             task = bar.add_task(self.out.name, total=self.steps, completed=self.step)
             while self.step < self.steps:
@@ -124,12 +125,13 @@ class Loop:
                 self.step += 1
                 bar.update(task, advance=1)
                 if self.step % REPORT == 0:
-                    means = {name: float(value) / REPORT for name, value in sums.items()}
-                    rate = REPORT * batch / (time.time() - since)
+                    count = self.step - first  # REPORT, or fewer after a resume
+                    means = {name: float(value) / count for name, value in sums.items()}
+                    rate = count * batch / (time.time() - since)
                     self.history.append({"step": self.step, **means, "samples_per_s": rate})
                     if self.ranks.leads:
                         bar.console.print(self.history[-1])
-                    sums, since = {}, time.time()
+                    sums, since, first = {}, time.time(), self.step
                 if self.step % self.checkpoint_steps == 0:
                     self.save()
         self.save()
@@ -162,6 +164,7 @@ class Loop:
         flat |= {f"helpers.{k}": v for k, v in self._helpers.state_dict().items()}
         for i, state in self.optimiser.state_dict()["state"].items():
             flat |= {f"optimiser.{i}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
+        flat["rng"] = torch.get_rng_state()
         name = f"checkpoint_{self.step}.safetensors"
         save_file({k: v.cpu().contiguous() for k, v in flat.items()}, self.out / "checkpoint.partial")
         (self.out / "checkpoint.partial").rename(self.out / name)
@@ -191,6 +194,8 @@ class Loop:
                 saved.setdefault(int(i), {})[name] = value
         full = self.optimiser.state_dict()
         self.optimiser.load_state_dict({"state": saved, "param_groups": full["param_groups"]})
+        if "rng" in tensors:  # so that a resumed run draws what it would have drawn
+            torch.set_rng_state(tensors["rng"])
         self._restore(state)
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -205,11 +210,23 @@ def averaged(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def slim(run: Path, out: Path) -> None:
-    """A run folder that only holds the averaged network, in half precision: to load or start from, not to resume."""
+    """A run folder that only holds the averaged network, in half precision: to load or start from, not to resume.
+
+    What it was trained on is named from the working directory, where it lies below that; what it is calibrated by goes
+    along.
+    """
     tensors, state = averaged(run)
     out.mkdir(parents=True, exist_ok=True)
     small = {f"average.{k}": v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     save_file({k: v.contiguous() for k, v in small.items()}, out / "average.safetensors")
     (out / "average.safetensors").chmod(0o644)
     state["file"] = "average.safetensors"
+    if "trained_on" in state:
+        state["trained_on"] = [_from_here(Path(folder)) for folder in state["trained_on"]]
+    if (run / CALIBRATION).is_file():
+        (out / CALIBRATION).write_bytes((run / CALIBRATION).read_bytes())
     (out / "state.json").write_text(json.dumps(state) + "\n")
+
+
+def _from_here(folder: Path) -> str:
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

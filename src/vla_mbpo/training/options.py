@@ -53,8 +53,12 @@ def _sft(stages: Stages) -> None:
     add("--per-task", type=int, default=0, help="examples per task, 0: all")
     add("--samples", type=int, default=360_000, help="observations to train on")
     add("--batch", type=int, default=64)
+    add("--learning-rate", type=float, default=6e-4)
+    add("--robot", default="sim_panda", help="whose tasks the vocabulary is of")
+    add("--one-camera", dest="wrist", action="store_false", help="the wrist view is black")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=2)
+    add("--device", default="cpu", help="cpu or cuda")
     add("--resume", action="store_true", help="go on from the last checkpoint of --out")
 
 
@@ -92,6 +96,7 @@ def _world(stages: Stages) -> None:
     world.add_argument("--autoencoder", required=True, help="run folder")
     world.add_argument("--branches", nargs="*", default=[], help="those folders of --data with branched rollouts")
     world.add_argument("--eyes", required=True, help="policy whose eyes it sees with: run folder or bundle folder")
+    world.add_argument("--robot", default="sim_panda")
     world.add_argument("--independent-views", action="store_true", help="the wrist view does not see the head view")
 
 
@@ -103,6 +108,7 @@ def _detector(stages: Stages) -> None:
     add("--policy", default="sft_full", help="bundle whose rollouts and features count")
     add("--run", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
     add("--out", type=Path, required=True, help="bundle folder")
+    add("--robot", default="sim_panda", help="whose tasks it learns from")
     add("--samples", type=int, default=16_000, help="attempts seen")
     add("--seed", type=int, default=0)
     add("--resume", action="store_true", help="go on from the last checkpoint of --run")
@@ -118,6 +124,7 @@ def _dream_rl(stages: Stages) -> None:
     add("--world-model", default="models/training/world_model", help="run folder")
     add("--vetting", default="world_model", help="bundle or folder of that run, for its calibration")
     add("--out", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
+    add("--robot", default="sim_panda")
     add("--method", default="ppo", choices=("ppo", "recap"), help="recap: without a policy gradient")
     add("--samples", type=int, default=16_000, help="observations in updates")
     add("--seed", type=int, default=0)

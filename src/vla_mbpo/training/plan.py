@@ -57,11 +57,15 @@ class LoopRecipe:
 
 @dataclass(frozen=True)
 class Stage:
-    """One command; ``run``: the training run's folder that it writes to, if there is one."""
+    """One command of vla-mbpo; ``run``: the training run's folder that it writes to, if there is one.
+
+    ``command``: what ``argv`` is said to in place of vla-mbpo.
+    """
 
     name: str
     argv: tuple[str, ...]
     run: str = ""
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ chunk's advantage is dreamed, too, and not taken from what came next; nothing is
 a second velocity per step on the robot.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
@@ -30,14 +28,11 @@ from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.training.collector import PART, Collector, cards
 from vla_mbpo.training.corrections import corrections, undesirable
 from vla_mbpo.training.dataset import Augment
+from vla_mbpo.training.dream_recipe import PPO, RECAP, DreamRlRecipe
 from vla_mbpo.training.logged import Log
 from vla_mbpo.training.matching import Noised, mean
 from vla_mbpo.training.pool import Pool
 
-if TYPE_CHECKING:
-    from vla_mbpo.training.dream_rl import DreamRlRecipe
-
-PPO, RECAP = "ppo", "recap"
 BETTER, UNSAID, WORSE = range(3)
 
 
@@ -50,7 +45,7 @@ class Recap(nn.Module):
         facts: number of chunks, and the share of the better ones.
     """
 
-    def __init__(self, recipe: "DreamRlRecipe", log: Log, collector: Collector, bundle: Bundle) -> None:
+    def __init__(self, recipe: DreamRlRecipe, log: Log, collector: Collector, bundle: Bundle) -> None:
         """Dream the advantages; ``bundle``: of the policy that the log is of.
 
         Raises:
@@ -72,7 +67,7 @@ class Recap(nn.Module):
         batch = self.pool.draw(self._log.states, count)
         silent = torch.rand(count).to(batch.good.device) < recipe.dropped
         condition = torch.where(batch.good, BETTER, WORSE).masked_fill(silent, UNSAID)
-        shown = tuple(view[batch.states.row] for view in self._log.pictures) if recipe.eyes else ()
+        shown = tuple(view[batch.states.row] for view in self._log.pictures) if recipe.looks else ()
         cache, mask, _ = self._collector.prefix(net, batch.states, shown, self._bright)
         off = Noised.of(self._collector.flow, batch.states, batch.chunks).off(net, cache, mask, self.told(condition))
         return {"recap": recipe.policy_weight * mean(off, batch.rows)}
@@ -122,7 +117,7 @@ class Recap(nn.Module):
         return chunks, value.masked_fill(judged.unfit.unflatten(0, (-1, 1 + group)), -torch.inf)
 
 
-def recap(recipe: "DreamRlRecipe", log: Log, collector: Collector, bundle: Bundle) -> Recap | None:
+def recap(recipe: DreamRlRecipe, log: Log, collector: Collector, bundle: Bundle) -> Recap | None:
     """None where the recipe's method is another. ConfigError: there is no such method."""
     require(recipe.method in (PPO, RECAP), "method", recipe.method, f"{PPO} or {RECAP}")
     return Recap(recipe, log, collector, bundle) if recipe.method == RECAP else None

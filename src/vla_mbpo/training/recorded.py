@@ -30,20 +30,21 @@ def rollout(
     commitments: Iterable[Commitment],
     chunks: Iterable[ActionChunkSet],
     status: Iterable[TaskStatus],
+    earlier: int | None = None,
 ) -> dict[str, Any]:
     """One attempt from its messages, each topic's in their order.
 
     Rows begin at the first chunk set's observation. Looks are where the policy looked, and every LOOK_ROWS where it did
     not: it keeps no grid, since a picture that is late or a takeover moves all its later looks. Ground truth that only
-    a simulator knows (cubes, points) is NaN.
+    a simulator knows (cubes, points) is NaN. ``earlier``: cost events before the attempt, which ``status`` lists, too,
+    until the scene is reset; None: those of the first one.
 
     Raises:
         ConfigError: no chunk set, no pictures of one, or an unknown task.
     """
     sets = list(chunks)
     require(bool(sets), "recording", "no chunk set", "an attempt of a policy")
-    begin = convert.to_ns(sets[0].observation_stamp)
-    moments, set_points, openings = _commanded(commitments)
+    begin, (moments, set_points, openings) = convert.to_ns(sets[0].observation_stamp), _commanded(commitments)
     rows = int((moments[-1] - begin) // spec.row_period) if len(moments) else 0
     require(rows > 0, "recording", f"{rows} rows", "commitments of the arm driver after the first chunk set")
     due = begin + (1 + np.arange(rows)) * spec.row_period
@@ -65,11 +66,10 @@ def rollout(
         "cubes": np.full((len(at), 3, 3), np.nan, np.float32),
         "points": np.full((len(at), 9), np.nan, np.float32),
     }
-    told = list(status)
-    task = task_of(sets[0].instruction)
+    told, task = list(status), task_of(sets[0].instruction)
     require(bool(task), "recording", sets[0].instruction, "the instruction of a known task")
     facts = {"source": "live", "task": task, "seed": told[-1].seed if told else 0, "policy": sets[0].policy_version}
-    return made | facts | _plans(spec, sets, at) | _outcome(told, begin, rows, spec)
+    return made | facts | _plans(spec, sets, at) | _outcome(told, begin, rows, spec, earlier)
 
 
 def observations(spec: RobotSpec, joints: Iterable, head: Iterable, wrist: Iterable) -> list[Observation]:
@@ -153,14 +153,18 @@ def _plans(spec: RobotSpec, sets: list[ActionChunkSet], at: list[int]) -> dict[s
     return {"candidates": candidates, "features": features}
 
 
-def _outcome(status: list[TaskStatus], begin: int, rows: int, spec: RobotSpec) -> dict[str, Any]:
+def _outcome(status: list[TaskStatus], begin: int, rows: int, spec: RobotSpec, earlier: int | None) -> dict[str, Any]:
     """Success row, failure and cost events per row, from the task's status."""
-    cost, told, done = np.zeros(rows, np.uint8), 0, -1
+    cost, done = np.zeros(rows, np.uint8), -1
+    if earlier is None:
+        earlier = len(status[0].cost_events) if status else 0
+    told = earlier
     for message in status:
         row = int(np.clip((convert.to_ns(message.header.stamp) - begin) // spec.row_period, 0, rows - 1))
-        cost[row] += max(0, len(message.cost_events) - told)
-        told = max(told, len(message.cost_events))
+        events = len(message.cost_events)
+        cost[row] += max(0, events - told)
+        told, earlier = events, min(earlier, events)  # fewer: the scene was reset
         if message.success and done < 0:
             done = row
-    events = np.array(status[-1].cost_events if status else [], dtype=str)
-    return {"cost": cost, "events": events, "success_row": done, "failed": bool(status and status[-1].failed)}
+    named = np.array(status[-1].cost_events[earlier:] if status else [], dtype=str)
+    return {"cost": cost, "events": named, "success_row": done, "failed": bool(status and status[-1].failed)}

@@ -11,7 +11,7 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.gate.kinematics import Kinematics
 from vla_mbpo.imagination.actions import ActionBins, action_rows
 from vla_mbpo.policy.vocabulary import Vocabulary
-from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.sim.instructions import instruction_of
 
 STEPS = 2
 AMBIGUOUS = 8  # rows before success in which a picture may already show it: no label for "done"
@@ -63,10 +63,10 @@ class Rollouts:
         for number, file in enumerate(files):
             with np.load(file) as episode:
                 made = _samples(episode, spec.horizon, kinematics)
-                task = str(episode["task"])
+                said = instruction_of(episode)
                 self.facts.append(_facts(episode))
             count = len(made["at"])
-            made["words"] = np.tile(vocabulary.encode(TASKS[task].instruction), (count, 1))
+            made["words"] = np.tile(vocabulary.encode(said), (count, 1))
             made["episode"] = np.full(count, number)
             made["follower"] += base
             base += count
@@ -135,7 +135,7 @@ class Branches:
                     "bins": bins.bins(rows), "cost": episode["hits"] > 0,
                     "finished": to_go[:, 0] != UNTRIED,
                     "to_go": np.where(to_go >= 0, 0.5 ** (np.maximum(to_go, 0) / HALF_TIME), 0.0),
-                    "words": np.tile(vocabulary.encode(TASKS[str(episode["task"])].instruction), (len(joints), 1)),
+                    "words": np.tile(vocabulary.encode(instruction_of(episode)), (len(joints), 1)),
                     "seed": np.full(len(joints), int(episode["seed"])),
                 }  # fmt: skip
             for key, value in made.items():

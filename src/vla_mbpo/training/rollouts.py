@@ -22,10 +22,7 @@ from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import Candidates, PolicySession
-from vla_mbpo.sim.cameras import SceneCamera
-from vla_mbpo.sim.experts import Expert
-from vla_mbpo.sim.robot import SimRobot
-from vla_mbpo.sim.scene import Scene
+from vla_mbpo.sim.world import TABLETOP, World
 from vla_mbpo.spread import Place, nothing, spread
 from vla_mbpo.training.demonstrations import Perturbation, Recipe
 from vla_mbpo.training.tape import LOOK_ROWS, Tape
@@ -69,16 +66,24 @@ class Job:
     disturbed: float
     timeout: float
     wander: float
+    world: World = TABLETOP
 
 
 class TapedAttempt(Attempt):
     """A policy's attempt that is recorded and goes on for a while after success or failure."""
 
     def __init__(
-        self, spec: RobotSpec, session: Any, task: str, seed: int, settings: Settings, vetting: Vetting | None = None
+        self,
+        spec: RobotSpec,
+        session: Any,
+        task: str,
+        seed: int,
+        settings: Settings,
+        vetting: Vetting | None = None,
+        world: World = TABLETOP,
     ) -> None:
-        super().__init__(spec, session, task, seed, settings, vetting)
-        self.tape = Tape(self.robot)
+        super().__init__(spec, session, task, seed, settings, vetting, world=world)
+        self.tape = Tape(self.robot, world)
         self._after = 0
 
     def _look(self, noise: float = 1.0) -> None:
@@ -121,11 +126,13 @@ class RandomSession:
         return Candidates(np.clip(rows, spec.lower, spec.upper)[None], opening[None], np.zeros(0, np.float32))
 
 
-def roll_expert(spec: RobotSpec, task: str, seed: int, clumsy: bool, timeout: float = TIMEOUT) -> dict[str, Any]:
+def roll_expert(
+    spec: RobotSpec, task: str, seed: int, clumsy: bool, timeout: float = TIMEOUT, world: World = TABLETOP
+) -> dict[str, Any]:
     """The scripted expert; ``clumsy``: pushed off its way so far that it often fails."""
     rng = np.random.default_rng([seed, 77])
-    robot = SimRobot(spec, Scene.build(spec, task, seed))
-    camera, expert, tape = SceneCamera(robot.scene, IMAGE), Expert(robot), Tape(robot)
+    robot = world.robot(spec, task, seed)
+    camera, expert, tape = world.camera(robot, IMAGE), world.expert(robot), Tape(robot, world)
     bursts, after, t = Perturbation(CLUMSY, rng, expert, len(spec.joints)), 0, 0
     try:
         while robot.time < timeout * 1e9 and after < AFTER:
@@ -158,6 +165,7 @@ def roll(
     disturbed: float = 0.0,
     timeout: float = TIMEOUT,
     wander: float = 0.0,
+    world: World = TABLETOP,
 ) -> dict[str, Any]:
     """One attempt of ``source`` at (task, seed), as in training/tape.py; ``branched``: as in training/branches.py.
 
@@ -166,7 +174,7 @@ def roll(
     branched attempts, how far half of the candidates go astray (training/branches.py).
     """
     if source in ("expert", "clumsy"):
-        return roll_expert(spec, task, seed, source == "clumsy", timeout)
+        return roll_expert(spec, task, seed, source == "clumsy", timeout, world)
     bundle, settings = driver(source)
     session = _session(bundle) if bundle else RandomSession(spec, seed)
     vetting = _vetting(world_model, spec) if world_model and bundle else None
@@ -177,10 +185,10 @@ def roll(
     if branched:
         from vla_mbpo.training.branches import BranchedAttempt
 
-        attempt = BranchedAttempt(spec, session, task, seed, replace(settings, spread=SPREAD), vetting, wander)
+        attempt = BranchedAttempt(spec, session, task, seed, replace(settings, spread=SPREAD), vetting, wander, world)
         attempt.drive()
         return attempt.arrays()
-    attempt = TapedAttempt(spec, session, task, seed, settings, vetting)
+    attempt = TapedAttempt(spec, session, task, seed, settings, vetting, world)
     attempt.drive()
     if not disturbed:
         return attempt.tape.arrays()
@@ -226,7 +234,7 @@ def attempted(_state: None, _shared: None, job: Job) -> tuple[Path, bytes]:
     """Drive one attempt. Returns its file and what is to be in it: compressed here, written where the driver is."""
     spec = RobotSpec.load(robot_dir(job.robot))
     arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched, job.disturbed, job.timeout,
-                  job.wander)  # fmt: skip
+                  job.wander, job.world)  # fmt: skip
     content = io.BytesIO()
     arrays |= {"source": job.source, "task": job.task, "seed": job.seed, "policy": version_of(job.source)}
     np.savez_compressed(content, **arrays)
@@ -258,6 +266,7 @@ def generate(
     timeout: float = TIMEOUT,
     wander: float = 0.0,
     ray: str | None = None,
+    world: World = TABLETOP,
 ) -> dict[str, dict[str, float]]:
     """Make ``episodes[source]`` attempts per task and source; seeds count up from ``seed`` and are never shared.
 
@@ -282,6 +291,7 @@ def generate(
     require(0.0 <= disturbed <= 1.0, "disturbed", disturbed, "0 to 1")
     require(not wander or (branched and 0.0 < wander <= 0.2), "wander", wander, "0; with branches up to 0.2 m")
     require(not (branched and disturbed), "disturbed", disturbed, "0 with branches, which share the scene")
+    require(world == TABLETOP or not disturbed, "disturbed", disturbed, "0 but on the tabletop")
     out.mkdir(parents=True, exist_ok=True)
     turns = sorted(((i + 0.5) / count, source) for source, count in episodes.items() for i in range(count))
     each = [(source, task) for _, source in turns for task in tasks]
@@ -301,6 +311,7 @@ def generate(
             disturbed,
             timeout,
             wander,
+            world,
         )
         for number, (source, task) in enumerate(each, seed)
     ]

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.paths import robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy, PolicyConfig
 from vla_mbpo.policy.vocabulary import Vocabulary
-from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.sim.instructions import tasks_of
 from vla_mbpo.training.dataset import Demonstrations
 from vla_mbpo.training.demonstrations import RECIPE
 from vla_mbpo.training.episodes import rollout_files
@@ -40,8 +42,11 @@ class SftConfig:
     shift: int = 0
     brightness: float = 0.25
     proprio_noise: float = 0.03
+    robot: str = "sim_panda"  # whose tasks the vocabulary is of
+    wrist: bool = True  # False: one camera, the wrist view is black
     seed: int = 0
     threads: int = 2
+    device: str = "cpu"
 
 
 class Trainer(Loop):
@@ -53,12 +58,12 @@ class Trainer(Loop):
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
         self.config: SftConfig = config
-        self.vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
+        self.vocabulary = Vocabulary.of([task.instruction for task in tasks_of(config.robot).values()])
         files = demonstrations(config.demos, config.per_task)
-        self.demos = Demonstrations(files, self.vocabulary, 16)
+        horizon = RobotSpec.load(robot_dir(config.robot)).horizon
+        self.demos = Demonstrations(files, self.vocabulary, horizon, config.wrist)
         self.norm = self.demos.normalisation()
-        size = self.demos.arrays["head"].shape[1]
-        self.net = FlowPolicy(PolicyConfig(len(self.vocabulary.words), self.vocabulary.length, image_size=size))
+        self.net = FlowPolicy(_sizes(self.demos, self.vocabulary))
         earlier: list[dict] = []
         if config.init:
             net, state = load_average(Path(config.init))
@@ -67,8 +72,9 @@ class Trainer(Loop):
         self.rounds = [*earlier, _round(config, self.demos)]
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         manner = Manner(config.draws, config.max_prefix, config.shift, config.brightness, config.proprio_noise)
-        self.lesson = Supervised(self.demos, self.norm, manner)
-        super().__init__(config, self.net, out, len(self.demos), self._loss, self._facts, _groups(self.net, config))
+        groups = _groups(self.net, config)
+        super().__init__(config, self.net, out, len(self.demos), self._loss, self._facts, groups, config.device)
+        self.lesson = Supervised(self.demos, self.norm, manner, self.device)
 
     def _loss(self, index: np.ndarray) -> dict[str, torch.Tensor]:
         flow, auxiliary = self.lesson.losses(self.net, index)
@@ -80,6 +86,15 @@ class Trainer(Loop):
             "words": self.vocabulary.words, "observations": len(self.demos),
             "normalisation": {k: v.tolist() for k, v in asdict(self.norm).items()},
         }  # fmt: skip
+
+
+def _sizes(demos: Demonstrations, vocabulary: Vocabulary) -> PolicyConfig:
+    """Those that follow from the data."""
+    _, horizon, action = demos.arrays["chunk"].shape
+    return PolicyConfig(
+        len(vocabulary.words), vocabulary.length, image_size=demos.arrays["head"].shape[1], action=action,
+        proprio=demos.proprio.shape[1], horizon=horizon, things=demos.things,
+    )  # fmt: skip
 
 
 def _groups(net: FlowPolicy, config: SftConfig) -> list[dict]:

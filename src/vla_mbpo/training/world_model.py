@@ -1,5 +1,6 @@
 """``vla-mbpo train world-model``: the unified world model on rollouts (imagination/network.py)."""
 
+import copy
 import hashlib
 import os
 import zlib
@@ -22,11 +23,11 @@ from vla_mbpo.imagination.network import WorldModel, WorldModelConfig
 from vla_mbpo.imagination.perception import Perception
 from vla_mbpo.paths import robot_dir
 from vla_mbpo.policy.vocabulary import Vocabulary
-from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.sim.instructions import tasks_of
 from vla_mbpo.training.autoencoder import load_autoencoder, prominence
-from vla_mbpo.training.calibration import calibrate
-from vla_mbpo.training.episodes import rollout_files
-from vla_mbpo.training.loop import Loop, averaged, device_of
+from vla_mbpo.training.calibration import VALUE, calibrate, started_from
+from vla_mbpo.training.episodes import check_scenes, rollout_files
+from vla_mbpo.training.loop import CALIBRATION, Loop, averaged, device_of
 from vla_mbpo.training.rollout_data import Branches, Rollouts
 from vla_mbpo.training.sft import load_policy
 from vla_mbpo.training.tried import Tried, compared, losses
@@ -74,6 +75,7 @@ class WorldModelRecipe:
     branched: float = 0.5  # branched looks per step beside the batch, as a share of it
     rank: float = 1.0  # weight of telling which of the candidates of a look is the best ...
     apart: float = 0.0  # ... and how far apart they are
+    held: float = 1.0  # weight of the squared change of logits that nothing here has labels of, from those of ``init``
     seed: int = 0
     threads: int = 2
     device: str = "cpu"
@@ -89,15 +91,16 @@ class Trainer(Loop):
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
         self.recipe = config
-        self.vocabulary = Vocabulary.of([task.instruction for task in TASKS.values()])
+        self.vocabulary = Vocabulary.of([task.instruction for task in tasks_of(config.robot).values()])
         spec = RobotSpec.load(robot_dir(config.robot))
         before = _start(config)
-        files = rollout_files(config.data, config.robot)
-        self.rollouts = Rollouts(files, spec, self.vocabulary, before and _bins(before[1]))
+        self.trained_on = seen_before(before[1] if before else None) | {_place(folder) for folder in config.data}
+        files, bins = rollout_files(config.data, config.robot), _bins(before[1]) if before else None
+        self.rollouts = Rollouts(files, spec, self.vocabulary, bins)
+        check_scenes(self.rollouts.facts)
         device = device_of(config.device)
-        self.perception = load_perception(config).to(device)
-        eyes, latents = _seen(self.perception, self.rollouts, out)
-        data = self.rollouts
+        self.perception, data = load_perception(config).to(device), self.rollouts
+        eyes, latents = _seen(self.perception, data, out)
         self.mean, self.std = data.proprio.mean(0), np.maximum(data.proprio.std(0), 1e-3)
         if before:  # what its numbers mean to the network
             said = before[1]["normalisation"]
@@ -108,13 +111,16 @@ class Trainer(Loop):
         self.things = torch.from_numpy(data.things()).to(device)
         self._pictures = [torch.from_numpy(view).to(device) for view in data.pictures]
         self._labels = {name: torch.from_numpy(getattr(data, name)).to(device) for name in LABELS}
-        held = held_out([fact["seed"] for fact in data.facts])[data.episode]
+        seeds = [fact["seed"] for fact in data.facts]
+        held = held_out(seeds)[data.episode]
         self.train, self.validation = np.flatnonzero(~held), np.flatnonzero(held)
+        self.calibration = np.flatnonzero(to_calibrate(seeds)[data.episode])
         self.tried: Tried | None = None
         if config.branches:
-            branches = Branches(rollout_files(config.branches, config.robot), spec, self.vocabulary, data.action_bins)
-            self.tried = Tried(branches, *_seen(self.perception, branches, out), self.mean, self.std)
-            held = held_out(branches.seed)
+            self.tried = self._tried(spec, out)
+            held = held_out(self.tried.branches.seed)
+            both = bool(held.any() and not held.all())
+            require(both, "branches", f"{len(held)} looks", "more: one scene in ten is to validate in")
             self.tried_train, self.tried_validation = np.flatnonzero(~held), np.flatnonzero(held)
         sizes = {"eye": eyes.shape[-1], "proprio": data.proprio.shape[1], "action": data.bins.shape[-1]}
         model = WorldModelConfig(
@@ -127,6 +133,8 @@ class Trainer(Loop):
             self._tried_members = _members(model.ensemble, self.tried.branches.seed, config).to(device)
         if before:
             net.load_state_dict(before[0])
+        self._unsaid = ~self._labelled().to(device)
+        self._before = self._holding(net).to(device) if before and self._unsaid.any() else None
         groups = [{"params": list(net.parameters()), "multiple": 1.0, "weight_decay": config.weight_decay}]
         super().__init__(config, net, out, len(self.train), self._loss, self._facts, groups, config.device)
 
@@ -138,6 +146,26 @@ class Trainer(Loop):
         net = WorldModel(self.net.config).to(self.device)
         net.load_state_dict(self.average)
         calibrate(self, net.eval())
+
+    def _tried(self, spec: RobotSpec, out: Path) -> Tried:
+        """Branches, as the perception sees them."""
+        files = rollout_files(self.recipe.branches, self.recipe.robot)
+        branches = Branches(files, spec, self.vocabulary, self.rollouts.action_bins)
+        check_scenes([{"source": "branches", "seed": int(seed)} for seed in np.unique(branches.seed)])
+        return Tried(branches, *_seen(self.perception, branches, out), self.mean, self.std)
+
+    def _holding(self, start: WorldModel) -> WorldModel:
+        """A copy of the network of ``init``, which holds heads without labels. ConfigError: without its constants."""
+        init, found = self.recipe.init, started_from(self.recipe.init)
+        require(found is not None, "--init", init, f"a run with {CALIBRATION}, since some heads have no labels here")
+        return copy.deepcopy(start).requires_grad_(False).eval()
+
+    def _labelled(self) -> Tensor:
+        """(4,) which outcomes something here has labels of: without an expert, none of them is the time to go."""
+        found = np.asarray(self.rollouts.labelled[self.train].any((0, 1)))
+        if self.tried is not None:
+            found[VALUE] |= self.tried.branches.finished[self.tried_train].any()
+        return torch.from_numpy(found)
 
     def inputs(self, index: Tensor) -> tuple[Tensor, ...]:
         """Words, eyes, latents and proprioception of these looks, as ``WorldModel.observe`` takes them."""
@@ -164,10 +192,12 @@ class Trainer(Loop):
         t = time[..., None, None]
         noisy = (1 - t) * target + t * torch.randn_like(target)
         with torch.autocast(self.device.type, torch.bfloat16):
-            *context, here = self.net.observe(words, *self._blurred(eyes, now, proprio))
+            blurred = self._blurred(eyes, now, proprio)
+            *context, here = self.net.observe(words, *blurred)
             if own.any():
                 noisy[own] = self._imagined([x[own] for x in context], bins[own], known[own], noisy[own])
             images, body, outcome, cost, there = self.net.imagine(context, bins, known, noisy, time)
+            held = self._held(outcome, (words, *blurred), (bins, known, noisy, time))
         weight = time.clamp(min=MAX_WEIGHT**-0.5) ** -2 * seen[..., None] * ~own[:, None, None]
         error = (images.float() - target).square().mean((-1, -2))
         things, after = self.things[index], self.things[said["follower"]]
@@ -175,10 +205,10 @@ class Trainer(Loop):
         apart_here = functional.smooth_l1_loss(here.float(), things, reduction="none").mean(-1)
         apart = functional.smooth_l1_loss(there.float(), after, reduction="none").mean(-1)
         keep, costed, member = said["labelled"].float(), said["costed"].float()[..., None], self._members[:, index]
-        branched = {} if self.tried is None else self._branch_loss(self.tried)
+        further = held | ({} if self.tried is None else self._branch_loss(self.tried))
         few = slice(max(1, round(config.decoded * config.batch)))
         pixels = self._pixel_error(images[few, 0] + now[few], said["follower"][few, 0])
-        return branched | {
+        return further | {
             "images": config.images * _mean(error, weight),
             "pixels": config.pixels * _mean(pixels, (seen[:, 0] * ~own)[few]),
             "body": _mean(functional.smooth_l1_loss(body.float(), moved, reduction="none").mean(-1), seen),
@@ -187,6 +217,14 @@ class Trainer(Loop):
             "here": config.things * _mean(apart_here, placed),
             "there": config.things * _mean(apart, seen * placed[:, None]),
         }
+
+    def _held(self, outcome: Tensor, seen: tuple[Tensor, ...], asked: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """How far logits without labels are from what ``init`` says of the same; nothing where all have some."""
+        if self._before is None:
+            return {}
+        with torch.no_grad():
+            said = self._before.imagine(self._before.observe(*seen)[:3], *asked)[2]
+        return {"held": self.recipe.held * (outcome - said).float().square()[..., self._unsaid].mean()}
 
     def _pixel_error(self, latents: Tensor, after: Tensor) -> Tensor:
         """Mean error (B,) of decoded latents (B, VIEWS, TOKENS, latent) against the pictures of looks ``after``."""
@@ -242,6 +280,7 @@ class Trainer(Loop):
         facts = self.rollouts.facts
         return {
             "recipe": asdict(self.recipe),
+            "trained_on": sorted(self.trained_on),
             "world_model": self.net.config.to_dict(),
             "words": self.vocabulary.words,
             "normalisation": {"proprio_mean": self.mean.tolist(), "proprio_std": self.std.tolist()},
@@ -338,3 +377,17 @@ def _bins(state: dict[str, Any]) -> ActionBins:
 def held_out(seeds: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which scenes are for validation."""
     return np.array([zlib.crc32(str(seed).encode()) % HELD_OUT == 0 for seed in seeds])
+
+
+def to_calibrate(seeds: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Half of those: probabilities are calibrated in them, and in the others checked (training/logged.py)."""
+    return np.array([zlib.crc32(str(seed).encode()) % (2 * HELD_OUT) == 0 for seed in seeds])
+
+
+def seen_before(state: dict[str, Any] | None) -> set[str]:
+    """Folders that a run, by its ``state``, and those that it began from were trained on. Older runs name their own."""
+    return set() if state is None else {_place(folder) for folder in state.get("trained_on", state["recipe"]["data"])}
+
+
+def _place(folder: str) -> str:
+    return str(Path(folder).resolve())

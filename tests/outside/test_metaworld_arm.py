@@ -1,0 +1,138 @@
+"""Meta-World behind the interface of the simulated robot. Needs `make metaworld-setup`; skipped elsewhere."""
+
+import os
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+pytest.importorskip("metaworld", reason="needs Meta-World: `make metaworld-test`")
+
+from benchmarks.metaworld.frames import HORIZON, STEP_NS  # noqa: E402
+from benchmarks.metaworld.tasks import ROBOT  # noqa: E402
+from benchmarks.metaworld.world import ONE_CAMERA, TWO_CAMERAS  # noqa: E402
+from vla_mbpo.core.errors import ConfigError  # noqa: E402
+from vla_mbpo.core.robot import RobotSpec  # noqa: E402
+from vla_mbpo.core.state import Trajectory  # noqa: E402
+from vla_mbpo.eval.lockstep import Attempt, Settings, attempt_expert  # noqa: E402
+from vla_mbpo.paths import robot_dir  # noqa: E402
+from vla_mbpo.policy.runtime import Candidates  # noqa: E402
+from vla_mbpo.training.demonstrations import Recipe, demonstrate  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:Constant")
+SPEC = RobotSpec.load(robot_dir(ROBOT))
+RECIPE = Recipe(ROBOT, image_size=32, burst_probability=0.0, max_rows=125)
+
+
+def push(arm, rows: int = 4):
+    for _ in range(rows):
+        target = arm.tool_set_point() + np.array([0.02, 0.01, -0.01])
+        assert arm.accept(Trajectory(0, SPEC.joints, (SPEC.row_period,), target[None], np.zeros((0, 3)))) is None
+        arm.command_gripper(0.0)
+        arm.advance(arm.time + SPEC.row_period)
+    return arm
+
+
+def test_a_scene_follows_from_task_and_seed_alone():
+    np.random.seed(1)
+    one = push(TWO_CAMERAS.robot(SPEC, "push", 5)).seen
+    np.random.seed(2)
+    other, another = (push(TWO_CAMERAS.robot(SPEC, "push", seed)).seen for seed in (5, 6))
+    np.testing.assert_array_equal(one, other)
+    assert np.abs(one - another).max() > 1e-3
+
+
+def test_a_row_is_four_steps_towards_its_set_point():
+    arm = TWO_CAMERAS.robot(SPEC, "reach", 0)
+    before = arm.tool_set_point()
+    push(arm, rows=1)
+    assert arm.steps == 4 and arm.time == 4 * STEP_NS == SPEC.row_period
+    np.testing.assert_allclose(arm.tool_set_point() - before, [0.02, 0.01, -0.01], atol=1e-6)
+
+
+def test_of_an_observation_the_policy_gets_four_numbers():
+    arm = push(TWO_CAMERAS.robot(SPEC, "reach", 0))
+    state = arm.state()
+    np.testing.assert_array_equal([*state.positions, state.gripper], arm.seen[:4])
+    assert not state.velocities.any()
+
+
+def test_what_is_supposed_has_not_happened():
+    """Else experts would drive twice as fast as time goes."""
+    plain, tried = (push(TWO_CAMERAS.robot(SPEC, "door-lock", 2)) for _ in "ab")
+    with tried.supposed():
+        for _ in range(8):
+            tried.step(np.array([1.0, -1.0, 0.5, 1.0]))
+    assert tried.steps == plain.steps
+    np.testing.assert_array_equal(push(tried).seen, push(plain).seen)
+
+
+def test_a_branch_goes_on_from_the_same_state_and_is_not_noticed():
+    arm = push(TWO_CAMERAS.robot(SPEC, "push", 4))
+    branch = arm.branch()
+    seen = arm.seen.copy()
+    there = push(branch).seen
+    np.testing.assert_array_equal(arm.seen, seen)
+    np.testing.assert_allclose(push(arm).seen, there, atol=1e-9)
+
+
+def test_the_horizon_is_metaworlds():
+    arm = TWO_CAMERAS.robot(SPEC, "reach", 0)
+    arm.advance(10 * HORIZON * STEP_NS)
+    assert arm.steps == HORIZON
+
+
+def test_another_task_is_named():
+    with pytest.raises(ConfigError, match="task: 'juggle'"):
+        TWO_CAMERAS.robot(SPEC, "juggle", 0)
+
+
+def test_both_views_show_something_and_one_camera_has_one():
+    arm = push(TWO_CAMERAS.robot(SPEC, "hammer", 0))
+    shown = {}
+    for name, world in (("two", TWO_CAMERAS), ("one", ONE_CAMERA)):
+        camera = world.camera(arm, 48)
+        shown[name] = camera.render(arm.qpos, "head", "wrist")
+        camera.close()
+    assert all(view.shape == (48, 48, 3) and view.std() > 10 for view in shown["two"])
+    assert not shown["one"][1].any()
+    np.testing.assert_array_equal(shown["one"][0], shown["two"][0])
+
+
+def test_the_first_picture_is_of_the_same_camera_as_all_others():
+    """Incident: the camera was moved in the model only, and the first picture was still of its old place."""
+    arm = TWO_CAMERAS.robot(SPEC, "reach", 0)
+    camera = TWO_CAMERAS.camera(arm, 48)
+    first = camera.render(None, "head")[0].astype(float)
+    arm.advance(STEP_NS)
+    later = camera.render(None, "head")[0]
+    camera.close()
+    assert np.abs(first - later).mean() < 3.0
+
+
+@pytest.mark.parametrize("task", ["door-lock", "coffee-pull", "hammer"])
+def test_experts_succeed_with_one_action_for_each_row(task):
+    outcome = attempt_expert(SPEC, task, 0, 6.25, TWO_CAMERAS)
+    assert outcome.success and outcome.seconds < 3.0
+
+
+class Replay:
+    """A policy that says what a demonstration did."""
+
+    image_size = 32
+
+    def __init__(self, demo):
+        self.rows = np.concatenate([demo["target"], demo["gripper_target"][:, None]], 1).astype(float)
+
+    def infer(self, observation, *_):
+        at = observation.stamp // SPEC.row_period + np.arange(SPEC.horizon)
+        rows = self.rows[np.minimum(at, len(self.rows) - 1)]
+        return Candidates(rows[None, :, :3], rows[None, :, 3], np.zeros(0, np.float32))
+
+
+@pytest.mark.parametrize("task", ["door-lock", "pick-place"])
+def test_a_demonstration_succeeds_again_by_way_of_gate_and_driver(task):
+    demo = demonstrate(SPEC, task, 1, RECIPE, world=TWO_CAMERAS)
+    assert demo is not None and demo["things"].shape == (len(demo["at"]), 6)
+    outcome = Attempt(SPEC, Replay(demo), task, 1, Settings(k=1, timeout=6.25), world=TWO_CAMERAS).run()
+    assert outcome.success and outcome.vetoes == outcome.stops == 0

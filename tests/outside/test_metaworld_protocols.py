@@ -1,0 +1,64 @@
+"""Reduced versions of the protocols, whole: real Meta-World, real training, nothing good comes of it. Slow."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("metaworld", reason="needs Meta-World: `make metaworld-test`")
+pytestmark = pytest.mark.slow
+
+TASKS = ("--tasks", "drawer-close,push")  # the one is learned at once, the other not: both outcomes are there
+ONE = ("--workers", "1", "--threads", "1")
+
+
+def run(*argv: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "benchmarks.metaworld", *map(str, argv)], check=True, env=environment)
+
+
+def test_mt50_with_one_camera(tmp_path):
+    small = ("--demos", "3", "--samples", "256", "--batch", "16", "--episodes", "2", "--cameras", "1")
+    run("mt50", "--out", tmp_path, *TASKS, *small, *ONE)
+    found = json.loads((tmp_path / "mt50.json").read_text())["metrics"]
+    assert found["groups"]["easy"]["n"] == found["groups"]["hard"]["n"] == 2
+    progress = json.loads((tmp_path / "progress.json").read_text())
+    assert progress["state"] == "done" and set(progress["seconds"]) == {"demos", "sft", "export", "evaluate", "score"}
+    written = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
+    run("mt50", "--out", tmp_path, *TASKS, *small, *ONE)  # all is done
+    assert {file: file.stat().st_mtime_ns for file in written} == written
+
+
+DREAM = ("--expert", "12", "--policy", "24", "--random", "4", "--seeds", "1", "--samples", "7680", "--pictures",
+         "1920", "--looks", "4800", "--lessons", "320", "--dreams", "80", "--episodes", "2", "--dream",
+         "states=16,group=4,updates=4,batch=8,kl=0.3,centred=1,seen=8,learning_rate=1e-4")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dreamt(tmp_path_factory):
+    """The dream protocol: as many attempts as the world model's admission needs to be sure of it."""
+    folder = tmp_path_factory.mktemp("dream")
+    run("dream-rl", "--out", folder, *TASKS, *DREAM, *ONE)
+    return folder
+
+
+def test_dream_rl(dreamt):
+    found = json.loads((dreamt / "dream_rl.json").read_text())["metrics"]
+    assert found["n"] == 4 and len(found["gain"]) == 3 and len(found["gain_of_each_seed"]) == 1
+
+
+def test_vetting(dreamt, tmp_path):
+    small = ("--branches", "2", "--looks", "640", "--k", "2", "--episodes", "1")
+    run("vetting", "--out", tmp_path, "--start", dreamt, *TASKS, *small, *ONE)
+    found = json.loads((tmp_path / "vetting.json").read_text())
+    assert set(found["variants"]) == {"k1", "k2", "k2_random", "k2_imagination"}
+    assert found["comparison"]["k2_imagination"]["n"] == 2
+
+
+def test_detector(dreamt, tmp_path):
+    small = ("--train", "28", "--calibration", "40", "--episodes", "8", "--samples", "640", "--unseen", "0")
+    run("detector", "--out", tmp_path, "--bundle", dreamt / "seed0" / "cloned", *TASKS, *small, "--workers", "1")
+    found = json.loads((tmp_path / "detector.json").read_text())["metrics"]
+    assert found["all tasks"]["seen"]["n"] == 16 and 0.0 <= found["all tasks"]["seen"]["end"]["vote"][0] <= 1.0
