@@ -11,6 +11,7 @@ from vla_mbpo.eval.lockstep import Attempt, Settings
 from vla_mbpo.imagination.planner import Choice, Imagined
 from vla_mbpo.imagination.vetting import Judgement
 from vla_mbpo.policy.runtime import PolicySession
+from vla_mbpo.sim.world import TABLETOP
 
 SHORT = Settings(k=2, timeout=1.6)
 
@@ -172,3 +173,11 @@ def test_a_disturbance_is_named_in_the_outcome_and_the_policy_is_told_its_instru
     outcome = attempt(spec, session, replace(SHORT, disturbance="wrong_instruction"))
     assert outcome["disturbance"] == "wrong_instruction"
     assert told and "press the button" not in told
+
+
+@pytest.mark.parametrize(("waits", "decided"), [(True, 1), (False, 0)])
+def test_a_world_may_wait_for_the_policy(spec, session, waits, decided):
+    """In 0.1 s the first chunk has not come yet, but where time stands still until it has."""
+    made = Attempt(spec, session, "button", 1, replace(SHORT, timeout=0.1), world=replace(TABLETOP, waits=waits))
+    made.drive()
+    assert made.outcome.chunks == decided

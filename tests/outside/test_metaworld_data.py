@@ -11,6 +11,7 @@ from vla_mbpo.paths import robot_dir
 from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.training.dataset import Demonstrations
 from vla_mbpo.training.demonstrations import AFTER_SUCCESS
+from vla_mbpo.training.examples import chosen, read
 from vla_mbpo.training.rollout_data import Rollouts
 
 SPEC, WORDS = RobotSpec.load(robot_dir(ROBOT)), Vocabulary.of(list(INSTRUCTIONS.values()))
@@ -59,6 +60,17 @@ def test_the_world_model_reads_them(tmp_path):
     assert data.proprio.shape == (5, 10)
     np.testing.assert_allclose(data.proprio[:, 7:], data.proprio[:, :3], atol=1e-6)  # the tool is where the joints are
     assert data.outcome[0, 0, 2] == 1.0 and not data.cost.any()
+
+
+def test_an_attempt_in_this_world_that_went_well_is_an_example(tmp_path):
+    """Of a task that the tabletop does not have; in test scenes it is none."""
+    for seed in (3, 2_000_003):
+        made = rollout_of(demonstration() | {"seed": seed}) | {"source": "cloned", "policy": "cloned@0"}
+        np.savez(tmp_path / f"cloned_reach_{seed:07d}.npz", **made)
+    (file,) = chosen(sorted(tmp_path.iterdir()))
+    example = read(file)
+    assert file.stem.endswith("0000003") and example["instruction"] == "reach the goal"
+    assert example["things"].shape == (len(example["at"]), 6)
 
 
 def test_policies_learn_from_them_with_one_camera_or_two(tmp_path):
