@@ -6,10 +6,12 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.sim.layout import CUBE_HALF, Layout, sample_layout
 from vla_mbpo.sim.tasks import Task, find_task
 
+LEAST_MUJOCO = 4  # with 3.8 some tests of the cameras fail, with 3.6 and before nothing works
 STEP_NS = 2_000_000  # physics step
 CAMERAS = {"head": 50.0, "wrist": 75.0}  # name -> vertical field of view, degrees
 BIN_HALF, BIN_WALL, PLATE_RADIUS, MARK_RADIUS = 0.080, 0.045, 0.075, 0.045  # m
@@ -58,6 +60,8 @@ class Scene:
 
 
 def _compile(spec: RobotSpec, layout: Layout) -> mujoco.MjModel:
+    major = int(mujoco.__version__.split(".")[0])
+    require(major >= LEAST_MUJOCO, "mujoco", mujoco.__version__, f"{LEAST_MUJOCO} or later for these scenes")
     world = mujoco.MjSpec.from_file(str(spec.urdf))
     world.option.timestep = STEP_NS / 1e9
     world.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
