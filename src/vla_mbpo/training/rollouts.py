@@ -5,6 +5,7 @@ Sources differ in how well they do, so that the world model sees success and fai
 
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -284,10 +285,7 @@ def generate(
     Raises:
         ConfigError: unknown source; Ray is asked for and not there.
     """
-    known = [name for name, (bundle, _) in POLICIES.items() if bundle] if branched else SOURCES
-    for source in set(episodes) - set(known):
-        found = source not in SOURCES and _is_policy(source)
-        require(found, "sources", source, f"a policy's bundle, or one of {', '.join(known)}")
+    _check_sources(episodes, branched)
     require(0.0 <= disturbed <= 1.0, "disturbed", disturbed, "0 to 1")
     require(not wander or (branched and 0.0 < wander <= 0.2), "wander", wander, "0; with branches up to 0.2 m")
     require(not (branched and disturbed), "disturbed", disturbed, "0 with branches, which share the scene")
@@ -295,37 +293,30 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)
     turns = sorted(((i + 0.5) / count, source) for source, count in episodes.items() for i in range(count))
     each = [(source, task) for _, source in turns for task in tasks]
-
-    def file_of(source: str, task: str, number: int) -> Path:
-        return out / f"{Path(source).name}_{task}_{number:07d}.npz"
-
+    how = (robot, branched, world_model, disturbed, timeout, wander, world)
     jobs = [
-        Job(
-            file_of(source, task, number),
-            source,
-            task,
-            number,
-            robot,
-            branched,
-            world_model,
-            disturbed,
-            timeout,
-            wander,
-            world,
-        )
+        Job(out / f"{Path(source).name}_{task}_{number:07d}.npz", source, task, number, *how)
         for number, (source, task) in enumerate(each, seed)
     ]
     left = [job for job in jobs if not job.file.exists()]  # so an interrupted run resumes
     for file, content in track(spread(Place(workers, ray), attempted, left, nothing), "rollouts", total=len(left)):
         _keep(file, content)
     done = [_ended(job) for job in jobs]
-    summary = {}
-    for source in episodes:
-        mine = [one for one in done if one["source"] == source]
-        summary[source] = {
-            "n": len(mine),
-            "successes": float(np.mean([one["success"] for one in mine])),
-            "cost_events": float(np.mean([one["events"] for one in mine])),
-        }
+    summary = {source: _summary([one for one in done if one["source"] == source]) for source in episodes}
     (out / "summary.json").write_text(json.dumps({"seed": seed, "tasks": tasks, "sources": summary}, indent=1) + "\n")
     return summary
+
+
+def _check_sources(sources: Iterable[str], branched: bool) -> None:
+    known = [name for name, (bundle, _) in POLICIES.items() if bundle] if branched else SOURCES
+    for source in set(sources) - set(known):
+        found = source not in SOURCES and _is_policy(source)
+        require(found, "sources", source, f"a policy's bundle, or one of {', '.join(known)}")
+
+
+def _summary(ended: list[dict[str, Any]]) -> dict[str, float]:
+    return {
+        "n": len(ended),
+        "successes": float(np.mean([one["success"] for one in ended])),
+        "cost_events": float(np.mean([one["events"] for one in ended])),
+    }

@@ -119,8 +119,7 @@ class Trainer(Loop):
         if config.branches:
             self.tried = self._tried(spec, out)
             held = held_out(self.tried.branches.seed)
-            both = bool(held.any() and not held.all())
-            require(both, "branches", f"{len(held)} looks", "more: one scene in ten is to validate in")
+            require(0 < held.sum() < len(held), "branches", len(held), "more looks: one scene in ten is to validate in")
             self.tried_train, self.tried_validation = np.flatnonzero(~held), np.flatnonzero(held)
         sizes = {"eye": eyes.shape[-1], "proprio": data.proprio.shape[1], "action": data.bins.shape[-1]}
         model = WorldModelConfig(
