@@ -11,7 +11,9 @@ from vla_mbpo.failure.attempts import read as as_watched
 from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.record import reading
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, HELD_OUT_TASKS, TASKS, TEST_SEED_BASE
-from vla_mbpo.training import live
+from vla_mbpo.training import autoencoder, detector, live
+from vla_mbpo.training.autoencoder import AutoencoderRecipe
+from vla_mbpo.training.detector import DetectorRecipe
 from vla_mbpo.training.episodes import check_scenes, find, rollout_files, to_learn_from
 from vla_mbpo.training.examples import chosen
 from vla_mbpo.training.oversight import success_row
@@ -242,6 +244,16 @@ def test_a_scene_to_calibrate_with_is_read_and_not_learned_from(spec, tmp_path):
     assert chosen(files) == []
     with pytest.raises(ConfigError, match="1000000"):
         check_scenes(Rollouts(list(files), spec, WORDS).facts)
+
+
+def test_no_training_learns_from_scenes_to_calibrate_with(spec, tmp_path):
+    """Autoencoders and detectors did."""
+    folder = Attempt(spec, seed=CALIBRATION_SEEDS.start, success=40).record(tmp_path)
+    watched = as_watched(*find([folder]).files)
+    with pytest.raises(ConfigError, match="1000000"):
+        detector.Trainer(DetectorRecipe((str(folder),), POLICY, (watched.task,)), [watched], tmp_path / "detector")
+    with pytest.raises(ConfigError, match="1000000"):
+        autoencoder.Trainer(AutoencoderRecipe((str(folder),)), tmp_path / "autoencoder")
 
 
 def test_an_attempt_without_the_policy_is_passed_over(spec, tmp_path):

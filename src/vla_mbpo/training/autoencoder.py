@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.imagination.autoencoder import Autoencoder, AutoencoderConfig
-from vla_mbpo.training.episodes import rollout_files
+from vla_mbpo.training.episodes import check_scenes, rollout_files
 from vla_mbpo.training.loop import Loop, averaged
 
 
@@ -107,14 +107,20 @@ def load_autoencoder(run: Path) -> Autoencoder:
 
 
 def _pictures(config: AutoencoderRecipe) -> np.ndarray:
-    """As many pictures as wanted, evenly over all files, (N, s, s, 3) uint8."""
+    """As many pictures as wanted, evenly over all files, (N, s, s, 3) uint8.
+
+    ConfigError: there are no files, or some are of scenes that are not to be learned from.
+    """
     files = rollout_files(config.data)
     require(bool(files), "data", list(config.data), "folders with rollouts or demonstrations")
     rng, each = np.random.default_rng(config.seed), max(1, round(config.pictures / 2 / len(files)))
     files = [files[i] for i in rng.permutation(len(files))[: config.pictures // 2]]
-    parts = []
+    parts, facts = [], []
     for file in files:
         with np.load(file) as episode:
+            source = str(episode["source"]) if "source" in episode else ""
+            facts.append({"source": source, "seed": int(episode["seed"])})
             chosen = rng.permutation(len(episode["at"]))[:each]
             parts += [episode["head"][chosen], episode["wrist"][chosen]]
+    check_scenes(facts)
     return np.concatenate(parts)

@@ -18,6 +18,7 @@ from torch.nn import functional
 from vla_mbpo.core.errors import require
 from vla_mbpo.failure.attempts import Attempt
 from vla_mbpo.failure.learned import Bank
+from vla_mbpo.training.episodes import check_scenes
 from vla_mbpo.training.loop import Loop
 
 LEAST = 20  # attempts of each outcome
@@ -91,8 +92,9 @@ class Trainer(Loop):
     net: DetectorNet
 
     def __init__(self, recipe: DetectorRecipe, attempts: Sequence[Attempt], out: Path) -> None:
-        """``attempts``: of one policy. ConfigError where one outcome is too rare."""
+        """``attempts``: of one policy. ConfigError where one outcome is too rare, or a scene not to be learned from."""
         torch.manual_seed(recipe.seed)
+        check_scenes([{"source": attempt.source, "seed": attempt.seed} for attempt in attempts])
         attempts = [attempt for attempt in attempts if attempt.task in recipe.tasks]
         fails = np.array([not attempt.success for attempt in attempts])
         for name, count in (("failures", int(fails.sum())), ("successes", int((~fails).sum()))):
