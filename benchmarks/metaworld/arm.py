@@ -11,7 +11,7 @@ import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from numpy.typing import NDArray
 
-from benchmarks.metaworld.frames import HORIZON, STEP_NS, action_towards
+from benchmarks.metaworld.frames import HORIZON, ROW, STEP_NS, action_towards
 from benchmarks.metaworld.tasks import INSTRUCTIONS
 from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
@@ -49,8 +49,8 @@ class Judge:
 class Arm:
     """One task in one scene. One thread. Time moves only in ``advance``.
 
-    Of an observation a policy gets the tool's position and the opening (``state``), nothing else; ``seen`` is all of
-    it, for the scripted expert and for ground truth.
+    Of an observation a policy gets the tool's position and the opening (``state``), and where it pulls the tool to;
+    ``seen`` is all of it, for the scripted expert and for ground truth.
 
     Attributes:
         seen: the newest observation of Meta-World (39,).
@@ -96,9 +96,13 @@ class Arm:
         return self._env.data.mocap_pos[0].copy()
 
     def state(self) -> RobotState:
-        """The tool's position [m] and the opening now. Velocities are not measured: 0."""
+        """The tool's position [m] and the opening now; as velocities [m/s] those that it would be there with in a row.
+
+        That is how far it is behind its set point. Set points are sums of actions, so that what an action does depends
+        on it, and no picture shows it where the tool is pressed against something.
+        """
         *tool, opening = self.seen[MEASURED]
-        return RobotState(self._time, np.array(tool), np.zeros(3), float(opening))
+        return RobotState(self._time, np.array(tool), (self.tool_set_point() - tool) / ROW, float(opening))
 
     def accept(self, trajectory: Trajectory) -> str | None:
         """Take a trajectory of set points; None, or why it was rejected."""

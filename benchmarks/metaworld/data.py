@@ -35,7 +35,7 @@ def demonstrate(
         for many in sorted(set(missing.values())):
             short = tuple(task for task in missing if missing[task] == many)
             recipe = Recipe(
-                ROBOT, max_rows=HORIZON // ROW_STEPS, burst_probability=bursts, openings=(0.0, 1.0),
+                ROBOT, max_rows=HORIZON // ROW_STEPS, look_every=1, burst_probability=bursts, openings=(0.0, 1.0),
                 seed=seed + turn * count,
             )  # fmt: skip
             generate(out, short, many, recipe, workers, TWO_CAMERAS)

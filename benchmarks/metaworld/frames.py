@@ -13,6 +13,7 @@ FloatArray = NDArray[np.float64]
 
 STEP_NS = 12_500_000
 ROW_STEPS = 4
+ROW = ROW_STEPS * STEP_NS / 1e9  # s
 STEP = 0.01  # m that an action of 1 moves the set point by
 HORIZON = 500  # steps of an attempt
 TIMEOUT = HORIZON * STEP_NS / 1e9  # s

@@ -50,11 +50,12 @@ def test_a_row_is_four_steps_towards_its_set_point():
     np.testing.assert_allclose(arm.tool_set_point() - before, [0.02, 0.01, -0.01], atol=1e-6)
 
 
-def test_of_an_observation_the_policy_gets_four_numbers():
+def test_of_an_observation_the_policy_gets_four_numbers_and_of_itself_where_it_pulls_the_tool_to():
     arm = push(TWO_CAMERAS.robot(SPEC, "reach", 0))
     state = arm.state()
     np.testing.assert_array_equal([*state.positions, state.gripper], arm.seen[:4])
-    assert not state.velocities.any()
+    np.testing.assert_allclose(state.positions + 0.05 * state.velocities, arm.tool_set_point())
+    assert np.linalg.norm(state.velocities) > 0.1
 
 
 def test_what_is_supposed_has_not_happened():

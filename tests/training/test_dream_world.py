@@ -163,9 +163,22 @@ def test_a_branch_adds_up_until_it_is_done():
     number = lambda *values: torch.tensor(values)  # noqa: E731
     first = Judged(number([30.0, 5.0]), number(0.1, 0.2), number(0.5, 0.9), number(0.2, 0.7), number(True, False))
     later = Judged(number([8.0, 50.0]), number(0.5, 0.5), number(0.6, 0.1), number(0.9, 0.1), number(False, True))
-    found = first.then(later, 16)
+    found = first.then(later, 16, torch.arange(2))
     torch.testing.assert_close(found.to_go, number([24.0, 5.0]))  # 16 rows and what is left; done, so no further rows
     torch.testing.assert_close(found.cost, number(0.55, 0.2))
     torch.testing.assert_close(found.success, number(0.6, 0.9))
     torch.testing.assert_close(found.done, number(0.9, 0.7))
     assert found.unfit.tolist() == [True, False]
+
+
+def test_a_branch_goes_on_as_long_as_one_of_its_group_does():
+    """Ended groups were imagined to the last chunk: of whole-episode dreams that was most of the work."""
+    done = torch.tensor([0.9, 0.2, 0.9, 0.8, 0.1, 0.1])
+    zero = torch.zeros(6)
+    first = Judged(zero[None], zero, zero, done, zero > 1)
+    going = first.going(2)
+    assert going.tolist() == [0, 1, 4, 5]
+    there = torch.ones(len(going))
+    found = first.then(Judged(there[None], there, there, there, there > 2), 16, going)
+    assert found.to_go.tolist() == [[0.0, 17.0, 0.0, 0.0, 17.0, 17.0]]
+    assert found.cost.tolist() == [0.0, 1.0, 0.0, 0.0, 1.0, 1.0]

@@ -129,15 +129,20 @@ class Collector:
         """As ``judged``, after ``more`` chunks of the policy, plainly sampled from what the world model imagines.
 
         A branch's noise is that of its group: what tells branches apart is their first chunk, which alone is credited.
+        Groups whose branches are all over are not imagined any further.
         """
-        if not more:
+        going = judged.going(group)
+        if not more or not len(going):
             return judged
-        here, pictures = self.world.ahead(states, chunks, self.recipe.flow_steps, group, bool(self.recipe.interleaved))
+        here, pictures = self.world.ahead(
+            states.at(going), chunks[going], self.recipe.flow_steps, group, bool(self.recipe.interleaved)
+        )
         noise = torch.randn_like(here.prefix[::group]).repeat_interleave(group, 0)
         with torch.autocast(noise.device.type, torch.bfloat16):
             following = self.flow.integrate(_whole(self.velocity(net, here, pictures)), noise, here.free)
         found = self.world.judge(here, following)
-        return judged.then(self._followed(net, here, following, found, more - 1, group), chunks.shape[1])
+        later = self._followed(net, here, following, found, more - 1, group)
+        return judged.then(later, chunks.shape[1], going)
 
     @torch.no_grad()
     def plain(

@@ -88,20 +88,29 @@ class Judged:
     done: Tensor
     unfit: Tensor
 
-    def then(self, later: "Judged", rows: int) -> "Judged":
-        """With what followed these chunks, ``rows`` long, where they were not the end of the task.
+    def going(self, group: int) -> Tensor:
+        """Indices of the chunks of all groups in which one at least is not the end of the task."""
+        over = (self.done > DONE).unflatten(0, (-1, group)).all(1)
+        return (~over.repeat_interleave(group)).nonzero()[:, 0]
+
+    def then(self, later: "Judged", rows: int, going: Tensor) -> "Judged":
+        """With what followed chunks ``going``, ``rows`` long, where they were not the end of the task.
 
         Time is counted from the end of the first chunk on, cost over all of them; whether the gate would refuse is
         asked of the first alone, since nobody drives the others.
         """
+        to_go, cost, success, done = (
+            mine.index_copy(-1, going, new)
+            for mine, new in (
+                (self.to_go, rows + later.to_go), (self.cost, 1 - (1 - self.cost[going]) * (1 - later.cost)),
+                (self.success, later.success), (self.done, later.done),
+            )
+        )  # fmt: skip
         ended = self.done > DONE
         return Judged(
-            torch.where(ended, self.to_go, rows + later.to_go),
-            torch.where(ended, self.cost, 1 - (1 - self.cost) * (1 - later.cost)),
-            torch.where(ended, self.success, later.success),
-            torch.where(ended, self.done, later.done),
-            self.unfit,
-        )
+            torch.where(ended, self.to_go, to_go), torch.where(ended, self.cost, cost),
+            torch.where(ended, self.success, success), torch.where(ended, self.done, done), self.unfit,
+        )  # fmt: skip
 
 
 class DreamWorld:
