@@ -37,9 +37,10 @@ def test_an_attempt_ends_at_its_timeout(spec, session):
     assert outcome["seconds"] == pytest.approx(SHORT.timeout)
 
 
-def test_the_policy_looks_every_replan_rows(spec, session):
-    outcome = attempt(spec, session)
-    assert outcome["chunks"] == SHORT.timeout / (SHORT.replan_rows * spec.row_period / 1e9)
+@pytest.mark.parametrize("rows", [4, SHORT.replan_rows])
+def test_the_policy_looks_every_replan_rows(spec, session, rows):
+    outcome = attempt(spec, session, replace(SHORT, replan_rows=rows))
+    assert outcome["chunks"] == SHORT.timeout / (rows * spec.row_period / 1e9)
 
 
 def test_an_untrained_policys_chunks_are_vetoed_with_reasons(spec, session):

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, required=True, help="result file; an interrupted run resumes from FILE.partial.jsonl")
     add("--html", type=Path, help="the result also as a page")
     add("--k", type=int, default=8, help="candidates per inference")
+    add("--replan-rows", type=int, default=Settings().replan_rows, help="rows between inferences (lockstep)")
     add("--gate", choices=("on", "off"), default="on")
     add("--corrupt", type=float, default=0.0, metavar="SHARE", help="share of chunk sets to corrupt (lockstep)")
     add("--clock", choices=("lockstep", "realtime"), default="lockstep")
@@ -87,7 +88,11 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     require(args.seed >= 0, "--seed", args.seed, "0 or more")
     require(0.0 < args.timeout <= 60.0, "--timeout", args.timeout, "above 0, at most 60 s")
     require(1 <= args.k <= 64, "--k", args.k, "1 to 64")
+    rows = RobotSpec.load(robot_dir(args.robot)).horizon
+    require(1 <= args.replan_rows <= rows, "--replan-rows", args.replan_rows, f"1 to {rows}, the horizon")
     simulated = args.clock == "lockstep"
+    usual = Settings().replan_rows
+    require(simulated or args.replan_rows == usual, "--replan-rows", args.replan_rows, f"{usual} in real time")
     Place(args.workers, args.ray).check()
     require(simulated or args.bundle != EXPERT, "--bundle", EXPERT, "with --clock realtime: a policy bundle")
     require(simulated or args.ray is None, "--ray", args.ray, "with --clock lockstep")
@@ -148,6 +153,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         k=args.k,
         gate=args.gate == "on",
+        replan_rows=args.replan_rows,
         corrupt=args.corrupt,
         imagination=args.imagination,
         disturbance=args.disturbance,
