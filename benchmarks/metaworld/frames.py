@@ -16,7 +16,7 @@ ROW_STEPS = 4
 ROW = ROW_STEPS * STEP_NS / 1e9  # s
 STEP = 0.01  # m that an action of 1 moves the set point by
 HORIZON = 500  # steps of an attempt
-REPLAN_ROWS = 2  # driven of a chunk in an evaluation: 8 steps
+REPLAN_ROWS = 2  # driven of a chunk: 8 steps
 TIMEOUT = HORIZON * STEP_NS / 1e9  # s
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from benchmarks.metaworld.arm import GOAL, MEASURED, OBJECT, OTHER, Arm
 from benchmarks.metaworld.camera import Camera
 from benchmarks.metaworld.expert import Expert
+from benchmarks.metaworld.frames import REPLAN_ROWS
 from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.gate.config import GateConfig
 from vla_mbpo.sim.world import World
@@ -28,6 +29,7 @@ def one_camera(arm: Arm, size: int) -> Camera:
 # The tool may be far behind its set point: pressed against something that is how it is made to push.
 _MANNER: dict[str, Any] = {
     "waits": True,
+    "replan_rows": REPLAN_ROWS,
     "gate": GateConfig(servo_lag=0.5, join_slack=0.2, reference_slack=0.5),
     "driver": DriverConfig(max_lag=1.0, max_gap=0.5),
 }

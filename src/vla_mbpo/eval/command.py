@@ -43,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, required=True, help="result file; an interrupted run resumes from FILE.partial.jsonl")
     add("--html", type=Path, help="the result also as a page")
     add("--k", type=int, default=8, help="candidates per inference")
-    add("--replan-rows", type=int, default=Settings().replan_rows, help="rows between inferences (lockstep)")
+    add("--replan-rows", type=int, help=f"rows between inferences (lockstep); {TABLETOP.replan_rows} by default")
+    add(
+        "--noise", type=float, default=Settings().noise, help="of the flow, as a multiple; 0: no two looks differ by it"
+    )
     add("--gate", choices=("on", "off"), default="on")
     add("--corrupt", type=float, default=0.0, metavar="SHARE", help="share of chunk sets to corrupt (lockstep)")
     add("--clock", choices=("lockstep", "realtime"), default="lockstep")
@@ -88,11 +91,12 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     require(args.seed >= 0, "--seed", args.seed, "0 or more")
     require(0.0 < args.timeout <= 60.0, "--timeout", args.timeout, "above 0, at most 60 s")
     require(1 <= args.k <= 64, "--k", args.k, "1 to 64")
-    rows = RobotSpec.load(robot_dir(args.robot)).horizon
-    require(1 <= args.replan_rows <= rows, "--replan-rows", args.replan_rows, f"1 to {rows}, the horizon")
+    rows, horizon = args.replan_rows, RobotSpec.load(robot_dir(args.robot)).horizon
+    require(rows is None or 1 <= rows <= horizon, "--replan-rows", rows, f"1 to {horizon}, the horizon")
+    require(0.0 <= args.noise <= 4.0, "--noise", args.noise, "0 to 4")
     simulated = args.clock == "lockstep"
-    usual = Settings().replan_rows
-    require(simulated or args.replan_rows == usual, "--replan-rows", args.replan_rows, f"{usual} in real time")
+    require(simulated or args.noise == Settings().noise, "--noise", args.noise, "1 with --clock realtime")
+    require(simulated or rows is None, "--replan-rows", rows, "with --clock lockstep")
     Place(args.workers, args.ray).check()
     require(simulated or args.bundle != EXPERT, "--bundle", EXPERT, "with --clock realtime: a policy bundle")
     require(simulated or args.ray is None, "--ray", args.ray, "with --clock lockstep")
@@ -153,7 +157,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         k=args.k,
         gate=args.gate == "on",
-        replan_rows=args.replan_rows,
+        replan_rows=args.replan_rows or args.world.replan_rows,
+        noise=args.noise,
         corrupt=args.corrupt,
         imagination=args.imagination,
         disturbance=args.disturbance,

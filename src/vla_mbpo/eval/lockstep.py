@@ -156,9 +156,9 @@ class Attempt:
                     expert_row(self.robot, self._person)
                     self._after_motion()
                     continue
-                if self.robot.time % period == 0 and not self._resting:
+                self._decide()
+                if self.robot.time % period == 0 and self._pending is None and not self._resting:
                     self._look()
-                if self._pending and self.robot.time >= self._pending[0]:
                     self._decide()
                 self._tick()
         finally:
@@ -193,8 +193,9 @@ class Attempt:
         self._pending = now + round(latency * 1e9), observation, found, len(prefix)
 
     def _decide(self) -> None:
-        """Vet the candidates in order; the first that passes goes to the driver."""
-        assert self._pending is not None
+        """If a set has come, vet its candidates in order; the first that passes goes to the driver."""
+        if self._pending is None or self.robot.time < self._pending[0]:
+            return
         (_, observation, found, d), self._pending = self._pending, None
         self.outcome.chunks += 1
         if self._alarmed(observation, found):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.gate.config import GateConfig
+from vla_mbpo.policy.runtime import REPLAN_ROWS
 from vla_mbpo.sim.cameras import SceneCamera
 from vla_mbpo.sim.experts import Expert
 from vla_mbpo.sim.robot import SimRobot
@@ -33,6 +34,7 @@ class World:
             position [m], and what else there is (training/tape.py).
         waits: time stands still while a policy thinks.
         gate, driver: their thresholds there.
+        replan_rows: rows that are driven of a chunk before the policy looks again.
     """
 
     robot: Callable[[RobotSpec, str, int], Any]
@@ -42,6 +44,7 @@ class World:
     waits: bool = False
     gate: GateConfig = GateConfig()
     driver: DriverConfig = DriverConfig()
+    replan_rows: int = REPLAN_ROWS
 
 
 def points_of(robot: SimRobot) -> NDArray[np.float64]:

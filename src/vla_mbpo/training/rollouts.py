@@ -181,7 +181,10 @@ def roll(
     vetting = _vetting(world_model, spec) if world_model and bundle else None
     kind = "any" if np.random.default_rng([seed, 19]).random() < disturbed else ""
     timeout = timeout if bundle else timeout / 2
-    settings = replace(settings, imagination="on" if vetting else "off", disturbance=kind, timeout=timeout)
+    rows = world.replan_rows if bundle and not branched else LOOK_ROWS  # each branched look is many attempts
+    settings = replace(
+        settings, imagination="on" if vetting else "off", disturbance=kind, timeout=timeout, replan_rows=rows
+    )
     attempt: Any
     if branched:
         from vla_mbpo.training.branches import BranchedAttempt

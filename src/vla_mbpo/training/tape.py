@@ -1,6 +1,7 @@
 """Rollouts: what the arm saw, was told and did, good or bad. For the world model, the failure detector and dream RL.
 
-One npz per attempt, over T row periods (20 Hz) and M looks at the scene (the first at row 0, then every LOOK_ROWS):
+One npz per attempt, over T row periods (20 Hz) and M looks at the scene (the first at row 0, then every LOOK_ROWS,
+or where the policy looked):
     at (M,) row index of each look; head, wrist (M, s, s, 3) uint8; joints, velocities (M, n); gripper (M,) [m];
     set_point (T, n) joint positions commanded at the end of each row [rad]; opening (T,) commanded gripper [m];
     cost (T,) number of cost events that began in the row; events (E,) their names, in order;
