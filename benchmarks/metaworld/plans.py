@@ -89,8 +89,8 @@ def vetting(recipe: Vetting) -> list[Stage]:
         data, further = [*data, branches], ("--branches", branches)
     stages += _world_model("", recipe, tuple(data), bundle, world, model, 0, *further)
     return [*stages, _evaluate("", bundle, recipe.tasks, recipe.episodes, recipe.test, out / "vetting.json",
-                               recipe.workers, "--ablate", "imagination,k", "--k", str(recipe.k), "--world-model",
-                               model)]  # fmt: skip
+                               recipe.workers, "--ablate", "imagination,k", "--k", str(recipe.k), "--noise", "1",
+                               "--world-model", model)]  # fmt: skip
 
 
 def detector(recipe: Detector) -> list[Stage]:

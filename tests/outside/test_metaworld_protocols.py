@@ -31,7 +31,7 @@ def test_mt50_with_one_camera(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in written} == written
 
 
-DREAM = ("--expert", "12", "--policy", "24", "--random", "4", "--seeds", "1", "--samples", "7680", "--pictures",
+DREAM = ("--expert", "12", "--policy", "40", "--random", "4", "--seeds", "1", "--samples", "7680", "--pictures",
          "1920", "--looks", "4800", "--lessons", "320", "--dreams", "80", "--episodes", "2", "--dream",
          "states=16,group=4,updates=4,batch=8,kl=0.3,centred=1,seen=8,learning_rate=1e-4")  # fmt: skip
 
