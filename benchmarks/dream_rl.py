@@ -39,9 +39,10 @@ def main() -> int:
     outcomes = [evaluation.evaluate(evaluation.options(side, None, kept, args))[0] for side in sides]
     found: dict[str, Any] = {"start": sides[0].version, "episodes_per_task": args.episodes, "seed": args.seed}
     found["scenes"] = args.scenes
-    for side, results in zip(sides[1:], outcomes[1:], strict=True):
+    for name, side, results in zip(args.bundles, sides[1:], outcomes[1:], strict=True):
         one = compare(outcomes[0], results)
         found[side.version] = {
+            "folder": name,
             "n": one.n,
             "success_of_start": one.success[0],
             "success": one.success[1],

@@ -192,6 +192,8 @@ def test_an_interrupt_ends_the_run_at_once(tmp_path):
         (("--k", "65"), ("--k", "65")),
         (("--replan-rows", "17"), ("--replan-rows", "17", "16")),
         (("--noise", "nan"), ("--noise", "nan", "0 to 4")),
+        (("--noise", "0", "--k", "2"), ("--noise", "0", "--k")),
+        (("--noise", "0", "--ablate", "k"), ("--noise", "0", "--k")),
         (("--workers", "0"), ("--workers", "0")),
         (("--robot", "r2d2"), ("robot", "r2d2", "sim_panda")),
     ],

@@ -37,9 +37,12 @@ def test_an_attempt_ends_at_its_timeout(spec, session):
     assert outcome["seconds"] == pytest.approx(SHORT.timeout)
 
 
-@pytest.mark.parametrize(("rows", "looks"), [(1, 15), (2, 15), (4, 8), (8, 4)])
+@pytest.mark.parametrize(("rows", "looks"), [(1, 15), (2, 15), (3, 10), (4, 8), (8, 4)])
 def test_the_policy_looks_every_replan_rows_but_never_before_it_has_answered(spec, session, rows, looks):
-    """Looks that came faster than answers, 2 rows later, took each other's place: none was ever decided on."""
+    """Looks that came faster than answers, 2 rows later, took each other's place: none was ever decided on.
+
+    And 3 rows were 6: a look was only due where its time fell on a tick of the driver.
+    """
     assert SHORT.timeout == 32 * spec.row_period / 1e9
     assert attempt(spec, session, replace(SHORT, replan_rows=rows))["chunks"] == looks
 

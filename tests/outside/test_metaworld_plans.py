@@ -53,6 +53,12 @@ def test_both_sides_of_dream_rl_are_tested_in_the_same_scenes_and_all_seeds_in_o
     assert len({tests[f"evaluate_{s}"] for s in range(3)}) == 3
 
 
+def test_the_flow_has_noise_only_where_candidates_are_compared(every):
+    noise = {name: {a.noise for s, a in every[name] if s.name.startswith("evaluate")} for name in ("mt50", "dream")}
+    assert noise == {"mt50": {0.0}, "dream": {0.0}}
+    assert [args.noise for stage, args in every["vetting"] if stage.name == "evaluate"] == [1.0]
+
+
 def test_rollouts_of_all_stages_are_in_training_scenes_of_their_own(every):
     used: list[range] = []
     for _, args in every["dream"] + every["vetting"]:

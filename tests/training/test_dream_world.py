@@ -172,7 +172,6 @@ def test_a_branch_adds_up_until_it_is_done():
 
 
 def test_a_branch_goes_on_as_long_as_one_of_its_group_does():
-    """Ended groups were imagined to the last chunk: of whole-episode dreams that was most of the work."""
     done = torch.tensor([0.9, 0.2, 0.9, 0.8, 0.1, 0.1])
     zero = torch.zeros(6)
     first = Judged(zero[None], zero, zero, done, zero > 1)

@@ -1,5 +1,7 @@
 """Rollouts: what a tape holds, and what the world model is told of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
 from vla_mbpo.policy.vocabulary import Vocabulary  # noqa: E402
 from vla_mbpo.sim.tasks import TASKS  # noqa: E402
+from vla_mbpo.sim.world import TABLETOP  # noqa: E402
 from vla_mbpo.training import rollouts  # noqa: E402
 from vla_mbpo.training.rollout_data import AMBIGUOUS, HALF_TIME, Rollouts  # noqa: E402
 from vla_mbpo.training.rollouts import POLICIES, SOURCES, TapedAttempt, generate, roll  # noqa: E402
@@ -48,6 +51,13 @@ def test_a_policys_rows_are_those_the_driver_commanded_at_each_due_time(spec, ti
     tape = attempt.tape.arrays()
     assert len(tape["set_point"]) == 20 and list(tape["at"]) == [0, 8, 16]
     assert tape["candidates"].shape == (3, 8, 16, 8) and tape["features"].shape[0] == 3
+
+
+def test_a_policy_looks_as_often_as_the_world_says_and_random_motion_does_not(spec, tiny_bundle):
+    often = replace(TABLETOP, replan_rows=4)
+    driven = roll(spec, str(tiny_bundle), "button", 1, timeout=1.0, world=often)
+    moved = roll(spec, "random", "button", 1, timeout=1.0, world=often)
+    assert list(driven["at"]) == [0, 4, 8, 12, 16] and list(moved["at"]) == [0, 8]
 
 
 @pytest.fixture(scope="module")

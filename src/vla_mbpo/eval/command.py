@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.ablate:
         from vla_mbpo.eval.ablation import ablate
 
+        _check_noise(args)  # before the variant with one candidate
         return ablate(args, evaluate, partial_of)
     result, _ = evaluate(args)
     if args.html:
@@ -93,7 +94,7 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     require(1 <= args.k <= 64, "--k", args.k, "1 to 64")
     rows, horizon = args.replan_rows, RobotSpec.load(robot_dir(args.robot)).horizon
     require(rows is None or 1 <= rows <= horizon, "--replan-rows", rows, f"1 to {horizon}, the horizon")
-    require(0.0 <= args.noise <= 4.0, "--noise", args.noise, "0 to 4")
+    _check_noise(args)
     simulated = args.clock == "lockstep"
     require(simulated or args.noise == Settings().noise, "--noise", args.noise, "1 with --clock realtime")
     require(simulated or rows is None, "--replan-rows", rows, "with --clock lockstep")
@@ -121,6 +122,11 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     args.json.write_text(json.dumps(result, indent=1) + "\n")
     _print(result)
     return result, outcomes
+
+
+def _check_noise(args: argparse.Namespace) -> None:
+    require(0.0 <= args.noise <= 4.0, "--noise", args.noise, "0 to 4")
+    require(args.noise > 0.0 or args.k == 1, "--noise", args.noise, "above 0 with --k above 1: all would be the same")
 
 
 def _head(args: argparse.Namespace) -> dict[str, Any]:

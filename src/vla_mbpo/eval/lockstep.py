@@ -149,7 +149,7 @@ class Attempt:
 
     def drive(self) -> None:
         """Look, decide and move until the attempt is over."""
-        period = self.settings.replan_rows * self.spec.row_period
+        period, due = self.settings.replan_rows * self.spec.row_period, 0
         try:
             while not self._over():
                 if self._person is not None:
@@ -157,7 +157,8 @@ class Attempt:
                     self._after_motion()
                     continue
                 self._decide()
-                if self.robot.time % period == 0 and self._pending is None and not self._resting:
+                if self.robot.time >= due and self._pending is None and not self._resting:
+                    due = (self.robot.time // period + 1) * period
                     self._look()
                     self._decide()
                 self._tick()
