@@ -58,7 +58,7 @@ def test_vetting(dreamt, tmp_path):
 
 
 def test_detector(dreamt, tmp_path):
-    small = ("--train", "28", "--calibration", "40", "--episodes", "8", "--samples", "640", "--unseen", "0")
+    small = ("--train", "48", "--calibration", "40", "--episodes", "8", "--samples", "640", "--unseen", "0")
     run("detector", "--out", tmp_path, "--bundle", dreamt / "seed0" / "cloned", *TASKS, *small, "--workers", "1")
     found = json.loads((tmp_path / "detector.json").read_text())["metrics"]
     assert found["all tasks"]["seen"]["n"] == 16 and 0.0 <= found["all tasks"]["seen"]["end"]["vote"][0] <= 1.0

@@ -97,8 +97,9 @@ class Trainer(Loop):
         check_scenes([{"source": attempt.source, "seed": attempt.seed} for attempt in attempts])
         attempts = [attempt for attempt in attempts if attempt.task in recipe.tasks]
         fails = np.array([not attempt.success for attempt in attempts])
+        where = f", in {', '.join(recipe.data)}" if recipe.data else ""
         for name, count in (("failures", int(fails.sum())), ("successes", int((~fails).sum()))):
-            require(count >= LEAST, name, count, f"at least {LEAST}, in {', '.join(recipe.data)}")
+            require(count >= LEAST, name, count, f"at least {LEAST}{where}")
         self.recipe, self.attempts = recipe, attempts
         features, seen = _padded(attempts)
         net = DetectorNet(features.shape[2], recipe.width, recipe.dropout, recipe.memory_dropout)
