@@ -17,6 +17,7 @@ from vla_mbpo.sim.tasks import find_task
 
 DEFAULT_ROBOT, DEFAULT_BUNDLE, DEFAULT_SCENE = "sim_panda", "sft_full", "red_bin"
 MANAGER = "lifecycle_manager"
+Row = tuple[str, str, dict[str, Any], dict[str, Any]]  # executable, name, parameters, rest of a NodeSpec
 RESTARTS, RESTART_DELAY = 5, 0.5  # a failing process is started again at most so often, each time after so many s
 
 
@@ -122,35 +123,7 @@ def graph(
     _check_params_file(params_file)
     kind, scale = _kind(robot, options), _scale(options)
     dry = _dry(options) if kind == "dry" else {}
-    critical = {"restart": Restart.NEVER, "motion_critical": True}
-    rows: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
-        ("sim", "sim", {"task": options.scene, "seed": options.seed}, {**critical, "condition": "simulated"}),
-        ("mock_arm", "mock_arm", {}, {**critical, "condition": "dry"}),
-        ("camera", "head_camera", {"view": "head"}, {"nice": 5}),
-        ("camera", "wrist_camera", {"view": "wrist"}, {"nice": 5}),
-        ("arm_driver", "arm_driver", {}, critical),
-        ("gate", "gate", _vetting(options) | release, critical),
-        ("teleop", "teleop", {}, {}),
-        ("policy", "policy", {"bundle": options.bundle, "k": options.k, **release}, {"nice": 5}),
-        ("task", "task", {"bundle": options.bundle, **release, **_swaps(options)}, {}),
-    ]
-    if options.record:  # first up and last down: it hears how everything else begins and ends
-        rows.insert(0, ("recorder", "recorder", {"out": options.record}, {"nice": 5, "spare": True}))
-    if options.world_model:
-        rows.append(("imagination", "imagination", {"bundle": options.world_model, **release}, {"nice": 3}))
-    if options.detector:
-        rows.append(("failure_detector", "failure_detector", {"bundle": options.detector, **release}, {"nice": 3}))
-    if options.trainer:
-        rows.append(("trainer", "trainer", {"out": options.trainer}, {"nice": 10}))
-    if options.joy:
-        rows.append(("joy", "joy", {}, {}))
-    if options.page:
-        rows.append(("monitor", "monitor", {}, {}))  # all but its stop steps back by itself
-    if options.markers:  # it activates itself, so that the manager waits for nothing that is only looked at
-        rows.append(("markers", "markers", {}, {"nice": 10, "spare": True, "lifecycle": False}))
-    rows = [row for row in rows if row[3].get("condition", "always") in ("always", kind)]
-    if options.dry_run and options.bundle == DEFAULT_BUNDLE:  # no real arm's
-        rows = [("sway", n, {"k": options.k}, rest) if n == "policy" else (e, n, p, rest) for e, n, p, rest in rows]
+    rows = [row for row in _rows(options, release) if row[3].get("condition", "always") in ("always", kind)]
     rows = [row for row in rows if only is None or row[1] in only]
     names = [name for _, name, _, _ in rows]
     managed = [name for _, name, _, rest in rows if rest.get("lifecycle", True)]
@@ -175,6 +148,40 @@ def graph(
         )
         for executable, name, parameters, rest in rows
     ]
+
+
+def _rows(options: Options, release: dict[str, Any]) -> list[Row]:
+    """The nodes that ``options`` ask for, of robots of any kind; ``release``: the parameter of those that read one."""
+    critical = {"restart": Restart.NEVER, "motion_critical": True}
+    policy = ("policy", {"bundle": options.bundle, "k": options.k, **release})
+    if options.dry_run and options.bundle == DEFAULT_BUNDLE:  # no real arm's
+        policy = ("sway", {"k": options.k})
+    rows: list[Row] = [
+        ("sim", "sim", {"task": options.scene, "seed": options.seed}, {**critical, "condition": "simulated"}),
+        ("mock_arm", "mock_arm", {}, {**critical, "condition": "dry"}),
+        ("camera", "head_camera", {"view": "head"}, {"nice": 5}),
+        ("camera", "wrist_camera", {"view": "wrist"}, {"nice": 5}),
+        ("arm_driver", "arm_driver", {}, critical),
+        ("gate", "gate", _vetting(options) | release, critical),
+        ("teleop", "teleop", {}, {}),
+        (policy[0], "policy", policy[1], {"nice": 5}),
+        ("task", "task", {"bundle": options.bundle, **release, **_swaps(options)}, {}),
+    ]
+    if options.record:  # first up and last down: it hears how everything else begins and ends
+        rows.insert(0, ("recorder", "recorder", {"out": options.record}, {"nice": 5, "spare": True}))
+    if options.world_model:
+        rows.append(("imagination", "imagination", {"bundle": options.world_model, **release}, {"nice": 3}))
+    if options.detector:
+        rows.append(("failure_detector", "failure_detector", {"bundle": options.detector, **release}, {"nice": 3}))
+    if options.trainer:
+        rows.append(("trainer", "trainer", {"out": options.trainer}, {"nice": 10}))
+    if options.joy:
+        rows.append(("joy", "joy", {}, {}))
+    if options.page:
+        rows.append(("monitor", "monitor", {}, {}))  # all but its stop steps back by itself
+    if options.markers:  # it activates itself, so that the manager waits for nothing that is only looked at
+        rows.append(("markers", "markers", {}, {"nice": 10, "spare": True, "lifecycle": False}))
+    return rows
 
 
 def _released(options: Options) -> tuple[Options, dict[str, Any]]:

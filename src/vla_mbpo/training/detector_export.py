@@ -73,25 +73,7 @@ def export_detector(
     out.mkdir(parents=True, exist_ok=True)
     for old in out.iterdir():
         old.unlink()
-    make, size, width = torch.Generator().manual_seed(0), state["detector"]["features"], state["detector"]["width"]
-    features = net.mean + net.std * torch.randn(1, size, generator=make)
-    memory = [torch.randn(1, width, generator=make) for _ in "hc"]
-    graphs: dict[str, tuple[nn.Module, tuple, list[str], list[str]]] = {
-        "safe_mlp": (_Mlp(net), (features,), ["features"], ["failure"]),
-        "safe_lstm": (
-            _Lstm(net), (features, *memory), ["features", "hidden", "cell"], ["failure", "hidden_after", "cell_after"]
-        ),
-        "rnd": (_Rnd(net), (features,), ["features"], ["error"]),
-    }  # fmt: skip
-    parity = {}
-    for name, (module, args, inputs, outputs) in graphs.items():
-        file = out / f"{name}.onnx"
-        export_graph(module, args, inputs, outputs, file, None)
-        with torch.no_grad():
-            expected = module(*args)
-        parity[name] = difference(file, args, expected if isinstance(expected, tuple) else (expected,))
-        if parity[name] > PARITY:
-            raise RuntimeError(f"the graph {name} differs from the network by {parity[name]:.2e}")
+    parity = {name: _graph(name, *parts, out) for name, parts in _graphs(net, state["detector"]).items()}
     looks, mean, std = neighbours(attempts, state["recipe"]["seed"])
     centre, precision = covariance(attempts)
     np.savez(out / BANK_FILE, looks=looks, mean=mean, std=std, centre=centre, precision=precision)
@@ -102,12 +84,38 @@ def export_detector(
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "policies": [policy.version],
-        "features": size,
+        "features": state["detector"]["features"],
         "candidates": len(attempts[0].looks[0].chunks),  # what sets say of each other depends on it
-        "width": width,
+        "width": state["detector"]["width"],
         "action_scale": scale.tolist(),
         "members": list(MEMBERS),
         "votes": VOTES,
         "training": {key: state[key] for key in ("recipe", "step", "attempts", "failures")},
         "parity": parity,
     })  # fmt: skip
+
+
+def _graphs(net: DetectorNet, sizes: dict[str, int]) -> dict[str, tuple[nn.Module, tuple, list[str], list[str]]]:
+    """Each graph's module, arguments to trace it with, names of inputs and outputs."""
+    make = torch.Generator().manual_seed(0)
+    features = net.mean + net.std * torch.randn(1, sizes["features"], generator=make)
+    memory = [torch.randn(1, sizes["width"], generator=make) for _ in "hc"]
+    return {
+        "safe_mlp": (_Mlp(net), (features,), ["features"], ["failure"]),
+        "safe_lstm": (
+            _Lstm(net), (features, *memory), ["features", "hidden", "cell"], ["failure", "hidden_after", "cell_after"]
+        ),
+        "rnd": (_Rnd(net), (features,), ["features"], ["error"]),
+    }  # fmt: skip
+
+
+def _graph(name: str, module: nn.Module, args: tuple, inputs: list[str], outputs: list[str], out: Path) -> float:
+    """Write a graph; how far it is from the network. RuntimeError: too far."""
+    file = out / f"{name}.onnx"
+    export_graph(module, args, inputs, outputs, file, None)
+    with torch.no_grad():
+        expected = module(*args)
+    found = difference(file, args, expected if isinstance(expected, tuple) else (expected,))
+    if found > PARITY:
+        raise RuntimeError(f"the graph {name} differs from the network by {found:.2e}")
+    return found
