@@ -29,7 +29,7 @@ def demonstrate(
 
     last = seed + (SPARE + 1) * count - 1
     require(seed in TRAIN_SEEDS and last in TRAIN_SEEDS, "--seed", seed, f"so that {last} is below {TRAIN_SEEDS.stop}")
-    there = {task: 0 for task in tasks}
+    there = {task: len(_of(out, task)) for task in tasks}
     for turn in range(SPARE + 1):
         missing = {task: count - there[task] for task in tasks if there[task] < count}
         for many in sorted(set(missing.values())):

@@ -8,6 +8,7 @@ import pytest
 os.environ.setdefault("MUJOCO_GL", "egl")
 pytest.importorskip("metaworld", reason="needs Meta-World: `make metaworld-test`")
 
+from benchmarks.metaworld import data  # noqa: E402
 from benchmarks.metaworld.frames import HORIZON, STEP_NS  # noqa: E402
 from benchmarks.metaworld.tasks import ROBOT  # noqa: E402
 from benchmarks.metaworld.world import ONE_CAMERA, TWO_CAMERAS  # noqa: E402
@@ -137,3 +138,13 @@ def test_a_demonstration_succeeds_again_by_way_of_gate_and_driver(task):
     assert demo is not None and demo["things"].shape == (len(demo["at"]), 6)
     outcome = Attempt(SPEC, Replay(demo), task, 1, Settings(k=1, timeout=6.25), world=TWO_CAMERAS).run()
     assert outcome.success and outcome.vetoes == outcome.stops == 0
+
+
+def test_demonstrations_that_are_all_there_are_not_tried_again(tmp_path, monkeypatch):
+    """Scenes in which the expert had failed, 500 steps each, were tried anew whenever a protocol went on."""
+    tried: list[tuple[str, ...]] = []
+    monkeypatch.setattr(data, "generate", lambda out, tasks, *rest: tried.append(tasks))
+    np.savez(tmp_path / "reach_000003.npz", at=np.arange(3))
+    assert data.demonstrate(tmp_path, ("reach",), 1) == {"reach": 1} and not tried
+    data.demonstrate(tmp_path, ("reach", "push"), 1)
+    assert set(tried) == {("push",)}
