@@ -6,10 +6,11 @@ from arm_samples import PERIOD, TICK, rows, spec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.arm.rows import RowClock, Target
-from vla_mbpo.arm.smoother import LOOK_AHEAD, JointState, Smoother
+from vla_mbpo.arm.smoother import JointState, Smoother
 
-DT = TICK / 1e9
+DT, LOOK_AHEAD = TICK / 1e9, round(DriverConfig().look_ahead * 1e9)
 SMOOTHER = Smoother(spec())
 
 

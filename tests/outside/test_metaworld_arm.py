@@ -132,11 +132,14 @@ class Replay:
         return Candidates(rows[None, :, :3], rows[None, :, 3], np.zeros(0, np.float32))
 
 
-@pytest.mark.parametrize("task", ["door-lock", "pick-place"])
-def test_a_demonstration_succeeds_again_by_way_of_gate_and_driver(task):
-    demo = demonstrate(SPEC, task, 1, RECIPE, world=TWO_CAMERAS)
+@pytest.mark.parametrize(
+    ("task", "seed"), [("door-lock", 1), ("pick-place", 1), ("door-lock", 2), ("handle-pull", 1), ("soccer", 2)]
+)
+def test_a_demonstration_succeeds_again_by_way_of_gate_and_driver(task, seed):
+    """Incident: of the last three none did, since the driver smoothed the rows as it does for an arm's joints."""
+    demo = demonstrate(SPEC, task, seed, RECIPE, world=TWO_CAMERAS)
     assert demo is not None and demo["things"].shape == (len(demo["at"]), 6)
-    outcome = Attempt(SPEC, Replay(demo), task, 1, Settings(k=1, timeout=6.25), world=TWO_CAMERAS).run()
+    outcome = Attempt(SPEC, Replay(demo), task, seed, Settings(k=1, timeout=6.25), world=TWO_CAMERAS).run()
     assert outcome.success and outcome.vetoes == outcome.stops == 0
 
 

@@ -8,7 +8,7 @@ from vla_mbpo.arm.commitment import Commitment
 from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.arm.plan import Plan
 from vla_mbpo.arm.rows import RowClock, Target
-from vla_mbpo.arm.smoother import LOOK_AHEAD, JointState, Motion, Smoother
+from vla_mbpo.arm.smoother import JointState, Motion, Smoother
 from vla_mbpo.core.chunk import JointRows
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState, Trajectory
@@ -39,8 +39,8 @@ class ArmDriver:
         self.epoch = 0
         self.stop_reason = ""
         self.seams, self.worst_seam_ratio = 0, 0.0
-        self._smoother = Smoother(spec)
-        self._tick = round(self.config.tick * 1e9)
+        self._smoother = Smoother(spec, self.config)
+        self._tick, self._look_ahead = round(self.config.tick * 1e9), round(self.config.look_ahead * 1e9)
         self._now = 0
         self._state: RobotState | None = None
         self._plan: Plan | None = None
@@ -201,8 +201,8 @@ class ArmDriver:
         last = self.clock.last_due
         if last is None or t > last:
             return None
-        target = self.clock.target(min(t + LOOK_AHEAD, last))
-        if target is None or t + LOOK_AHEAD <= last:
+        target = self.clock.target(min(t + self._look_ahead, last))
+        if target is None or t + self._look_ahead <= last:
             return target
         return Target(target.q, np.zeros_like(target.v), np.zeros_like(target.a))
 

@@ -13,6 +13,7 @@ import numpy as np
 import ruckig
 from numpy.typing import NDArray
 
+from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.arm.rows import Target
 from vla_mbpo.core.robot import RobotSpec
 
@@ -20,8 +21,6 @@ FloatArray = NDArray[np.float64]
 
 MARGIN = 0.9  # share of the acceleration limits used, so that differences of 50 Hz samples stay under them
 VELOCITY_MARGIN = 0.99  # share of the velocity limits used: rows may use them fully, and what is left over is lag
-LOOK_AHEAD = 40_000_000  # ns beyond the end of a step at which the step's target is read off the path
-SETTLE = 0.06  # s to reach the wanted velocity: averages row noise away
 GAIN = 15.0  # 1/s, position error to velocity
 
 
@@ -107,8 +106,10 @@ class Smoother:
     brakes instead. A standstill inside the limits is such a state, so what starts there stays inside for ever.
     """
 
-    def __init__(self, spec: RobotSpec) -> None:
-        """Take limits from ``spec``."""
+    def __init__(self, spec: RobotSpec, config: DriverConfig | None = None) -> None:
+        """Take limits from ``spec``, ``settle`` and ``look_ahead`` from ``config``."""
+        config = config or DriverConfig()
+        self._settle, self._look_ahead = config.settle, config.look_ahead
         self._n = len(spec.joints)
         self._lower, self._upper, self._jerk = spec.lower, spec.upper, spec.jerk
         self._velocity, self._acceleration = VELOCITY_MARGIN * spec.velocity, MARGIN * spec.acceleration
@@ -130,16 +131,16 @@ class Smoother:
 
         Args:
             state: at the start.
-            target: point of the path LOOK_AHEAD after the end of the step.
+            target: point of the path ``look_ahead`` after the end of the step.
             dt: [s].
 
         Returns:
             The motion, to be used up to ``dt`` only, and the state at ``dt``.
         """
-        ahead = dt + LOOK_AHEAD / 1e9
+        ahead = dt + self._look_ahead
         q, v = np.clip(target.q, self._lower, self._upper), np.clip(target.v, -self._velocity, self._velocity)
         error = q - state.q - 0.5 * (state.v + v) * ahead
-        a = np.clip((v + self._approach(error) - state.v) / SETTLE, -self._acceleration, self._acceleration)
+        a = np.clip((v + self._approach(error) - state.v) / self._settle, -self._acceleration, self._acceleration)
         top = self._velocity - self._reserve
         a = np.clip(a, (-top - state.v) / dt, (top - state.v) / dt)
         a = np.clip(a, -self._acceleration, self._acceleration)
