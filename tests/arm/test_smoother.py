@@ -12,13 +12,16 @@ from vla_mbpo.arm.smoother import JointState, Smoother
 
 DT, LOOK_AHEAD = TICK / 1e9, round(DriverConfig().look_ahead * 1e9)
 SMOOTHER = Smoother(spec())
+CONFIGS = st.builds(DriverConfig, settle=st.floats(0.01, 0.5), look_ahead=st.floats(0.0, 0.2))
 
 
-def follow(path, ticks, start):
+def follow(path, ticks, start, config=None):
     """States of a smoother that follows ``path(t [ns]) -> Target``."""
     state, states = start, [start]
+    smoother = Smoother(spec(), config) if config else SMOOTHER
+    ahead = round(config.look_ahead * 1e9) if config else LOOK_AHEAD
     for k in range(1, ticks + 1):
-        _, state = SMOOTHER.step(state, path(k * TICK + LOOK_AHEAD), DT)
+        _, state = smoother.step(state, path(k * TICK + ahead), DT)
         states.append(state)
     return states
 
@@ -33,9 +36,9 @@ def wild(seed):
     return path
 
 
-@given(st.integers(0, 100_000))
-def test_limits_hold_for_any_target(seed):
-    states = follow(wild(seed), 40, JointState.rest(spec().home))
+@given(st.integers(0, 100_000), CONFIGS)
+def test_limits_hold_for_any_target(seed, config):
+    states = follow(wild(seed), 40, JointState.rest(spec().home), config)
     v = np.array([state.v for state in states])
     q = np.array([state.q for state in states])
     assert (np.abs(v) <= spec().velocity).all()
@@ -54,9 +57,9 @@ def test_jerk_holds_within_a_tick(seed):
     assert (np.abs(np.diff(a, axis=0)) <= spec().jerk * np.diff(t)[:, None] * 1.001 + 1e-9).all()
 
 
-@given(st.integers(0, 100_000), st.integers(1, 40))
-def test_every_state_can_be_braked_inside_the_limits(seed, ticks):
-    state = follow(wild(seed), ticks, JointState.rest(spec().home))[-1]
+@given(st.integers(0, 100_000), st.integers(1, 40), CONFIGS)
+def test_every_state_can_be_braked_inside_the_limits(seed, ticks, config):
+    state = follow(wild(seed), ticks, JointState.rest(spec().home), config)[-1]
     brake = SMOOTHER.brake(state)
     along = [brake.at(t) for t in np.linspace(0, brake.duration, 40)]
     q = np.array([point.q for point in along])
@@ -97,6 +100,19 @@ def test_a_sine_is_followed(noise, bound):
     states = follow(clocks[1].target, 400, JointState.rest(spec().home))
     error = max(np.abs(s.q - clocks[0].target(k * TICK).q).max() for k, s in enumerate(states))
     assert error < bound
+
+
+def test_a_shake_is_followed_as_it_is_with_a_settling_time_of_a_tick():
+    """0.01 rad at 4 Hz, rows at 20 Hz. As for an arm much of it is averaged away."""
+    t = np.arange(1, 61)[:, None] * PERIOD / 1e9
+    clock = RowClock()
+    clock.offer(rows(spec().home + 0.01 * np.sin(8 * np.pi * t) * np.ones(7), 0), 0, spec().home, np.zeros(7))
+    left = {}
+    for config in (DriverConfig(), DriverConfig(settle=0.02, look_ahead=0.0)):
+        states = follow(clock.target, 140, JointState.rest(spec().home), config)
+        apart = [np.abs(s.q - clock.target(k * TICK).q).max() for k, s in enumerate(states) if k > 10]
+        left[config.settle] = float(np.sqrt(np.mean(np.square(apart))))
+    assert left[0.02] < 0.001 and left[0.06] > 0.002
 
 
 @given(st.floats(0.02, 0.19), st.integers(0, 6))
