@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.metaworld.recipes import Detector, Dream, Mt50, Vetting
 from benchmarks.metaworld.tasks import ROBOT
+from vla_mbpo.core.errors import require
 from vla_mbpo.training.plan import Stage
 
 HERE = (sys.executable, "-m", "benchmarks.metaworld")
@@ -36,8 +37,13 @@ def mt50(recipe: Mt50) -> list[Stage]:
 
 
 def dream_rl(recipe: Dream) -> list[Stage]:
-    """Demonstrations and random motion once; then, for each seed, cloning, rollouts, world model, dream RL, scores."""
+    """Demonstrations and random motion once; then, for each seed, cloning, rollouts, world model, dream RL, scores.
+
+    ConfigError: ``cloned`` names fewer runs, or more, than there are seeds.
+    """
     out, tasks, workers = recipe.out, recipe.tasks, recipe.workers
+    cloned = recipe.cloned.split(",") if recipe.cloned else [""] * recipe.seeds
+    require(len(cloned) == recipe.seeds, "--cloned", recipe.cloned, f"{recipe.seeds} runs, separated by commas")
     demos, expert, random = (str(out / name) for name in ("demos", "expert", "random"))
     found = [
         _demos(demos, tasks, recipe.expert, workers),
@@ -49,12 +55,12 @@ def dream_rl(recipe: Dream) -> list[Stage]:
                               "--resume"), str(out / "autoencoder")),
     ]  # fmt: skip
     for seed in range(recipe.seeds):
-        found += _of_seed(recipe, seed, demos, (expert, random))
+        found += _of_seed(recipe, seed, demos, (expert, random), cloned[seed])
     sides = [str(out / f"seed{s}" / f"{name}.json") for name in ("cloned", "dreamt") for s in range(recipe.seeds)]
     return [*found, Stage("compare", ("compare", "--of", *sides, "--json", str(out / "dream_rl.json")), command=HERE)]
 
 
-def _of_seed(recipe: Dream, seed: int, demos: str, common: tuple[str, ...]) -> list[Stage]:
+def _of_seed(recipe: Dream, seed: int, demos: str, common: tuple[str, ...], cloned: str) -> list[Stage]:
     out, tail, workers = recipe.out / f"seed{seed}", f"_{seed}", recipe.workers
     bundle, logged, world, vetting = (str(out / name) for name in ("cloned", "policy", "world_model", "vetting"))
     taught, dreamt, better = (str(out / name) for name in ("taught", "dream_run", "dreamt"))
@@ -63,7 +69,8 @@ def _of_seed(recipe: Dream, seed: int, demos: str, common: tuple[str, ...]) -> l
              "--world-model", world, "--vetting", vetting, "--seed", str(seed), *machine)  # fmt: skip
     first = POLICY_SEED + seed * SEEDS_APART
     return [
-        *_policy(tail, out, demos, recipe.samples, recipe.batch, seed, recipe.threads, recipe.device, bundle="cloned"),
+        *_policy(tail, out, demos, recipe.samples, recipe.batch, seed, recipe.threads, recipe.device, bundle="cloned",
+                 run=cloned),
         _evaluate(tail, bundle, recipe.tasks, recipe.episodes, test, out / "cloned.json", workers),
         _rollouts(f"rollouts{tail}", logged, recipe.tasks, f"{bundle}={recipe.policy}", first, workers),
         *_world_model(tail, recipe, (*common, logged), bundle, world, vetting, seed),
@@ -114,15 +121,17 @@ def _demos(out: str, tasks: str, count: int, workers: int, *more: str) -> Stage:
 
 def _policy(
     tail: str, out: Path, demos: str, samples: int, batch: int, seed: int, threads: int, device: str, *more: str,
-    bundle: str = "bundle",
+    bundle: str = "bundle", run: str = "",
 ) -> list[Stage]:  # fmt: skip
-    run = str(out / "sft")
-    return [
-        Stage(f"sft{tail}", ("train", "sft", "--robot", ROBOT, "--data", demos, "--out", run, "--samples", str(samples),
-                             "--batch", str(batch), "--seed", str(seed), *_machine(threads, device), *more,
-                             "--resume"), run),
-        Stage(f"export{tail}", ("train", "export", "--run", run, "--out", str(out / bundle), "--robot", ROBOT)),
+    """Training and export; of ``run``, where there is one already, the export alone."""
+    made, bundle = run or str(out / "sft"), str(out / bundle)
+    stages = [
+        Stage(f"sft{tail}", ("train", "sft", "--robot", ROBOT, "--data", demos, "--out", made, "--samples",
+                             str(samples), "--batch", str(batch), "--seed", str(seed), *_machine(threads, device),
+                             *more, "--resume"), made),
+        Stage(f"export{tail}", ("train", "export", "--run", made, "--out", bundle, "--robot", ROBOT)),
     ]  # fmt: skip
+    return stages[1:] if run else stages
 
 
 def _world_model(

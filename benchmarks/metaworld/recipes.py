@@ -46,6 +46,7 @@ class Dream:
         expert, policy, random: trajectories per task, as in World4RL. The world model and dream RL see nothing else.
         samples: observations of cloning; ``pictures`` of the autoencoder, ``looks`` of the world model; ``lessons`` and
             ``dreams``: of both stages of dream RL.
+        cloned: run folders of cloned policies, one for each seed, separated by commas: exported instead of cloning.
         lesson, dream: further numbers of their recipes, as of ``vla-mbpo train dream-rl --set``.
     """
 
@@ -60,6 +61,7 @@ class Dream:
     looks: int = 150_000
     lessons: int = 50_000
     dreams: int = 5_000
+    cloned: str = ""
     lesson: str = "policy_weight=0,learning_rate=3e-4,eyes=5,ema=0.995,seeing=2,locating=2,batch=64"
     dream: str = (
         "states=128,group=8,updates=4,batch=40,kl=0.3,centred=1,seeing=0.5,locating=1,seen=32,eyes=1,learning_rate=1e-4"

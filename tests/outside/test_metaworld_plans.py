@@ -8,6 +8,7 @@ import pytest
 from benchmarks.metaworld import commands, plans
 from benchmarks.metaworld.plans import HERE
 from benchmarks.metaworld.recipes import Detector, Dream, Mt50, Vetting
+from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.sim.tasks import TRAIN_SEEDS
 from vla_mbpo.training import options
 
@@ -89,3 +90,13 @@ def test_the_costs_that_there_are_not_have_no_weight(every):
 def test_recipes_are_plain_values(tmp_path):
     """They are compared with what stands in progress.json."""
     assert all(isinstance(v, int | float | str) for k, v in asdict(Dream(tmp_path)).items() if k != "out")
+
+
+def test_policies_that_are_there_are_exported_instead_of_cloned(tmp_path):
+    stages = {stage.name: stage for stage in plans.dream_rl(Dream(tmp_path, seeds=2, cloned="run_a,run_b"))}
+    assert not any(name.startswith("sft") for name in stages)
+    given = [stages[f"export_{seed}"].argv for seed in range(2)]
+    assert [argv[argv.index("--run") + 1] for argv in given] == ["run_a", "run_b"]
+    assert given[1][given[1].index("--out") + 1] == str(tmp_path / "seed1" / "cloned")
+    with pytest.raises(ConfigError, match="--cloned"):
+        plans.dream_rl(Dream(tmp_path, cloned="run_a"))
