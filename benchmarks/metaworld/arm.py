@@ -66,7 +66,11 @@ class Arm:
         self._env._partially_observable, self._env._set_task_called = False, True
         self._env.__dict__.pop("sawyer_observation_space", None)  # one that would cut the goal off to zeros
         self._env.seed(seed)
-        self.seen: NDArray[np.float64] = self._env.reset()[0]
+        self._env.reset()
+        # A reset moves things in the model alone: observation and first picture would show them where they were before.
+        self._restore(*self._state())
+        self.seen: NDArray[np.float64] = self._env._get_obs()
+        self._env._prev_obs = self.seen[18:36] = self.seen[:18].copy()
         self.referee, self.steps = Judge(), 0
         self._time, self._opening = 0, spec.gripper_range[1]
         self._controller = TrajectoryController(spec.joints, self.tool_set_point())
@@ -159,6 +163,8 @@ class Arm:
         mujoco.mj_setState(self.model, self.data, state, STATE)
         mujoco.mj_forward(self.model, self.data)
         mujoco.mj_setState(self.model, self.data, state, STATE)  # it has changed where the solver starts from
+        for marker in self._env._target_site_config:
+            self._env._set_pos_site(*marker)  # as Meta-World does after each step
 
     def status(self) -> Status:
         """Ground truth of the attempt."""

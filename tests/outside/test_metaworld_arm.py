@@ -43,6 +43,32 @@ def test_a_scene_follows_from_task_and_seed_alone():
     assert np.abs(one - another).max() > 1e-3
 
 
+@pytest.mark.parametrize("task", ["drawer-open", "lever-pull", "coffee-pull", "soccer", "dial-turn"])
+def test_the_first_look_shows_the_scene_that_it_is(task):
+    """What a reset of Meta-World moves was seen where the reset before had put it, until the first step: by 17 cm."""
+    arm = TWO_CAMERAS.robot(SPEC, task, 3)
+    first, marks, seen = arm.data.xpos.copy(), arm.data.site_xpos.copy(), arm.seen.copy()
+    arm.step(np.zeros(4))
+    np.testing.assert_allclose(arm.data.xpos, first, atol=0.01)
+    np.testing.assert_allclose(arm.data.site_xpos, marks, atol=0.01)
+    np.testing.assert_allclose(arm.seen[4:18], seen[4:18], atol=0.01)
+    np.testing.assert_array_equal(seen[18:36], seen[:18])
+
+
+def test_where_a_reset_had_left_things_changes_nothing_of_what_comes():
+    arm = TWO_CAMERAS.robot(SPEC, "lever-pull", 3)
+    env = type(arm._env)()
+    env.seeded_rand_vec, env._freeze_rand_vec = True, False
+    env._partially_observable, env._set_task_called = False, True
+    env.__dict__.pop("sawyer_observation_space", None)
+    env.seed(3)
+    env.reset()
+    for _ in range(20):
+        theirs = env.step(np.float32([0.5, 1.0, -0.5, 0.0]))[0]
+        arm.step(np.array([0.5, 1.0, -0.5, 0.0]))
+    np.testing.assert_array_equal(arm.seen, theirs)
+
+
 def test_a_row_is_four_steps_towards_its_set_point():
     arm = TWO_CAMERAS.robot(SPEC, "reach", 0)
     before = arm.tool_set_point()
