@@ -44,7 +44,7 @@ def declare(found: Any) -> None:
     evaluation.add_arguments(evaluate)
     evaluate.add_argument("--cameras", type=int, choices=(1, 2), default=2)
     evaluate.set_defaults(robot=ROBOT, timeout=TIMEOUT, k=1, noise=0.0, program="python -m benchmarks.metaworld")
-    for name, text in (("score", "an evaluation by difficulty group"), ("compare", "cloned against dreamt")):
+    for name, text in (("score", "an evaluation by difficulty group"), ("compare", "before against after, same scenes")):
         score = found.add_parser(name, help=text)
         score.add_argument("--of", type=Path, nargs="+", required=True, help="result files of evaluate")
         score.add_argument("--json", type=Path, required=True)
@@ -136,7 +136,7 @@ def _compare(args: argparse.Namespace) -> int:
     found = compare(before, after)
     each = [compare(_results([b]), _results([a])).gain for b, a in zip(args.of[:half], args.of[half:], strict=True)]
     write("metaworld", {
-        "n": found.n, "success_of_cloned": found.success[0], "success_of_dreamt": found.success[1], "gain": found.gain,
+        "n": found.n, "success_before": found.success[0], "success_after": found.success[1], "gain": found.gain,
         "gain_of_each_seed": each, "won_and_lost": found.discordant, "tasks": found.tasks,
     }, args.json)  # fmt: skip
     return 0

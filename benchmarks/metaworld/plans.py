@@ -37,7 +37,10 @@ def mt50(recipe: Mt50) -> list[Stage]:
 
 
 def dream_rl(recipe: Dream) -> list[Stage]:
-    """Demonstrations and random motion once; then, for each seed, cloning, rollouts, world model, dream RL, scores.
+    """Demonstrations and random motion once; then, for each seed, cloning, rollouts, control, world model, dream RL.
+
+    Control: cloning goes on, with the policy's own successes and where things are in all the trajectories. The world
+    model sees with its eyes.
 
     ConfigError: ``cloned`` names fewer runs, or more, than there are seeds.
     """
@@ -56,13 +59,19 @@ def dream_rl(recipe: Dream) -> list[Stage]:
     ]  # fmt: skip
     for seed in range(recipe.seeds):
         found += _of_seed(recipe, seed, demos, (expert, random), cloned[seed])
-    sides = [str(out / f"seed{s}" / f"{name}.json") for name in ("cloned", "dreamt") for s in range(recipe.seeds)]
-    return [*found, Stage("compare", ("compare", "--of", *sides, "--json", str(out / "dream_rl.json")), command=HERE)]
+    for name, before, after in (
+        ("compare", "cloned", "dreamt"), ("compare_control", "cloned", "control"), ("compare_both", "control", "dreamt")
+    ):  # fmt: skip
+        sides = [str(out / f"seed{s}" / f"{side}.json") for side in (before, after) for s in range(recipe.seeds)]
+        file = str(out / ("dream_rl.json" if name == "compare" else f"{name}.json"))
+        found.append(Stage(name, ("compare", "--of", *sides, "--json", file), command=HERE))
+    return found
 
 
 def _of_seed(recipe: Dream, seed: int, demos: str, common: tuple[str, ...], cloned: str) -> list[Stage]:
     out, tail, workers = recipe.out / f"seed{seed}", f"_{seed}", recipe.workers
     bundle, logged, world, vetting = (str(out / name) for name in ("cloned", "policy", "world_model", "vetting"))
+    more, control = str(out / "more"), str(out / "control")
     taught, dreamt, better = (str(out / name) for name in ("taught", "dream_run", "dreamt"))
     machine, test = _machine(recipe.threads, recipe.device), seed * TEST_APART
     dream = ("train", "dream-rl", "--robot", ROBOT, "--data", logged, "--demos", demos, "--policy", bundle,
@@ -73,7 +82,12 @@ def _of_seed(recipe: Dream, seed: int, demos: str, common: tuple[str, ...], clon
                  run=cloned),
         _evaluate(tail, bundle, recipe.tasks, recipe.episodes, test, out / "cloned.json", workers),
         _rollouts(f"rollouts{tail}", logged, recipe.tasks, f"{bundle}={recipe.policy}", first, workers),
-        *_world_model(tail, recipe, (*common, logged), bundle, world, vetting, seed),
+        Stage(f"more{tail}", ("train", "sft", "--robot", ROBOT, "--data", demos, logged, "--watched", common[1], logged,
+                              "--init", cloned or str(out / "sft"), "--out", more, "--samples", str(recipe.more),
+                              "--batch", str(recipe.batch), "--seed", str(seed), *machine, "--resume"), more),
+        Stage(f"export_control{tail}", ("train", "export", "--run", more, "--out", control, "--robot", ROBOT)),
+        _evaluate(f"_control{tail}", control, recipe.tasks, recipe.episodes, test, out / "control.json", workers),
+        *_world_model(tail, recipe, (*common, logged), bundle, more, world, vetting, seed),
         Stage(f"lessons{tail}", (*dream, "--out", taught, "--samples", str(recipe.lessons), "--set",
                                  f"{recipe.lesson},{HERE_ALSO}", "--resume"), taught),
         Stage(f"dreams{tail}", (*dream, "--init", taught, "--out", dreamt, "--samples", str(recipe.dreams), "--set",
@@ -94,7 +108,7 @@ def vetting(recipe: Vetting) -> list[Stage]:
         stages.append(_rollouts("branches", branches, recipe.tasks, f"{bundle}={recipe.branches}", BRANCH_SEED,
                                 recipe.workers, "--branches"))  # fmt: skip
         data, further = [*data, branches], ("--branches", branches)
-    stages += _world_model("", recipe, tuple(data), bundle, world, model, 0, *further)
+    stages += _world_model("", recipe, tuple(data), bundle, str(seed0 / "more"), world, model, 0, *further)
     return [*stages, _evaluate("", bundle, recipe.tasks, recipe.episodes, recipe.test, out / "vetting.json",
                                recipe.workers, "--ablate", "imagination,k", "--k", str(recipe.k), "--noise", "1",
                                "--world-model", model)]  # fmt: skip
@@ -135,11 +149,12 @@ def _policy(
 
 
 def _world_model(
-    tail: str, recipe: Dream | Vetting, data: tuple[str, ...], bundle: str, run: str, out: str, seed: int, *more: str
-) -> list[Stage]:
+    tail: str, recipe: Dream | Vetting, data: tuple[str, ...], bundle: str, eyes: str, run: str, out: str, seed: int,
+    *more: str,
+) -> list[Stage]:  # fmt: skip
     start = recipe.out if isinstance(recipe, Dream) else recipe.start
     train = ("train", "world-model", "--robot", ROBOT, "--data", *data, "--autoencoder", str(start / "autoencoder"),
-             "--eyes", bundle, "--out", run, "--samples", str(recipe.looks), "--seed", str(seed),
+             "--eyes", eyes, "--out", run, "--samples", str(recipe.looks), "--seed", str(seed),
              *_machine(recipe.threads, recipe.device), *more, "--resume")  # fmt: skip
     export = ("train", "export", "--run", run, "--policies", bundle, "--out", out, "--robot", ROBOT)
     return [Stage(f"world_model{tail}", train, run), Stage(f"export_world_model{tail}", export)]

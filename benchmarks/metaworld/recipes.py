@@ -44,8 +44,9 @@ class Dream:
     Attributes:
         out, tasks, episodes, workers, threads, device: as for Mt50; ``episodes`` are per seed.
         expert, policy, random: trajectories per task, as in World4RL. The world model and dream RL see nothing else.
-        samples: observations of cloning; ``pictures`` of the autoencoder, ``looks`` of the world model; ``lessons`` and
-            ``dreams``: of both stages of dream RL.
+        samples: observations of cloning; ``more``: of cloning the policy's own successes, too, which is what dream RL
+            is compared with, and gives the world model its eyes; ``pictures`` of the autoencoder, ``looks`` of the
+            world model; ``lessons`` and ``dreams``: of both stages of dream RL.
         cloned: run folders of cloned policies, one for each seed, separated by commas: exported instead of cloning.
         lesson, dream: further numbers of their recipes, as of ``vla-mbpo train dream-rl --set``.
     """
@@ -57,8 +58,9 @@ class Dream:
     random: int = 30
     seeds: int = 3
     samples: int = 200_000
+    more: int = 150_000
     pictures: int = 200_000
-    looks: int = 150_000
+    looks: int = 100_000
     lessons: int = 50_000
     dreams: int = 5_000
     cloned: str = ""
@@ -90,7 +92,7 @@ class Vetting:
     start: Path
     tasks: str = ",".join(DREAM_TASKS)
     branches: int = 12
-    looks: int = 150_000
+    looks: int = 100_000
     k: int = 8
     episodes: int = 50
     test: int = 10_000

@@ -48,9 +48,10 @@ def test_one_camera_is_said_to_training_and_evaluation(every):
     assert said["evaluate"].timeout == 6.25 and said["evaluate"].k == 1
 
 
-def test_both_sides_of_dream_rl_are_tested_in_the_same_scenes_and_all_seeds_in_others(every):
+def test_all_sides_of_dream_rl_are_tested_in_the_same_scenes_and_all_seeds_in_others(every):
     tests = {s.name: args.seed for s, args in every["dream"] if s.name.startswith("evaluate")}
-    assert [tests[f"evaluate_{s}"] for s in range(3)] == [tests[f"evaluate_dreamt_{s}"] for s in range(3)]
+    for side in ("dreamt", "control"):
+        assert [tests[f"evaluate_{s}"] for s in range(3)] == [tests[f"evaluate_{side}_{s}"] for s in range(3)]
     assert len({tests[f"evaluate_{s}"] for s in range(3)}) == 3
 
 
@@ -77,6 +78,9 @@ def test_dream_rl_sees_the_stated_trajectories_only(every):
     data = [name.rpartition("/")[2] for name in said["world_model_1"].data]
     assert data == ["expert", "random", "policy"] and not said["world_model_1"].branches
     assert [name.rpartition("/")[2] for name in said["dreams_1"].data] == ["policy"]
+    assert said["world_model_1"].eyes.endswith("seed1/more")
+    more = {folder.rpartition("/")[2] for folder in (*said["more_1"].demos, *said["more_1"].watched)}
+    assert more == {"demos", "random", "policy"}
     counts = {name: said[name].episodes for name in ("expert", "random", "rollouts_1")}
     assert counts["expert"] == 50 and counts["random"] == "random=30" and counts["rollouts_1"].endswith("=150")
 

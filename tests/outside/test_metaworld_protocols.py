@@ -31,8 +31,8 @@ def test_mt50_with_one_camera(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in written} == written
 
 
-DREAM = ("--expert", "12", "--policy", "40", "--random", "4", "--seeds", "1", "--samples", "7680", "--pictures",
-         "1920", "--looks", "4800", "--lessons", "320", "--dreams", "80", "--episodes", "2", "--dream",
+DREAM = ("--expert", "12", "--policy", "40", "--random", "4", "--seeds", "1", "--samples", "7680", "--more", "640",
+         "--pictures", "1920", "--looks", "4800", "--lessons", "320", "--dreams", "80", "--episodes", "2", "--dream",
          "states=16,group=4,updates=4,batch=8,kl=0.3,centred=1,seen=8,learning_rate=1e-4")  # fmt: skip
 
 
@@ -47,6 +47,8 @@ def dreamt(tmp_path_factory):
 def test_dream_rl(dreamt):
     found = json.loads((dreamt / "dream_rl.json").read_text())["metrics"]
     assert found["n"] == 4 and len(found["gain"]) == 3 and len(found["gain_of_each_seed"]) == 1
+    of_control = json.loads((dreamt / "compare_control.json").read_text())["metrics"]
+    assert of_control["n"] == 4 and of_control["success_before"] == found["success_before"]
 
 
 def test_vetting(dreamt, tmp_path):

@@ -179,3 +179,30 @@ def test_the_command_takes_folders_of_any_kind(spec, tmp_path, demos, capsys):
     assert main(["train", "sft", "--data", *folders, *said]) == 0
     assert "1 of 5 episodes are no examples: 1 failed" in capsys.readouterr().out
     assert (tmp_path / "run/state.json").is_file()
+
+
+@pytest.mark.parametrize("more", [{"success_row": -1}, {"source": "random"}, {"disturbance": "nudge"}, {}])
+def test_of_what_is_watched_every_look_says_where_things_are_and_no_row_is_followed(folder, more):
+    file = rollout(folder, "two", **more)
+    plain, both = (Demonstrations([rollout(folder)], WORDS, 16, watched=some) for some in ((), (file,)))
+    added = len(both) - len(plain)
+    with np.load(file) as episode:
+        assert added == len(episode["at"])
+    assert both.placed.all() and both.tasks == plain.tasks
+    assert not both.arrays["valid"][-added:].any() and both.arrays["valid"][:-added].any()
+    for mine, other in zip(vars(both.normalisation()).values(), vars(plain.normalisation()).values(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("more", [{"seed": TRAIN_SEEDS.stop}, {"task": HELD_OUT_TASKS[0]}])
+def test_scenes_and_tasks_to_test_with_are_not_watched(folder, more, capsys):
+    assert chosen([rollout(folder, "two", **more)], watched=True) == []
+    assert "1 of scenes or tasks to test with" in capsys.readouterr().out
+
+
+def test_attempts_in_which_nobody_knew_where_things_were_are_not_watched(folder, capsys):
+    file = rollout(folder)
+    with np.load(file) as episode:
+        nowhere = np.full_like(episode["points"], np.nan)
+    assert chosen([rollout(folder, "two", points=nowhere)], watched=True) == []
+    assert "nobody knew where things were" in capsys.readouterr().out

@@ -62,7 +62,7 @@ def _sft(args: argparse.Namespace) -> int:
 
     _require_new("--out", args.out, args.resume)
     chosen = {f.name: getattr(args, f.name) for f in fields(SftConfig) if hasattr(args, f.name)}
-    trainer = Trainer(SftConfig(**{**chosen, "demos": tuple(args.demos)}), args.out)
+    trainer = Trainer(SftConfig(**{**chosen, "demos": tuple(args.demos), "watched": tuple(args.watched)}), args.out)
     trainer.run(resume=args.resume)
     _curves(trainer, args.out / "curves.png", f"{len(trainer.demos)} observations")
     return 0

@@ -1,5 +1,6 @@
 """Demonstrations in memory, as normalised training samples."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +41,20 @@ class Demonstrations:
 
     Attributes:
         tasks: number of examples by task.
-        scenes: their seeds.
+        scenes: their seeds, and those of watched episodes.
         arrays: by name, (N, ...).
         placed: (N,) whether somebody knew where things were.
     """
 
-    def __init__(self, files: list[Path], vocabulary: Vocabulary, horizon: int, wrist: bool = True) -> None:
-        """``files``: read by training/examples.py. ``wrist`` False: that view is black.
+    def __init__(
+        self,
+        files: list[Path],
+        vocabulary: Vocabulary,
+        horizon: int,
+        wrist: bool = True,
+        watched: Sequence[Path] = (),
+    ) -> None:
+        """``files`` and ``watched``: read by training/examples.py. ``wrist`` False: that view is black.
 
         ConfigError: there are none, or pictures of several sizes.
         """
@@ -55,10 +63,11 @@ class Demonstrations:
         parts: dict[str, list] = {key: [] for key in (*keys, "words", "chunk", "valid", "episode", "things")}
         self.tasks: dict[str, int] = {}
         self.scenes: list[int] = []
-        for number, file in enumerate(files):
-            episode = read(file)
+        for number, file in enumerate([*files, *watched]):
+            example = number < len(files)
+            episode = read(file, watched=not example)
             task, seed = str(episode["task"]), int(episode["seed"])
-            self.tasks[task] = self.tasks.get(task, 0) + 1
+            self.tasks[task] = self.tasks.get(task, 0) + example
             self.scenes.append(seed)
             for key in keys:
                 parts[key].append(episode[key] if wrist or key != "wrist" else np.zeros_like(episode[key]))
@@ -76,6 +85,7 @@ class Demonstrations:
         self.arrays = joined
         self.placed: NDArray[np.bool_] = np.isfinite(joined["points"]).all(1)
         self.proprio = np.concatenate([joined["joints"], joined["velocities"], joined["gripper"][:, None]], 1)
+        self._of_examples: NDArray[np.float32] = self.proprio[joined["episode"] < len(files)]
 
     def __len__(self) -> int:
         return len(self.proprio)
@@ -91,9 +101,8 @@ class Demonstrations:
             mean[row], std[row] = rows.mean(0), rows.std(0)
         low, high = np.percentile(chunk[valid], [1, 99], axis=0).astype(np.float32)
         floor = np.array([0.004] * (chunk.shape[-1] - 1) + [0.01], np.float32)
-        return Normalisation(
-            mean, np.maximum(std, floor), self.proprio.mean(0), np.maximum(self.proprio.std(0), 1e-3), low, high
-        )
+        body = self._of_examples.mean(0), np.maximum(self._of_examples.std(0), 1e-3)
+        return Normalisation(mean, np.maximum(std, floor), *body, low, high)
 
     def targets(self) -> NDArray[np.float32]:
         """Object, goal, object - tool, goal - tool, (N, 12) [units of 5 cm]; 0 where not ``placed``."""

@@ -6,6 +6,9 @@ test with. What is learned is what the arm was commanded, whoever did it: where 
 and what the policy did after the last takeover. What it had done before is left out: it is why somebody had to take
 over. So are moments from which nothing was commanded for a chunk's length: the arm waited, for a person or for a chunk
 that passes. ``AFTER_SUCCESS`` rows after the end belong to it, as they do in demonstrations.
+
+Others can be watched: what is seen in them says where things are, and what was done counts for nothing, so that failed
+and random attempts will do.
 """
 
 from collections import Counter
@@ -29,8 +32,10 @@ STILL = 1e-3  # rad, m; what moves less in WAITING rows waits
 PER_LOOK = ("head", "wrist", "joints", "velocities", "gripper", "points")
 
 
-def chosen(files: Iterable[Path], per_task: int = 0) -> list[Path]:
+def chosen(files: Iterable[Path], per_task: int = 0, watched: bool = False) -> list[Path]:
     """Those that are examples, the first ``per_task`` of each task, or all. Says how many are not, and why.
+
+    ``watched``: those that can be watched instead.
 
     Raises:
         ConfigError: a file is no episode; it is named.
@@ -39,7 +44,7 @@ def chosen(files: Iterable[Path], per_task: int = 0) -> list[Path]:
     others: Counter[str] = Counter()
     order = []
     for file in files:
-        task, reason = _looked_into(file)
+        task, reason = _looked_into(file, watched)
         if reason:
             others[reason] += 1
             continue
@@ -51,12 +56,18 @@ def chosen(files: Iterable[Path], per_task: int = 0) -> list[Path]:
     return [file for group in kept.values() for file in group[:per_task]] if per_task else order
 
 
-def read(file: Path) -> dict[str, Any]:
-    """Arrays of training/demonstrations.py of an example, with ``task`` and ``seed``."""
+def read(file: Path, watched: bool = False) -> dict[str, Any]:
+    """Arrays of training/demonstrations.py of an example, with ``task`` and ``seed``.
+
+    ``watched``: all its looks, and no row of it is clean.
+    """
     with np.load(file) as episode:
         if "target" in episode:
-            return {name: episode[name] for name in episode.files}
+            found = {name: episode[name] for name in episode.files}
+            return found | ({"clean": np.zeros(len(found["target"]), bool)} if watched else {})
         rows, looks = followed(episode)
+        if watched:
+            rows, looks = np.zeros(len(episode["set_point"]), bool), np.ones(len(episode["at"]), bool)
         end = len(rows)
         return {
             "task": str(episode["task"]),
@@ -87,11 +98,11 @@ def _waiting(commanded: NDArray[np.floating]) -> NDArray[np.bool_]:
     return (np.ptp(commanded[ahead], axis=1) < STILL).all(1)
 
 
-def _looked_into(file: Path) -> tuple[str, str]:
-    """Task of an episode, and why it is no example, or an empty string."""
+def _looked_into(file: Path, watched: bool) -> tuple[str, str]:
+    """Task of an episode, and why it is no example, or cannot be ``watched``, or an empty string."""
     try:
         with np.load(file) as episode:
-            return str(episode["task"]), _against(episode)
+            return str(episode["task"]), _unwatchable(episode) if watched else _against(episode)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         what = f"an episode of training ({type(error).__name__}: {error})"
         raise ConfigError("data", str(file), what) from None
@@ -109,6 +120,12 @@ def _against(episode: Mapping[str, Any]) -> str:
     if int(episode["success_row"]) < 0:
         return "failed"
     return "" if followed(episode)[1].any() else "without a look to learn from"
+
+
+def _unwatchable(episode: Mapping[str, Any]) -> str:
+    if _held_out(episode) or not to_learn_from(str(episode.get("source", "")), int(episode["seed"])):
+        return "of scenes or tasks to test with"
+    return "" if np.isfinite(episode["points"]).all() else "in which nobody knew where things were"
 
 
 def _held_out(episode: Mapping[str, Any]) -> bool:

@@ -48,6 +48,10 @@ def _sft(stages: Stages) -> None:
         "--data", "--demos", nargs="+", default=["data/demos"], dest="demos", metavar="FOLDER",
         help="demonstrations; rollouts, recorded attempts, exported datasets: those that went well",
     )  # fmt: skip
+    add(
+        "--watched", nargs="*", default=[], metavar="FOLDER",
+        help="the same, those that failed too: only where things are is learned from them",
+    )  # fmt: skip
     add("--out", type=Path, required=True, help="run folder: checkpoints, state.json, curves.png")
     add("--init", default="", help="run folder whose averaged network is the start")
     add("--per-task", type=int, default=0, help="examples per task, 0: all")

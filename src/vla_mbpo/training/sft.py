@@ -27,6 +27,7 @@ class SftConfig:
     """Recipe of supervised finetuning. ``samples`` counts observations seen, each with ``draws`` noise draws."""
 
     demos: tuple[str, ...]  # folders of demonstrations, rollouts, recordings; datasets
+    watched: tuple[str, ...] = ()  # folders of episodes that only show where things are
     init: str = ""  # run folder whose averaged network is the start
     per_task: int = 0  # demonstrations per task, 0: all
     samples: int = 360_000
@@ -61,7 +62,8 @@ class Trainer(Loop):
         self.vocabulary = Vocabulary.of([task.instruction for task in tasks_of(config.robot).values()])
         files = demonstrations(config.demos, config.per_task)
         horizon = RobotSpec.load(robot_dir(config.robot)).horizon
-        self.demos = Demonstrations(files, self.vocabulary, horizon, config.wrist)
+        watched = chosen(rollout_files(config.watched), watched=True)
+        self.demos = Demonstrations(files, self.vocabulary, horizon, config.wrist, watched)
         self.norm = self.demos.normalisation()
         self.net = FlowPolicy(_sizes(self.demos, self.vocabulary))
         earlier: list[dict] = []
