@@ -44,7 +44,7 @@ def declare(found: Any) -> None:
     evaluation.add_arguments(evaluate)
     evaluate.add_argument("--cameras", type=int, choices=(1, 2), default=2)
     evaluate.set_defaults(robot=ROBOT, timeout=TIMEOUT, k=1, noise=0.0, program="python -m benchmarks.metaworld")
-    for name, text in (("score", "an evaluation by difficulty group"), ("compare", "before against after, same scenes")):
+    for name, text in (("score", "an evaluation by difficulty group"), ("compare", "before against after")):
         score = found.add_parser(name, help=text)
         score.add_argument("--of", type=Path, nargs="+", required=True, help="result files of evaluate")
         score.add_argument("--json", type=Path, required=True)
