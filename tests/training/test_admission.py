@@ -26,4 +26,8 @@ def test_a_log_of_one_outcome_says_nothing():
 
 def test_an_optimist_is_refused():
     with pytest.raises(ConfigError, match=r"world_model\.gap.*0\.3"):
-        Admission(10, 0.9, 0.3, 0.9).check()
+        Admission(10, 0.9, 0.3, 0.9).check(0.1)
+
+
+def test_an_optimist_within_the_limit_that_was_asked_for_is_not():
+    assert Admission(10, 0.9, 0.3, 0.9).check(0.35)["gap"] == 0.3

@@ -11,7 +11,6 @@ from vla_mbpo.training.judge import recall_at, roc_auc
 
 FALSE_ALARMS = 0.05  # share of the looks in attempts that went well
 LEAST_RECALL = 0.4  # of the looks in attempts that failed
-LARGEST_GAP = 0.1  # mean predicted success less the share of looks in attempts that went well
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,11 @@ class Admission:
         gap, auc = float(success.mean() - succeeded.mean()), roc_auc(success, succeeded)
         return cls(len(success), round(recall, 4), round(gap, 4), round(auc, 4))
 
-    def check(self) -> dict[str, Any]:
-        """Itself as plain values. ConfigError where it is outside the limits."""
+    def check(self, gap: float) -> dict[str, Any]:
+        """Itself as plain values. ConfigError where it is outside the limits, ``gap`` among them."""
         require(
             self.failure_recall >= LEAST_RECALL, "world_model.failure_recall", self.failure_recall,
             f"{LEAST_RECALL} or more of the looks in failing attempts at {FALSE_ALARMS} false alarms",
         )  # fmt: skip
-        require(abs(self.gap) <= LARGEST_GAP, "world_model.gap", self.gap, f"-{LARGEST_GAP} to {LARGEST_GAP}")
+        require(abs(self.gap) <= gap, "world_model.gap", self.gap, f"-{gap} to {gap}")
         return asdict(self)

@@ -48,6 +48,7 @@ class DreamRlRecipe:
     cloning: float = 0.5  # weight of behaviour cloning
     corrected: float = 1.0  # weight of cloning what people steered (training/corrections.py)
     preferred: float = 0.5  # weight of telling it from what was undesirable (training/desirable.py)
+    gap: float = 0.1  # largest one between what the world model promises for logged attempts and their success
     before: float = 1.0  # s before a takeover or an alarm in which what was driven is undesirable
     method: str = PPO  # or "recap", without a policy gradient (training/recap.py), of weight ``policy_weight``:
     positive: float = 0.3  # ... share of the chunks of each task that are the better ones

@@ -74,6 +74,7 @@ class Trainer(Loop):
         require(recipe.chunks > 0, "chunks", recipe.chunks, "1 or more")
         require(recipe.flow_steps > 0, "flow_steps", recipe.flow_steps, "1 or more")
         require(recipe.updates > 0, "updates", recipe.updates, "1 or more")
+        require(0 < recipe.gap <= 1, "gap", recipe.gap, "above 0, at most 1")
         require(recipe.before >= 0, "before", recipe.before, "0 or more [s]")
         torch.manual_seed(recipe.seed)
         torch.set_num_threads(recipe.threads)
@@ -88,7 +89,7 @@ class Trainer(Loop):
         world = DreamWorld(Path(recipe.world_model), calibration, self.bundle, self.start, spec, device, recipe.value)
         files = rollout_files(recipe.data, recipe.robot)
         before = round(recipe.before * 1e9 / spec.row_period)
-        self.log = Log.read(files, recipe.data, world, self.bundle.version, before)
+        self.log = Log.read(files, recipe.data, world, self.bundle.version, recipe.gap, before)
         self.collector = Collector(recipe, self.start, world)
         self._hands, self.flow = Hands(self.collector, place), self.collector.flow
         self.multiplier = Multiplier(

@@ -45,9 +45,11 @@ class Log:
 
     @classmethod
     def read(
-        cls, files: list[Path], folders: tuple[str, ...], world: DreamWorld, version: str, before: int = 0
+        cls, files: list[Path], folders: tuple[str, ...], world: DreamWorld, version: str, gap: float, before: int = 0
     ) -> "Log":
-        """Rollouts of the policy's ``version`` from ``files``, of ``folders``; ``before``: see ``Marks.read``.
+        """Rollouts of the policy's ``version`` from ``files``, of ``folders``.
+
+        ``gap``: the largest that the world model may have (training/admission.py); ``before``: see ``Marks.read``.
 
         Raises:
             ConfigError: another policy's rollouts, scenes that are not for training, too few failures, no success of
@@ -61,7 +63,7 @@ class Log:
         require(fails >= LEAST_FAILURES, "failures", f"{fails:.2f}", f"{LEAST_FAILURES} of the logged attempts or more")
         looks = _under_way(data)
         own = looks[data.unaided[looks]]  # what a person did, or saved, is not the policy's
-        admitted = world.admission(states, data, _unseen(data, own, folders, world)).check()
+        admitted = world.admission(states, data, _unseen(data, own, folders, world)).check(gap)
         well = np.array([fact["success"] for fact in data.facts])[data.episode[own]] & data.whole[own, 0]
         require(well.any(), "data", "no success of the policy's own", "attempts that went well without a person")
         facts: dict[str, Any] = {"attempts": len(data.facts), "failures": fails, "observations": len(looks)}
