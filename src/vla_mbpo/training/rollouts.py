@@ -294,12 +294,10 @@ def generate(
     require(not (branched and disturbed), "disturbed", disturbed, "0 with branches, which share the scene")
     require(world == TABLETOP or not disturbed, "disturbed", disturbed, "0 but on the tabletop")
     out.mkdir(parents=True, exist_ok=True)
-    turns = sorted(((i + 0.5) / count, source) for source, count in episodes.items() for i in range(count))
-    each = [(source, task) for _, source in turns for task in tasks]
     how = (robot, branched, world_model, disturbed, timeout, wander, world)
     jobs = [
         Job(out / f"{Path(source).name}_{task}_{number:07d}.npz", source, task, number, *how)
-        for number, (source, task) in enumerate(each, seed)
+        for number, (source, task) in enumerate(_in_turns(episodes, tasks), seed)
     ]
     left = [job for job in jobs if not job.file.exists()]  # so an interrupted run resumes
     for file, content in track(spread(Place(workers, ray), attempted, left, nothing), "rollouts", total=len(left)):
@@ -308,6 +306,12 @@ def generate(
     summary = {source: _summary([one for one in done if one["source"] == source]) for source in episodes}
     (out / "summary.json").write_text(json.dumps({"seed": seed, "tasks": tasks, "sources": summary}, indent=1) + "\n")
     return summary
+
+
+def _in_turns(episodes: dict[str, int], tasks: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Source and task of each attempt."""
+    turns = sorted(((i + 0.5) / count, source) for source, count in episodes.items() for i in range(count))
+    return [(source, task) for _, source in turns for task in tasks]
 
 
 def _check_sources(sources: Iterable[str], branched: bool) -> None:
