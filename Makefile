@@ -83,7 +83,7 @@ metaworld-dream-rl: metaworld-setup
 # The same from a tenth of the experts' demonstrations: a start that leaves something to gain.
 FEW = --expert 5 --samples 100000 --more 100000 --pictures 100000 --looks 80000
 metaworld-dream-rl-few: metaworld-setup
-	$(METAWORLD) dream-rl --out $(METAWORLD_OUT)/dream_rl_few $(FEW) $(DREAM_RL)
+	$(METAWORLD) dream-rl --out $(METAWORLD_OUT)/dream_rl_few $(FEW) $(DREAM_RL_FEW)
 
 metaworld-vetting: metaworld-dream-rl
 	$(METAWORLD) vetting --out $(METAWORLD_OUT)/vetting --start $(METAWORLD_OUT)/dream_rl $(VETTING)

@@ -25,7 +25,7 @@ def version(library: str) -> str:
     """Version of an installed library, empty: it is not installed. Any thread."""
     try:
         return str(importlib.import_module(library).__version__)
-    except (ImportError, OSError, AttributeError):  # the PyPI package `tensorrt` is a stub without its libraries
+    except (ImportError, OSError, AttributeError):  # the PyPI package `tensorrt` can be there without its libraries
         return ""
 
 
