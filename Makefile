@@ -85,11 +85,12 @@ FEW = --expert 5 --samples 100000 --more 100000 --pictures 100000 --looks 80000
 metaworld-dream-rl-few: metaworld-setup
 	$(METAWORLD) dream-rl --out $(METAWORLD_OUT)/dream_rl_few $(FEW) $(DREAM_RL_FEW)
 
-metaworld-vetting: metaworld-dream-rl
-	$(METAWORLD) vetting --out $(METAWORLD_OUT)/vetting --start $(METAWORLD_OUT)/dream_rl $(VETTING)
+# Both of that start, too: it fails in every task.
+metaworld-vetting: metaworld-dream-rl-few
+	$(METAWORLD) vetting --out $(METAWORLD_OUT)/vetting_few --start $(METAWORLD_OUT)/dream_rl_few --looks 80000 $(VETTING)
 
-metaworld-detector: metaworld-dream-rl
-	$(METAWORLD) detector --out $(METAWORLD_OUT)/detector --bundle $(METAWORLD_OUT)/dream_rl/seed0/cloned $(DETECTOR)
+metaworld-detector: metaworld-dream-rl-few
+	$(METAWORLD) detector --out $(METAWORLD_OUT)/detector_few --bundle $(METAWORLD_OUT)/dream_rl_few/seed0/cloned $(DETECTOR)
 
 lint: setup-dev
 	$(VENV)/bin/ruff check .

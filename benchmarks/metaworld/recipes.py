@@ -91,7 +91,7 @@ class Vetting:
     out: Path
     start: Path
     tasks: str = ",".join(DREAM_TASKS)
-    branches: int = 12
+    branches: int = 24
     looks: int = 100_000
     k: int = 8
     episodes: int = 50

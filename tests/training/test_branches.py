@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
+from vla_mbpo.cli import main  # noqa: E402
 from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
 from vla_mbpo.eval.lockstep import Settings  # noqa: E402
 from vla_mbpo.gate.kinematics import Kinematics  # noqa: E402
@@ -14,7 +15,7 @@ from vla_mbpo.policy.runtime import Candidates, PolicySession  # noqa: E402
 from vla_mbpo.sim.robot import SimRobot  # noqa: E402
 from vla_mbpo.sim.scene import Scene  # noqa: E402
 from vla_mbpo.training.branches import UNTRIED, BranchedAttempt, Wanderer, expert_rows, follow  # noqa: E402
-from vla_mbpo.training.rollouts import generate  # noqa: E402
+from vla_mbpo.training.rollouts import Branching, generate  # noqa: E402
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_careful_attempt_executes_what_costs_nothing(spec, tiny_bundle):
 
 def test_only_policies_can_be_branched(tmp_path):
     with pytest.raises(ConfigError, match="sources.*random"):
-        generate(tmp_path, ("button",), {"random": 1}, 0, branched=True)
+        generate(tmp_path, ("button",), {"random": 1}, 0, branching=Branching())
 
 
 class Still:
@@ -110,13 +111,22 @@ def test_half_of_the_candidates_of_a_wanderer_go_astray_smoothly(spec):
     assert np.concatenate(ends).std(0) == pytest.approx([0.02] * 3, rel=0.25)
 
 
-def test_every_look_of_a_wanderer_is_finished(spec, tiny_bundle):
-    settings = Settings(timeout=1.0, gate=False)
-    attempt = BranchedAttempt(spec, PolicySession.load(tiny_bundle), "button", 4, settings, wander=0.02)
+def test_the_expert_goes_on_from_every_look_until_a_moment(spec, tiny_bundle):
+    settings, how = Settings(timeout=1.5, gate=False), Branching(wander=0.02, finished=1.0, until=0.6, longest=30)
+    attempt = BranchedAttempt(spec, PolicySession.load(tiny_bundle), "button", 4, settings, branching=how)
     attempt.drive()
-    assert (attempt.arrays()["to_go"] != UNTRIED).all()
+    made = attempt.arrays()
+    early = made["at"] * spec.row_period < how.until * 1e9
+    assert early.any() and not early.all()
+    assert ((made["to_go"] != UNTRIED).all(1) == early).all() and (made["to_go"] <= how.longest).all()
 
 
-def test_wandering_needs_branches(tmp_path):
-    with pytest.raises(ConfigError, match="wander"):
-        generate(tmp_path, ("button",), {"few": 1}, 0, wander=0.02)
+@pytest.mark.parametrize("wrong", [{"wander": 0.3}, {"finished": 1.1}, {"until": 0.0}, {"longest": 0}])
+def test_branching_names_what_is_out_of_range(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Branching(**wrong)
+
+
+def test_wandering_needs_branches(tmp_path, capsys):
+    assert main(["train", "rollouts", "--out", str(tmp_path), "--episodes", "few=1", "--wander", "0.02"]) == 64
+    assert "--wander" in capsys.readouterr().err

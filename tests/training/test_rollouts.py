@@ -13,7 +13,7 @@ from vla_mbpo.sim.tasks import TASKS  # noqa: E402
 from vla_mbpo.sim.world import TABLETOP  # noqa: E402
 from vla_mbpo.training import rollouts  # noqa: E402
 from vla_mbpo.training.rollout_data import AMBIGUOUS, HALF_TIME, Rollouts  # noqa: E402
-from vla_mbpo.training.rollouts import POLICIES, SOURCES, TapedAttempt, generate, roll  # noqa: E402
+from vla_mbpo.training.rollouts import POLICIES, SOURCES, Branching, TapedAttempt, generate, roll  # noqa: E402
 from vla_mbpo.training.tape import LOOK_ROWS  # noqa: E402
 
 WORDS = Vocabulary.of([task.instruction for task in TASKS.values()])
@@ -183,4 +183,4 @@ def test_disturbed_rollouts_say_what_went_wrong_and_when(tmp_path, spec, tiny_bu
 
 def test_branches_share_the_scene_and_are_not_disturbed(tmp_path):
     with pytest.raises(ConfigError, match="disturbed"):
-        generate(tmp_path, ("button",), {"few": 1}, 5, branched=True, disturbed=0.5)
+        generate(tmp_path, ("button",), {"few": 1}, 5, branching=Branching(), disturbed=0.5)

@@ -7,8 +7,8 @@ comes after a person has taken over says the same of one chunk.
 
 One npz per attempt: a rollout as in training/tape.py, and for B branches at each of its M looks:
     chunks (M, B, H, n + 1) absolute rows [rad, m]; the last branch's are the expert's own;
-    to_go (M, B) rows from the end of the chunk until the task is done, 0: done within it, -1: not within LONGEST,
-    UNTRIED: nobody went on;
+    to_go (M, B) rows from the end of the chunk until the task is done, 0: done within it, -1: not in the time that
+    the expert has (``Branching``), UNTRIED: nobody went on;
     hits (M, B) cost events that began within the chunk.
 """
 
@@ -29,10 +29,8 @@ from vla_mbpo.policy.runtime import Candidates
 from vla_mbpo.sim.robot import SimRobot
 from vla_mbpo.sim.world import TABLETOP, World
 from vla_mbpo.training.rollout_data import UNTRIED
-from vla_mbpo.training.rollouts import TapedAttempt
+from vla_mbpo.training.rollouts import Branching, TapedAttempt
 
-FINISHED = 0.3  # share of the looks from which the expert goes on after each branch: that takes most of the time
-LONGEST = 140  # rows
 RISE = 8  # rows until a wandering candidate is where it goes
 OTHER_GRIP = 0.3  # share of the wandering candidates whose opening is another one, too
 ASTRAY = 0.3  # share of the looks at which any of the candidates is executed
@@ -99,7 +97,7 @@ class Wanderer:
 
 
 class BranchedAttempt(TapedAttempt):
-    """A policy's attempt with branches at its looks; ``wander``: see Wanderer."""
+    """A policy's attempt with branches at its looks."""
 
     def __init__(
         self,
@@ -109,12 +107,12 @@ class BranchedAttempt(TapedAttempt):
         seed: int,
         settings: Settings,
         vetting: Vetting | None = None,
-        wander: float = 0.0,
+        branching: Branching | None = None,
         world: World = TABLETOP,
     ) -> None:
-        session = Wanderer(session, spec, wander, seed) if wander else session
+        self._how = branching or Branching()
+        session = Wanderer(session, spec, self._how.wander, seed) if self._how.wander else session
         super().__init__(spec, session, task, seed, settings, vetting, world)
-        self._wanders = wander > 0.0
         self._draws = np.random.default_rng([seed, 9])
         self._careful = self._draws.random() < CAREFUL
         self.branches: list[dict[str, Any]] = []
@@ -127,7 +125,7 @@ class BranchedAttempt(TapedAttempt):
     def _order(self, observation: Observation, chunks: Sequence[ActionChunk]) -> tuple[Sequence[int], bool]:
         order, unknown = super()._order(observation, chunks)
         hits = self.branches[-1]["hits"]
-        if self._wanders and self._draws.random() < ASTRAY:
+        if self._how.wander and self._draws.random() < ASTRAY:
             return self._draws.permutation(len(chunks)).tolist(), unknown
         return (sorted(order, key=lambda k: hits[k]) if self._careful else order), unknown
 
@@ -135,7 +133,8 @@ class BranchedAttempt(TapedAttempt):
         """Branch: the candidates, and what the expert would do."""
         chunks = list(np.concatenate([found.positions, found.gripper[..., None]], 2))
         chunks.append(expert_rows(self.robot.branch(), self.spec.horizon, world=self.world))
-        finish = self._draws.random() < (1.0 if self._wanders else FINISHED) and not self.robot.referee.success
+        due = self._draws.random() < self._how.finished and self.robot.time < self._how.until * 1e9
+        finish = due and not self.robot.referee.success
         to_go, hits = zip(*(self._lead(chunk, finish) for chunk in chunks), strict=True)
         return {"chunks": np.array(chunks, np.float32), "to_go": np.array(to_go), "hits": np.array(hits)}
 
@@ -146,7 +145,7 @@ class BranchedAttempt(TapedAttempt):
         hits = len(robot.referee.events) - before
         if not finish:
             return UNTRIED, hits
-        rows = len(expert_rows(robot, LONGEST, until_done=True, world=self.world))
+        rows = len(expert_rows(robot, self._how.longest, until_done=True, world=self.world))
         return rows if robot.referee.success else -1, hits
 
     def arrays(self) -> dict[str, Any]:

@@ -69,8 +69,10 @@ def _sft(args: argparse.Namespace) -> int:
 
 
 def _rollouts(args: argparse.Namespace) -> int:
-    from vla_mbpo.training.rollouts import generate
+    from vla_mbpo.training.rollouts import Branching, generate
 
+    require(args.branches or not args.wander, "--wander", args.wander, "0 without --branches")
+    branching = Branching(args.wander, 1.0 if args.wander else Branching.finished) if args.branches else None
     try:
         episodes = {name.strip(): int(count) for name, count in (part.split("=") for part in args.episodes.split(","))}
     except ValueError:
@@ -80,9 +82,8 @@ def _rollouts(args: argparse.Namespace) -> int:
     require(1.0 <= args.timeout <= 60.0, "--timeout", args.timeout, "1 to 60 s")
     require(first in scenes and last in scenes, "--seed", args.seed, f"0 to 999999, also the last, {last - scenes[0]}")
     made = generate(
-        args.out, TRAINING_TASKS, episodes, first, workers=args.workers, branched=args.branches,
-        world_model=args.world_model, disturbed=args.disturbed, timeout=args.timeout,
-        wander=args.wander, ray=args.ray,
+        args.out, TRAINING_TASKS, episodes, first, workers=args.workers, branching=branching,
+        world_model=args.world_model, disturbed=args.disturbed, timeout=args.timeout, ray=args.ray,
     )  # fmt: skip
     for source, row in made.items():
         print(f"{source:10} n {row['n']:5}  success {row['successes']:.2f}  cost events {row['cost_events']:.2f}")

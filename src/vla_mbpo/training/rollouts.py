@@ -5,6 +5,7 @@ Sources differ in how well they do, so that the world model sees success and fai
 
 import io
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +55,29 @@ def driver(source: str) -> tuple[str, Settings]:
 
 
 @dataclass(frozen=True)
+class Branching:
+    """How looks are branched (training/branches.py).
+
+    Attributes:
+        wander: [m] how far half of the candidates go astray; 0: they are the policy's.
+        finished: share of the looks from which the expert goes on after each branch: that takes most of the time.
+        until: [s] of an attempt after which it does not: where mistakes are final, late looks tell nothing.
+        longest: rows that it goes on for.
+    """
+
+    wander: float = 0.0
+    finished: float = 0.3
+    until: float = math.inf
+    longest: int = 140
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.wander <= 0.2, "wander", self.wander, "0 to 0.2 m")
+        require(0.0 <= self.finished <= 1.0, "finished", self.finished, "0 to 1")
+        require(self.until > 0.0, "until", self.until, "above 0 [s]")
+        require(self.longest > 0, "longest", self.longest, "above 0 [rows]")
+
+
+@dataclass(frozen=True)
 class Job:
     """One attempt: who drives, where, and the file it goes to."""
 
@@ -62,11 +86,10 @@ class Job:
     task: str
     seed: int
     robot: str
-    branched: bool
+    branching: Branching | None
     world_model: str
     disturbed: float
     timeout: float
-    wander: float
     world: World = TABLETOP
 
 
@@ -162,17 +185,15 @@ def roll(
     task: str,
     seed: int,
     world_model: str = "",
-    branched: bool = False,
+    branching: Branching | None = None,
     disturbed: float = 0.0,
     timeout: float = TIMEOUT,
-    wander: float = 0.0,
     world: World = TABLETOP,
 ) -> dict[str, Any]:
-    """One attempt of ``source`` at (task, seed), as in training/tape.py; ``branched``: as in training/branches.py.
+    """One attempt of ``source`` at (task, seed), as in training/tape.py; with ``branching`` as in training/branches.py.
 
     ``world_model``: bundle that vets the chunks of a policy; empty: none does. ``disturbed``: probability that
-    something goes wrong on the table (sim/disturbances.py), if a policy drives. ``timeout`` [s]. ``wander`` [m]: of
-    branched attempts, how far half of the candidates go astray (training/branches.py).
+    something goes wrong on the table (sim/disturbances.py), if a policy drives. ``timeout`` [s].
     """
     if source in ("expert", "clumsy"):
         return roll_expert(spec, task, seed, source == "clumsy", timeout, world)
@@ -181,15 +202,16 @@ def roll(
     vetting = _vetting(world_model, spec) if world_model and bundle else None
     kind = "any" if np.random.default_rng([seed, 19]).random() < disturbed else ""
     timeout = timeout if bundle else timeout / 2
-    rows = world.replan_rows if bundle and not branched else LOOK_ROWS  # each branched look is many attempts
+    rows = world.replan_rows if bundle and branching is None else LOOK_ROWS  # each branched look is many attempts
     settings = replace(
         settings, imagination="on" if vetting else "off", disturbance=kind, timeout=timeout, replan_rows=rows
     )
     attempt: Any
-    if branched:
+    if branching is not None:
         from vla_mbpo.training.branches import BranchedAttempt
 
-        attempt = BranchedAttempt(spec, session, task, seed, replace(settings, spread=SPREAD), vetting, wander, world)
+        settings = replace(settings, spread=SPREAD)
+        attempt = BranchedAttempt(spec, session, task, seed, settings, vetting, branching, world)
         attempt.drive()
         return attempt.arrays()
     attempt = TapedAttempt(spec, session, task, seed, settings, vetting, world)
@@ -237,8 +259,8 @@ def version_of(source: str) -> str:
 def attempted(_state: None, _shared: None, job: Job) -> tuple[Path, bytes]:
     """Drive one attempt. Returns its file and what is to be in it: compressed here, written where the driver is."""
     spec = RobotSpec.load(robot_dir(job.robot))
-    arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branched, job.disturbed, job.timeout,
-                  job.wander, job.world)  # fmt: skip
+    arrays = roll(spec, job.source, job.task, job.seed, job.world_model, job.branching, job.disturbed, job.timeout,
+                  job.world)  # fmt: skip
     content = io.BytesIO()
     arrays |= {"source": job.source, "task": job.task, "seed": job.seed, "policy": version_of(job.source)}
     np.savez_compressed(content, **arrays)
@@ -264,20 +286,18 @@ def generate(
     seed: int,
     robot: str = "sim_panda",
     workers: int = 2,
-    branched: bool = False,
+    branching: Branching | None = None,
     world_model: str = "",
     disturbed: float = 0.0,
     timeout: float = TIMEOUT,
-    wander: float = 0.0,
     ray: str | None = None,
     world: World = TABLETOP,
 ) -> dict[str, dict[str, float]]:
     """Make ``episodes[source]`` attempts per task and source; seeds count up from ``seed`` and are never shared.
 
-    With ``branched`` each look is branched (training/branches.py); the sources are policies then. With
+    With ``branching`` each look is branched (training/branches.py); the sources are policies then. With
     ``world_model``, a bundle, it vets what policies propose: the states that a vetted policy comes to. ``disturbed``:
     share of the policies' attempts in which something goes wrong on the table. ``timeout`` [s] of an attempt.
-    ``wander`` [m]: see ``roll``.
 
     Sources take turns, so that an interrupted run holds some of each. ``workers`` are processes, or Ray's with ``ray``
     (spread.py); this process writes the files.
@@ -288,13 +308,12 @@ def generate(
     Raises:
         ConfigError: unknown source; Ray is asked for and not there.
     """
-    _check_sources(episodes, branched)
+    _check_sources(episodes, branching is not None)
     require(0.0 <= disturbed <= 1.0, "disturbed", disturbed, "0 to 1")
-    require(not wander or (branched and 0.0 < wander <= 0.2), "wander", wander, "0; with branches up to 0.2 m")
-    require(not (branched and disturbed), "disturbed", disturbed, "0 with branches, which share the scene")
+    require(branching is None or not disturbed, "disturbed", disturbed, "0 with branches, which share the scene")
     require(world == TABLETOP or not disturbed, "disturbed", disturbed, "0 but on the tabletop")
     out.mkdir(parents=True, exist_ok=True)
-    how = (robot, branched, world_model, disturbed, timeout, wander, world)
+    how = (robot, branching, world_model, disturbed, timeout, world)
     jobs = [
         Job(out / f"{Path(source).name}_{task}_{number:07d}.npz", source, task, number, *how)
         for number, (source, task) in enumerate(_in_turns(episodes, tasks), seed)
