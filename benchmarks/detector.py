@@ -113,11 +113,12 @@ def voted(band: Band, curves: list[FloatArray], rows: list[int], until: int | No
 
 
 def table(band: Band, curves: list[FloatArray], fails: NDArray[np.bool_], rows: list[int]) -> dict[str, Any]:
-    """AUC of every score and of the vote, by the end and early."""
+    """AUC of every score and of the vote, by the end and early; without scores that nobody gave (``imagined``)."""
     found: dict[str, Any] = {"n": len(fails), "failures": int(fails.sum())}
     for label, until in (("end", None), ("early", EARLY)):
         reached = heights(curves, until)
-        found[label] = {name: auc(reached[:, i], fails) for i, name in enumerate(SCORES)}
+        given = [(name, reached[:, i]) for i, name in enumerate(SCORES) if np.isfinite(reached[:, i]).all()]
+        found[label] = {name: auc(values, fails) for name, values in given}
         found[label]["vote"] = auc(voted(band, curves, rows, until), fails)
     return found
 

@@ -65,4 +65,6 @@ def test_detector(dreamt, tmp_path):
     small = ("--train", "48", "--calibration", "40", "--episodes", "8", "--samples", "640", "--unseen", "0")
     run("detector", "--out", tmp_path, "--bundle", dreamt / "seed0" / "cloned", *TASKS, *small, "--workers", "1")
     found = json.loads((tmp_path / "detector.json").read_text())["metrics"]
-    assert found["all tasks"]["seen"]["n"] == 16 and 0.0 <= found["all tasks"]["seen"]["end"]["vote"][0] <= 1.0
+    seen = found["all tasks"]["seen"]
+    assert seen["n"] == 16 and "imagined" not in seen["end"]  # no world model: there were NaNs in the file
+    assert all(0.0 <= row[0] <= 1.0 for when in ("end", "early") for row in seen[when].values())
