@@ -90,7 +90,8 @@ metaworld-vetting: metaworld-dream-rl-few
 	$(METAWORLD) vetting --out $(METAWORLD_OUT)/vetting_few --start $(METAWORLD_OUT)/dream_rl_few --looks 80000 $(VETTING)
 
 metaworld-detector: metaworld-dream-rl-few
-	$(METAWORLD) detector --out $(METAWORLD_OUT)/detector_few --bundle $(METAWORLD_OUT)/dream_rl_few/seed0/cloned $(DETECTOR)
+	$(METAWORLD) detector --out $(METAWORLD_OUT)/detector_few --bundle $(METAWORLD_OUT)/dream_rl_few/seed0/cloned \
+		--world-model $(METAWORLD_OUT)/dream_rl_few/seed0/vetting $(DETECTOR)
 
 lint: setup-dev
 	$(VENV)/bin/ruff check .

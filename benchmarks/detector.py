@@ -61,11 +61,11 @@ def scored(job: tuple[str, list[Attempt]]) -> list[FloatArray]:
 _SESSION: list[WorldModelSession] = []
 
 
-def foreseen(job: tuple[Path, str]) -> list[float]:
+def foreseen(job: tuple[Path, str, str]) -> list[float]:
     """Failure at each look of a rollout as the world model expects it of the candidates; NaN: UNKNOWN."""
-    file, bundle = job
+    file, bundle, robot = job
     if not _SESSION:
-        _SESSION.append(WorldModelSession.load(bundle_dir(bundle), RobotSpec.load(robot_dir("sim_panda"))))
+        _SESSION.append(WorldModelSession.load(bundle_dir(bundle), RobotSpec.load(robot_dir(robot))))
     session, found = _SESSION[0], []
     with np.load(file) as episode:
         body = [episode[name].astype(float) for name in ("joints", "velocities", "gripper")]
@@ -73,15 +73,16 @@ def foreseen(job: tuple[Path, str]) -> list[float]:
         for i, chunks in enumerate(episode["candidates"].astype(float)):
             seen = Observation(0, views[0][i], views[1][i], body[0][i], body[1][i], float(body[2][i]))
             positions, gripper = chunks[..., :-1], chunks[..., -1]
-            said = session.vet(seen, str(episode["told"]), positions, gripper, session.tool_ways(positions))
+            told = str(episode["told" if "told" in episode.files else "instruction"])  # disturbances change it
+            said = session.vet(seen, told, positions, gripper, session.tool_ways(positions))
             found.append(float("nan") if isinstance(said, str) else 1.0 - float(said.success.mean()))
     return found
 
 
-def with_foresight(pool: Any, bundle: str, attempts: list[Attempt]) -> list[Attempt]:
+def with_foresight(pool: Any, bundle: str, attempts: list[Attempt], robot: str = "sim_panda") -> list[Attempt]:
     """The attempts with what the world model said at each look; where it knew nothing, what it said before."""
     made = []
-    for attempt, said in zip(attempts, pool.map(foreseen, [(a.file, bundle) for a in attempts]), strict=True):
+    for attempt, said in zip(attempts, pool.map(foreseen, [(a.file, bundle, robot) for a in attempts]), strict=True):
         last, looks = 0.5, []
         for look, one in zip(attempt.looks, said, strict=False):
             last = last if np.isnan(one) else one

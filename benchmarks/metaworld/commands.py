@@ -57,6 +57,7 @@ def declare(found: Any) -> None:
     detect.add_argument("--tasks", default="all")
     detect.add_argument("--samples", type=int, default=16_000)
     detect.add_argument("--unseen", type=int, default=2)
+    detect.add_argument("--world-model", default="", help="bundle whose foresight is one of the scores")
     detect.add_argument("--json", type=Path, required=True)
 
 
@@ -158,5 +159,6 @@ def _results(files: list[Path]) -> dict[Scene, Result]:
 def _detect(args: argparse.Namespace) -> int:
     from benchmarks.metaworld.detection import detect
 
-    write("metaworld", detect(args.data, args.bundle, _tasks(args.tasks), args.samples, args.unseen), args.json)
+    found = detect(args.data, args.bundle, _tasks(args.tasks), args.samples, args.unseen, args.world_model)
+    write("metaworld", found, args.json)
     return 0

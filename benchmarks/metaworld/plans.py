@@ -124,8 +124,9 @@ def detector(recipe: Detector) -> list[Stage]:
                   "--scenes", scenes[name]) for name, count in counts.items()
     ]  # fmt: skip
     return [*made, Stage("score", ("detect", "--data", str(out), "--bundle", recipe.bundle, "--tasks", recipe.tasks,
-                                   "--samples", str(recipe.samples), "--unseen", str(recipe.unseen), "--json",
-                                   str(out / "detector.json")), command=HERE)]  # fmt: skip
+                                   "--samples", str(recipe.samples), "--unseen", str(recipe.unseen),
+                                   "--world-model", recipe.world_model, "--json", str(out / "detector.json")),
+                         command=HERE)]  # fmt: skip
 
 
 def _demos(out: str, tasks: str, count: int, workers: int, *more: str) -> Stage:

@@ -110,6 +110,7 @@ class Detector:
         bundle: the policy.
         train, calibration, episodes: attempts per task to learn from, for bands, to test on.
         unseen: how many of the tasks are left out of training and bands in each of the two splits.
+        world_model: bundle whose foresight is one more score; empty: none.
     """
 
     out: Path
@@ -120,4 +121,5 @@ class Detector:
     episodes: int = 50
     samples: int = 16_000
     unseen: int = 2
+    world_model: str = ""
     workers: int = 2
