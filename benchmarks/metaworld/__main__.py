@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
             required = field.default is MISSING
             made = Path if field.name in ("out", "start") else str if required else type(field.default)
             shown = {"required": True} if required else {"default": field.default}
-            one.add_argument(f"--{field.name}", type=made, **shown)
+            one.add_argument("--" + field.name.replace("_", "-"), type=made, **shown)
     commands.declare(found)
     args = parser.parse_args(argv)
     try:

@@ -1,6 +1,7 @@
 """The protocols' stages: commands that exist, and scenes that do not meet. No simulator, nothing is run."""
 
 import argparse
+import subprocess
 from dataclasses import asdict
 
 import pytest
@@ -104,3 +105,9 @@ def test_policies_that_are_there_are_exported_instead_of_cloned(tmp_path):
     assert given[1][given[1].index("--out") + 1] == str(tmp_path / "seed1" / "cloned")
     with pytest.raises(ConfigError, match="--cloned"):
         plans.dream_rl(Dream(tmp_path, cloned="run_a"))
+
+
+def test_options_are_spelled_with_hyphens():
+    """``detector --world-model`` was refused: the option was called --world_model."""
+    said = subprocess.run([*HERE, "detector", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--world-model" in said
