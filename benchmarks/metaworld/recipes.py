@@ -95,7 +95,7 @@ class Vetting:
     looks: int = 100_000
     k: int = 8
     episodes: int = 50
-    test: int = 10_000
+    test: int = 12_000  # 10,000 has been looked at
     workers: int = 2
     threads: int = 2
     device: str = "cpu"
