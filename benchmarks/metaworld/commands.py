@@ -21,8 +21,8 @@ SCENES = {
     "calibration": CALIBRATION_SEEDS,
     "test": range(TEST_SEED_BASE, 2 * TEST_SEED_BASE),
 }
-# An expert needs 20 rows, and what is knocked away stays away: of 27 looks after 2.5 s (three attempts that failed) three
-# had a candidate from which it could go on, and most of the time went there.
+# An expert needs 20 rows, and what is knocked away stays away: of 27 looks after 2.5 s of three attempts that
+# failed, three had a candidate from which it could go on, and most of the time went there.
 BRANCHING = {"wander": 0.02, "finished": 1.0, "until": 2.5, "longest": 60}
 ATTEMPTS = ".attempts.jsonl"  # beside an evaluation's file: what came of each attempt, to pair them by
 
