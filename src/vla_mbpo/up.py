@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", default="", help="folder of the releases; default: releases/ below VLA_MBPO_HOME")
     parser.add_argument("--trainer", default="", metavar="FOLDER", help="with the trainer node; its loop's folder")
     parser.add_argument("--record", default="", metavar="FOLDER", help="record every attempt there, as rosbag2 (MCAP)")
-    parser.add_argument("--task", metavar="INSTRUCTION", help="execute this instruction")
+    parser.add_argument(
+        "--task", metavar="INSTRUCTION", help="execute this; an arm with power is engaged by hand first"
+    )
     parser.add_argument("--scene", metavar="TASK", help=f"simulated scene: {', '.join(TASKS)}")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulated scene (default %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="a real robot's stack without the robot and cameras")
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         supervisor.start()
         left = client = StackClient()
-        code = Session(args, client, supervisor, display, stop).run()
+        code = Session(args, client, supervisor, display, stop, _has_power(specs)).run()
         return code
     finally:
         display.close()
@@ -113,6 +115,11 @@ def _leave(client: "StackClient", code: int) -> None:
     last.start()
     client.close()
     last.cancel()
+
+
+def _has_power(specs: list[NodeSpec]) -> bool:
+    """Whether an arm with power may be behind this graph: nothing in it plays one."""
+    return not {"sim", "mock_arm"} & {spec.name for spec in specs}
 
 
 def _world_model(specs: list[NodeSpec]) -> str:
@@ -181,7 +188,10 @@ class Session:
         supervisor: Supervisor,
         display: "Display",
         stop: "_Interrupt",
+        by_hand: bool = False,
     ) -> None:
+        """``by_hand``: a person engages the gate, and is waited for."""
+        self._by_hand = by_hand
         self._args, self._client, self._supervisor, self._display, self._stop = args, client, supervisor, display, stop
         self._phase = Phase.START
         self._since = time.monotonic()
@@ -226,6 +236,10 @@ class Session:
             if self._client.ready:
                 self._display.say("ready")
                 self._go(Phase.ENGAGE if self._args.task else Phase.IDLE)
+                if self._args.task and self._by_hand:
+                    self._display.say(
+                        "the arm has power: engage it by hand (page, gamepad, /gate/engage), then the task begins"
+                    )
             elif waited > READY_TIME:
                 self._fail(f"the nodes were not ready within {READY_TIME:.0f} s")
         elif self._phase == Phase.ENGAGE:
@@ -251,6 +265,8 @@ class Session:
         gate = self._client.gate
         if gate is not None and gate.mode == gate.AUTONOMOUS:
             self._go(Phase.SEND)
+        elif self._by_hand:
+            return
         elif waited > ENGAGE_TIME:
             self._finish(EXIT_STOPPED, f"stopped: the gate cannot be engaged: {gate.reason if gate else 'silent'}")
         elif self._pending is None or self._pending.done():

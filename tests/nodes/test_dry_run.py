@@ -134,3 +134,31 @@ def test_up_dry_run_brings_up_everything_and_moves_the_arm(graph, tmp_path, robo
     assert process.process.returncode == 2, process.output  # nothing on the table tells that it succeeded
     assert max(turned) - spec.home[-1] > 0.05, process.output
     assert "Traceback" not in process.output
+
+
+@pytest.mark.slow
+def test_a_task_given_at_the_start_waits_until_somebody_engages_an_arm_that_may_have_power(graph, tmp_path):
+    """`up --task` engaged the gate by itself, on any arm. The stack cannot know that this one is a mock elsewhere."""
+    spec = load("ur5e")
+    bundle = write_bundle(tmp_path / "scripted", spec)
+    mock(graph, "ur5e")
+    graph.listen(qos.GATE_STATE)
+    own = {"head_camera.source": "pattern", "wrist_camera.source": "pattern",
+           "gate.state_file": tmp_path / "latch.json", "arm_driver.gripper_output": "opening"}  # fmt: skip
+    sets = [word for name, value in own.items() for word in ("--set", f"{name}={value}")]
+    options = ("--headless", "--limits-scale", "0.3", "--bundle", str(bundle), "--timeout", "3", *sets)
+    process = Up(tmp_path / "up.log", "--robot", "ur5e", *options, "--task", "press the button")
+    states = graph.heard[qos.GATE_STATE.name]
+    try:
+        graph.until(lambda: "engage it by hand" in process.output, 60.0)
+        before = graph.nodes[0].spec().home[-1]
+        graph.spin(6.0)  # longer than the simulated arm's gate may take to be engaged
+        assert states[-1].mode == GateState.HOLD and process.process.poll() is None, process.output
+        assert abs(measured(graph, spec).positions[-1] - before) < 1e-6
+        answer = graph.call(GateCommand, qos.ENGAGE, GateCommand.Request(epoch=states[-1].epoch))
+        assert answer.success, answer.message
+        graph.until(lambda: process.process.poll() is not None, 60.0)
+    finally:
+        process.close()
+    assert process.process.returncode == 2, process.output
+    assert measured(graph, spec).positions[-1] - before > 0.05, process.output

@@ -1,5 +1,9 @@
 """Recorded attempts and rollouts are read through one door: what they hold, what is passed over, what is a person's."""
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from made_up import noise_attempts
@@ -8,6 +12,7 @@ from vla_mbpo_msgs.msg import CandidateVerdict
 
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.failure.attempts import read as as_watched
+from vla_mbpo.paths import robot_dir
 from vla_mbpo.policy.vocabulary import Vocabulary
 from vla_mbpo.record import reading
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, HELD_OUT_TASKS, TASKS, TEST_SEED_BASE
@@ -18,8 +23,10 @@ from vla_mbpo.training.episodes import check_scenes, find, rollout_files, to_lea
 from vla_mbpo.training.examples import chosen
 from vla_mbpo.training.oversight import success_row
 from vla_mbpo.training.rollout_data import Rollouts
+from vla_mbpo.training.sft import demonstrations
 
 pytestmark = pytest.mark.usefixtures("interfaces")
+INSTRUCTION = TASKS["button"].instruction
 WORDS = Vocabulary.of([task.instruction for task in TASKS.values()])
 SAFE, RISKY, UNSAFE = CandidateVerdict.SAFE, CandidateVerdict.RISKY, CandidateVerdict.UNSAFE
 
@@ -223,6 +230,38 @@ def test_what_is_no_attempt_to_learn_from_is_passed_over_and_it_is_said_why(spec
     relabel(folder, **changed)
     found = find([tmp_path])
     assert not found.files and why in found.passed_over[str(folder)]
+
+
+@pytest.fixture
+def own(tmp_path):
+    """The folder of a robot with tasks of its own."""
+    folder = tmp_path / "own"
+    shutil.copytree(robot_dir("sim_panda"), folder)
+    names = {"tea": {"instruction": "make some tea"}, "cake": {"instruction": "bake a cake", "held_out": True}}
+    (folder / "tasks.yaml").write_text(json.dumps(names))  # JSON is YAML
+    return str(folder)
+
+
+def test_a_robots_own_tasks_are_examples_by_the_words_that_were_said(spec, own, tmp_path):
+    """Only the tabletop's ten instructions were taken, so a real arm's recordings taught nothing."""
+    Attempt(spec, success=40, instruction="Make some tea").record(tmp_path / "recorded")
+    files = find([tmp_path / "recorded"], own).files
+    assert demonstrations((str(tmp_path / "recorded"),), robot=own) == list(files)
+    assert (arrays(*files)["task"], arrays(*files)["instruction"]) == ("tea", "Make some tea")
+
+
+@pytest.mark.parametrize(("said", "why"), [("bake a cake", "held out"), (INSTRUCTION, "2 tasks; tasks.yaml")])
+def test_a_robots_own_tasks_are_all_that_is_learned_of_it(spec, own, tmp_path, said, why):
+    folder = Attempt(spec, success=40, instruction=said).record(tmp_path / "recorded")
+    found = find([tmp_path / "recorded"], own)
+    assert not found.files and why in found.passed_over[str(folder)]
+
+
+def test_a_task_that_gets_another_name_is_converted_again(spec, own, tmp_path):
+    Attempt(spec, success=40, instruction="make some tea").record(tmp_path / "recorded")
+    find([tmp_path / "recorded"], own)
+    (Path(own) / "tasks.yaml").write_text("brew: {instruction: make some tea}\n")
+    assert arrays(*find([tmp_path / "recorded"], own).files)["task"] == "brew"
 
 
 def test_an_attempt_of_another_robot_is_passed_over(spec, tmp_path):

@@ -1,6 +1,6 @@
 """Rollouts (training/tape.py) as a failure detector sees them: one look after another, and how it ended."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,9 @@ def _driven(episode: Mapping[str, Any]) -> tuple[slice, bool]:
     return slice(0, 0 if episode["alarm"][:before].any() else before), False
 
 
-def read_all(folders: list[Path]) -> list[Attempt]:
-    """All rollouts that a policy drove, recorded ones too."""
-    return [attempt for attempt in map(read, rollout_files(folders)) if attempt is not None]
+def read_all(folders: Iterable[str | Path], robot: str = "sim_panda") -> list[Attempt]:
+    """All rollouts that a policy drove, recorded ones of ``robot`` too."""
+    return [attempt for attempt in map(read, rollout_files(folders, robot)) if attempt is not None]
 
 
 def curve(attempt: Attempt, scores: list[Score]) -> FloatArray:

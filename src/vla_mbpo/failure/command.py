@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--detector", default="detector_full", help="failure-detector bundle: a name in models/ or a folder")
     add("--data", nargs="+", required=True, help="folders of rollouts of its policy; those that went well count")
+    add("--robot", default="sim_panda", help="whose attempts these are")
     add("--alpha", type=float, default=0.1, help="share of attempts that go well in which an alarm may be raised")
     add("--out", type=Path, help="file of the bands; calibration/<detector>.json by default")
     add("--report", type=Path, help="PNG of how the new bands do on --test (needs the extra `train`)")
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, and say with what result."""
     detector = Bundle.load(bundle_dir(args.detector))
     parts, policy = Parts(detector), detector.manifest["policies"][0]
-    curves, facts = successes(parts, args.data, args.alpha)
+    curves, facts = successes(parts, args.data, args.alpha, robot=args.robot)
     file = args.out or calibration_file(args.detector)
     if args.propose:
         require(file.exists(), "--propose", str(file), "a file of bands to compare with; leave --propose out")
@@ -42,13 +43,13 @@ def run(args: argparse.Namespace) -> int:
         file = file.with_suffix(".proposed.json")
     band = write(file, detector, curves, args.alpha, facts)
     if args.report:
-        _report(args, band, [a for a in read_all([Path(f) for f in args.test]) if a.policy == policy], parts)
+        _report(args, band, [a for a in read_all(args.test, args.robot) if a.policy == policy], parts)
     print(f"{file}: {len(curves)} successes, band {band.width(args.alpha):.2f} for alpha {args.alpha:g}")
     return 0
 
 
 def successes(
-    parts: Parts, data: list[str], alpha: float, option: str = "--data"
+    parts: Parts, data: list[str], alpha: float, option: str = "--data", robot: str = "sim_panda"
 ) -> tuple[list[FloatArray], dict[str, Any]]:
     """Curves of the attempts in folders ``data`` that went well, of the detector's first policy version, and facts.
 
@@ -57,7 +58,7 @@ def successes(
     manifest = parts.bundle.manifest
     policy = manifest["policies"][0]
     require(0.0 < alpha < 1.0, "--alpha", alpha, "above 0 and below 1")
-    attempts = [a for a in read_all([Path(folder) for folder in data]) if a.policy == policy and a.success]
+    attempts = [a for a in read_all(data, robot) if a.policy == policy and a.success]
     sources, k = sorted({a.source for a in attempts}), manifest["candidates"]
     require(len(sources) <= 1, option, ", ".join(sources), "attempts of one source: bands are of one way to drive")
     odd = sum(len(look.chunks) != k for a in attempts for look in a.looks)

@@ -22,7 +22,7 @@ from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.orders import Orders
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
-from vla_mbpo.sim.tasks import TASKS
+from vla_mbpo.sim.instructions import tasks_of
 
 GATE_SILENT = 1.0  # s; the gate speaks ten times a second
 TRAINER_SILENT = 3.0  # s; the trainer speaks twice a second
@@ -47,7 +47,8 @@ class MonitorNode(ManagedNode):
         self._shown: Image | None = None
         self._orders = Orders(self)
         p = self.parameters
-        orders, tasks = self._orders.table(), {name: task.instruction for name, task in TASKS.items()}
+        orders = self._orders.table()
+        tasks = {name: task.instruction for name, task in tasks_of(p["robot"]).items()}
         self._page = PageServer(p["port"], self._stop, orders, stop_port=p["stop_port"], tasks=tasks)
         if self.alone:
             # Of this thread and of those that it starts from now on; the stop's thread stays where it is.

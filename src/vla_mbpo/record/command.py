@@ -99,8 +99,10 @@ def _export(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from vla_mbpo.core.robot import RobotSpec
     from vla_mbpo.paths import robot_dir
     from vla_mbpo.record.lerobot.export import export  # needs ROS's messages and the extra `export`, info does not
+    from vla_mbpo.sim.instructions import tasks_of
 
-    return asdict(export(folder, args.out, RobotSpec.load(robot_dir(args.robot)), args.video))
+    spec, tasks = RobotSpec.load(robot_dir(args.robot)), tasks_of(args.robot)
+    return asdict(export(folder, args.out, spec, args.video, tasks))
 
 
 def _import(args: argparse.Namespace, folder: Path) -> dict[str, Any]:

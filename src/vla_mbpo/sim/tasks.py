@@ -61,10 +61,10 @@ TRAINING_TASKS = tuple(name for name, task in TASKS.items() if not task.held_out
 HELD_OUT_TASKS = tuple(name for name, task in TASKS.items() if task.held_out)
 
 
-def task_of(instruction: str) -> str:
+def task_of(instruction: str, tasks: Mapping[str, Task] = TASKS) -> str:
     """Name of the task with that instruction, whatever its case and spaces; empty: there is none."""
     words = instruction.lower().split()
-    return next((name for name, task in TASKS.items() if task.instruction.lower().split() == words), "")
+    return next((name for name, task in tasks.items() if task.instruction.lower().split() == words), "")
 
 
 def find_task(name: str, tasks: Mapping[str, Task] = TASKS) -> Task:

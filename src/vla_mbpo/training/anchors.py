@@ -75,7 +75,7 @@ class Anchors:
 def _taught(recipe: DreamRlRecipe, bundle: Bundle, horizon: int, device: torch.device) -> Supervised | None:
     if not recipe.demos:
         return None
-    demos = Demonstrations(demonstrations(recipe.demos, recipe.per_task), bundle.vocabulary, horizon)
+    demos = Demonstrations(demonstrations(recipe.demos, recipe.per_task, recipe.robot), bundle.vocabulary, horizon)
     said = bundle.manifest["normalisation"]
     norm = Normalisation(**{field.name: np.array(said[field.name], np.float32) for field in fields(Normalisation)})
     return Supervised(demos, norm, Manner(draws=1), device)

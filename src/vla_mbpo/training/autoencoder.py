@@ -31,6 +31,7 @@ class AutoencoderRecipe:
     contrast: float = 3.0  # weight of what differs from its surroundings: without it small objects vanish
     edges: float = 1.0  # weight of the error of differences between neighbouring pixels
     brightness: float = 0.15
+    robot: str = "sim_panda"  # whose recordings are read
     seed: int = 0
     threads: int = 2
     device: str = "cpu"
@@ -111,7 +112,7 @@ def _pictures(config: AutoencoderRecipe) -> np.ndarray:
 
     ConfigError: there are no files, or some are of scenes that are not to be learned from.
     """
-    files = rollout_files(config.data)
+    files = rollout_files(config.data, config.robot)
     require(bool(files), "data", list(config.data), "folders with rollouts or demonstrations")
     rng, each = np.random.default_rng(config.seed), max(1, round(config.pictures / 2 / len(files)))
     files = [files[i] for i in rng.permutation(len(files))[: config.pictures // 2]]

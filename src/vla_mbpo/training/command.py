@@ -94,7 +94,7 @@ def _world(args: argparse.Namespace) -> int:
     from vla_mbpo.training import autoencoder, world_model
 
     _require_new("--out", args.out, args.resume)
-    names = ("samples", "batch", "learning_rate", "seed", "threads", "device")
+    names = ("samples", "batch", "learning_rate", "seed", "threads", "device", "robot")
     common = {"data": tuple(args.data), **{name: getattr(args, name) for name in names}}
     if args.stage == "autoencoder":
         seeing = autoencoder.Trainer(autoencoder.AutoencoderRecipe(**common), args.out)
@@ -107,7 +107,6 @@ def _world(args: argparse.Namespace) -> int:
         autoencoder=args.autoencoder,
         eyes=args.eyes,
         interleaved=not args.independent_views,
-        robot=args.robot,
         branches=tuple(args.branches),
     )
     trainer = world_model.Trainer(recipe, args.out)
@@ -123,7 +122,7 @@ def _detector(args: argparse.Namespace) -> int:
 
     _require_new("--run", args.run, args.resume)
     policy = Bundle.load(bundle_dir(args.policy))
-    attempts = [a for a in read_all([Path(folder) for folder in args.data]) if a.policy == policy.version]
+    attempts = [a for a in read_all(args.data, args.robot) if a.policy == policy.version]
     tasks = tuple(name for name, task in tasks_of(args.robot).items() if not task.held_out)
     recipe = DetectorRecipe(tuple(args.data), policy.version, tasks, samples=args.samples, seed=args.seed)
     trainer = Trainer(recipe, attempts, args.run)

@@ -18,7 +18,8 @@ from vla_mbpo.paths import robot_dir
 from vla_mbpo.record.episode import ATTEMPT, COMPLETE, LABELS
 from vla_mbpo.record.labels import OUTCOMES
 from vla_mbpo.record.repair import read_labels
-from vla_mbpo.sim.tasks import TASKS, TEST_SEED_BASE, TRAIN_SEEDS, task_of
+from vla_mbpo.sim.instructions import TASK_FILE, tasks_of
+from vla_mbpo.sim.tasks import TASKS, TEST_SEED_BASE, TRAIN_SEEDS, Task, task_of
 from vla_mbpo.training.datasets import is_dataset, rollouts_in
 from vla_mbpo.training.kept import MAKING, made_of, plain, write
 
@@ -54,14 +55,15 @@ def find(folders: Iterable[str | Path], robot: str = "sim_panda") -> Episodes:
     """
     files: list[Path] = []
     passed: dict[str, str] = {}
+    spec, tasks = RobotSpec.load(robot_dir(robot)), tasks_of(robot)
     for folder in map(Path, folders):
         if is_dataset(folder):
-            files += rollouts_in(folder, RobotSpec.load(robot_dir(robot)))
+            files += rollouts_in(folder, spec)
             continue
         alone = (folder / LABELS).is_file()
         files += [] if alone else plain(folder)
         for episode in [folder] if alone else sorted(path.parent for path in folder.glob(f"*/{LABELS}")):
-            made = _rollout(episode, RobotSpec.load(robot_dir(robot)))
+            made = _rollout(episode, spec, tasks)
             if isinstance(made, Path):
                 files.append(made)
             else:
@@ -69,12 +71,11 @@ def find(folders: Iterable[str | Path], robot: str = "sim_panda") -> Episodes:
     return Episodes(tuple(files), passed)
 
 
-def _rollout(episode: Path, spec: RobotSpec) -> Path | str:
+def _rollout(episode: Path, spec: RobotSpec, tasks: Mapping[str, Task]) -> Path | str:
     """The rollout of a recording, made if need be, or why there is none."""
     try:
         labels = read_labels(episode)
-        check(labels)
-        wanted = _key(episode, labels, spec)
+        wanted = _key(episode, labels, spec, check(labels, tasks))
     except (ConfigError, OSError) as error:
         return str(error)
     file = episode / f"{episode.resolve().name}.npz"
@@ -86,7 +87,7 @@ def _rollout(episode: Path, spec: RobotSpec) -> Path | str:
         what = f"recordings that were read once where ROS 2 is installed: {error.name} is not here"
         raise ConfigError("data", str(episode), what) from error
     try:
-        arrays = attempt(episode, labels, spec)
+        arrays = attempt(episode, labels, spec, tasks)
     except ValueError as error:  # a ConfigError, or messages whose sizes disagree
         return " ".join(str(error).split())
     write(file, arrays, wanted)
@@ -108,8 +109,8 @@ def check_scenes(facts: Iterable[Mapping[str, Any]]) -> None:
     require(not others, "data", ", ".join(map(str, others[:8])), allowed)
 
 
-def check(labels: Mapping[str, Any]) -> None:
-    """ConfigError unless these are labels of a complete attempt that may be learned from."""
+def check(labels: Mapping[str, Any], tasks: Mapping[str, Task] = TASKS) -> str:
+    """The task's name. ConfigError unless these are labels of a complete attempt that may be learned from."""
     require(labels.get("format") == FORMAT, "format", labels.get("format"), str(FORMAT))
     missing = [name for name in NEEDED if name not in labels]
     require(not missing, LABELS, ", ".join(missing), "fields of labels, all of which it should have")
@@ -117,14 +118,16 @@ def check(labels: Mapping[str, Any]) -> None:
     reasons = "; ".join(labels["reasons"]) or "`vla-mbpo record repair` says more"
     require(labels["state"] == COMPLETE, "state", labels["state"], f"{COMPLETE} ({reasons})")
     require(labels["outcome"] in OUTCOMES, "outcome", labels["outcome"], f"one of {', '.join(OUTCOMES)}")
-    task = task_of(labels["instruction"])
-    require(bool(task), "instruction", labels["instruction"], "of a known task")
-    require(not TASKS[task].held_out, "task", task, "one that is not held out of all training")
+    task = task_of(labels["instruction"], tasks)
+    known = f"one of the robot's {len(tasks)} tasks; {TASK_FILE} beside its robot.yaml may name others"
+    require(bool(task), "instruction", labels["instruction"], known)
+    require(not tasks[task].held_out, "task", task, "one that is not held out of all training")
+    return task
 
 
-def _key(episode: Path, labels: Mapping[str, Any], spec: RobotSpec) -> str:
-    """What a rollout is made of: another recording, label, robot or way to make it gives another key."""
+def _key(episode: Path, labels: Mapping[str, Any], spec: RobotSpec, task: str) -> str:
+    """What a rollout is made of: another recording, label, robot, task or way to make it gives another key."""
     bag = (episode / labels["bag"]).stat()
     said = hashlib.sha256((episode / LABELS).read_bytes()).hexdigest()
-    robot = [spec.name, spec.joints, spec.horizon, spec.row_period]
+    robot = [spec.name, spec.joints, spec.horizon, spec.row_period, task]
     return json.dumps({"making": MAKING, "labels": said, "bag": [bag.st_size, bag.st_mtime_ns], "robot": robot})

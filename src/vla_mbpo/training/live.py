@@ -17,7 +17,7 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.nodes import qos
 from vla_mbpo.nodes.convert import to_ns
 from vla_mbpo.record.reading import messages
-from vla_mbpo.sim.tasks import TEST_SEED_BASE
+from vla_mbpo.sim.tasks import TASKS, TEST_SEED_BASE, Task
 from vla_mbpo.training.oversight import alarms, commanded, success_row, vetoed
 from vla_mbpo.training.recorded import placed, rollout
 
@@ -30,13 +30,16 @@ HEARD = {
 }  # fmt: skip
 
 
-def attempt(folder: Path, labels: Mapping[str, Any], spec: RobotSpec) -> dict[str, Any]:
+def attempt(
+    folder: Path, labels: Mapping[str, Any], spec: RobotSpec, tasks: Mapping[str, Task] = TASKS
+) -> dict[str, Any]:
     """Arrays of training/tape.py, the optional ones among them, of a complete attempt.
 
     Args:
         folder: of the episode.
         labels: its episode.json.
         spec: the robot that it should be of.
+        tasks: its tasks, by name.
 
     Raises:
         ConfigError: its bag cannot be read, or it is no attempt of a policy on this robot in a scene of the tests.
@@ -50,7 +53,7 @@ def attempt(folder: Path, labels: Mapping[str, Any], spec: RobotSpec) -> dict[st
     earlier = len(before[-1].cost_events) if before else None
     joints, head, wrist, commitments = (heard[topic.name] for topic in SAID)
     _check_robot(commitments, sets, spec)
-    made = rollout(spec, joints, head, wrist, commitments, sets, status, earlier)
+    made = rollout(spec, joints, head, wrist, commitments, sets, status, earlier, tasks)
     simulated = qos.SCENE_STATE.name in labels["topics"]
     if not simulated:  # no two scenes of a real table are the same
         made["seed"] = TEST_SEED_BASE + zlib.crc32(folder.name.encode())  # none that a simulated scene may have

@@ -95,12 +95,12 @@ def _world(stages: Stages) -> None:
         one.add_argument("--learning-rate", type=float, default=rate)
         one.add_argument("--threads", type=int, default=2)
         one.add_argument("--device", default="cpu", help="cpu or cuda")
+        one.add_argument("--robot", default="sim_panda", help="whose episodes these are (default %(default)s)")
         one.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
     world.add_argument("--init", default="", help="run folder whose averaged network is the start")
     world.add_argument("--autoencoder", required=True, help="run folder")
     world.add_argument("--branches", nargs="*", default=[], help="those folders of --data with branched rollouts")
     world.add_argument("--eyes", required=True, help="policy whose eyes it sees with: run folder or bundle folder")
-    world.add_argument("--robot", default="sim_panda")
     world.add_argument("--independent-views", action="store_true", help="the wrist view does not see the head view")
 
 

@@ -3,7 +3,7 @@
 Messages come from wherever they were kept: a bag (training/live.py), or a probe that listened.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ from vla_mbpo.core.observation import FreshnessLimits, Observation, StaleInput
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.nodes import convert
 from vla_mbpo.nodes.frames import ObservationBuilder
-from vla_mbpo.sim.tasks import task_of
+from vla_mbpo.sim.tasks import TASKS, Task, task_of
 from vla_mbpo.training.tape import LOOK_ROWS
 
 NEAR = 30_000_000  # ns; a picture may be so far from the row it is taken for
@@ -31,13 +31,14 @@ def rollout(
     chunks: Iterable[ActionChunkSet],
     status: Iterable[TaskStatus],
     earlier: int | None = None,
+    tasks: Mapping[str, Task] = TASKS,
 ) -> dict[str, Any]:
     """One attempt from its messages, each topic's in their order.
 
     Rows begin at the first chunk set's observation. Looks are where the policy looked, and every LOOK_ROWS where it did
     not: it keeps no grid, since a picture that is late or a takeover moves all its later looks. Ground truth that only
     a simulator knows (cubes, points) is NaN. ``earlier``: cost events before the attempt, which ``status`` lists, too,
-    until the scene is reset; None: those of the first one.
+    until the scene is reset; None: those of the first one. ``tasks``: by name.
 
     Raises:
         ConfigError: no chunk set, no pictures of one, or an unknown task.
@@ -66,9 +67,11 @@ def rollout(
         "cubes": np.full((len(at), 3, 3), np.nan, np.float32),
         "points": np.full((len(at), 9), np.nan, np.float32),
     }
-    told, task = list(status), task_of(sets[0].instruction)
-    require(bool(task), "recording", sets[0].instruction, "the instruction of a known task")
-    facts = {"source": "live", "task": task, "seed": told[-1].seed if told else 0, "policy": sets[0].policy_version}
+    told, said = list(status), sets[0].instruction
+    task = task_of(said, tasks)
+    require(bool(task), "recording", said, "the instruction of a known task")
+    facts: dict[str, Any] = {"source": "live", "task": task, "instruction": said, "policy": sets[0].policy_version}
+    facts["seed"] = told[-1].seed if told else 0
     return made | facts | _plans(spec, sets, at) | _outcome(told, begin, rows, spec, earlier)
 
 

@@ -60,9 +60,9 @@ class Trainer(Loop):
         torch.set_num_threads(config.threads)
         self.config: SftConfig = config
         self.vocabulary = Vocabulary.of([task.instruction for task in tasks_of(config.robot).values()])
-        files = demonstrations(config.demos, config.per_task)
+        files = demonstrations(config.demos, config.per_task, config.robot)
         horizon = RobotSpec.load(robot_dir(config.robot)).horizon
-        watched = chosen(rollout_files(config.watched), watched=True)
+        watched = chosen(rollout_files(config.watched, config.robot), watched=True)
         self.demos = Demonstrations(files, self.vocabulary, horizon, config.wrist, watched)
         self.norm = self.demos.normalisation()
         self.net = FlowPolicy(_sizes(self.demos, self.vocabulary))
@@ -114,9 +114,9 @@ def _groups(net: FlowPolicy, config: SftConfig) -> list[dict]:
     return groups
 
 
-def demonstrations(folders: tuple[str, ...], per_task: int = 0) -> list[Path]:
+def demonstrations(folders: tuple[str, ...], per_task: int = 0, robot: str = "sim_panda") -> list[Path]:
     """Files of the examples in folders of any kind (training/examples.py): ``per_task`` of each task, or all."""
-    return chosen(rollout_files(folders), per_task)
+    return chosen(rollout_files(folders, robot), per_task)
 
 
 def _round(config: SftConfig, demos: Demonstrations) -> dict:

@@ -1,6 +1,6 @@
 """A recorded attempt, read: its rollout, and what each of its rows looked like and was judged."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from vla_mbpo.nodes.convert import to_ns
 from vla_mbpo.record.lerobot.judged import Heard, judged
 from vla_mbpo.record.lerobot.layout import ACTION, STATE, VELOCITY
 from vla_mbpo.record.repair import read_labels
+from vla_mbpo.sim.tasks import TASKS, Task
 from vla_mbpo.training import live
 from vla_mbpo.training.episodes import check as check_labels
 from vla_mbpo.training.recorded import NEAR, observations
@@ -50,16 +51,16 @@ class Attempt:
     pictures: dict[str, list[NDArray[np.uint8]]]
 
 
-def read_attempt(episode: Path, spec: RobotSpec) -> Attempt:
-    """Read a recording.
+def read_attempt(episode: Path, spec: RobotSpec, tasks: Mapping[str, Task] = TASKS) -> Attempt:
+    """Read a recording; ``tasks`` of the robot, by name.
 
     Raises:
         ConfigError: training passes it over, too (training/episodes.py): it is not complete, for example.
         McapError, OSError, ValueError: it cannot be read.
     """
     labels = read_labels(episode)
-    check_labels(labels)
-    made = live.attempt(episode, labels, spec)
+    check_labels(labels, tasks)
+    made = live.attempt(episode, labels, spec, tasks)
     heard = messages(episode / labels["bag"], TOPICS)
     begin, instruction = _begin(heard)
     rows, at = len(made["set_point"]), made["at"]

@@ -1,5 +1,6 @@
 """Recorded attempts to a LeRobotDataset v3."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vla_mbpo.record.lerobot.layout import rate
 from vla_mbpo.record.lerobot.video import QUALITIES
 from vla_mbpo.record.lerobot.whole import whole_folder
 from vla_mbpo.record.repair import episodes
+from vla_mbpo.sim.tasks import TASKS, Task
 
 
 @dataclass
@@ -32,8 +34,12 @@ class Exported:
     seconds: float = 0.0
 
 
-def export(folder: Path, out: Path, spec: RobotSpec, video: str = "lossless") -> Exported:
+def export(
+    folder: Path, out: Path, spec: RobotSpec, video: str = "lossless", tasks: Mapping[str, Task] = TASKS
+) -> Exported:
     """Write the complete attempts in ``folder`` (or the one that it is) as a dataset; one at a time is in memory.
+
+    ``tasks``: of the robot, by name.
 
     Raises:
         ConfigError: ``out`` holds something, ``video`` is no quality, or there is no attempt to write.
@@ -46,7 +52,7 @@ def export(folder: Path, out: Path, spec: RobotSpec, video: str = "lossless") ->
         dataset = Dataset(root, spec, QUALITIES[video])
         for episode in found:
             try:
-                attempt = read_attempt(episode, spec)
+                attempt = read_attempt(episode, spec, tasks)
             except (ValueError, McapError, OSError) as error:  # ConfigError is a ValueError
                 done.passed_over[episode.name] = str(error)
                 continue

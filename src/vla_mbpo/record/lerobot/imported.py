@@ -90,6 +90,7 @@ def _rollout(dataset: Path, info: dict[str, Any], row: dict[str, Any]) -> dict[s
         "points": np.full((len(at), 9), np.nan, np.float32),
         "source": row["source"],
         "task": row["scene_task"],
+        "instruction": row["tasks"][0],
         "seed": row["scene_seed"],
         "policy": row["policy"],
         **_plans(dataset / _file(PLANS, row, "plans"), row["episode_index"]),
