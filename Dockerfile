@@ -17,7 +17,7 @@ RUN apt-get update \
     && rosdep update --rosdistro "${ROS_DISTRO}" \
     && rosdep install --rosdistro "${ROS_DISTRO}" --from-paths . --ignore-src -y --dependency-types exec \
         --skip-keys "rviz2 vla_mbpo_msgs" \
-    && apt-get install -y --no-install-recommends libegl1 libgl1 libgl1-mesa-dri \
+    && apt-get install -y --no-install-recommends libegl1 libgl1 libgl1-mesa-dri libusb-1.0-0 \
     && rm -rf /var/lib/apt/lists/*
 # Cameras, gamepads and a GPU belong to groups whose numbers are the host's: compose.yaml adds them.
 RUN useradd --uid 10001 --create-home --shell /bin/bash robot \

@@ -26,7 +26,7 @@ help:
 	@echo "make test-slow  the slow ones"
 	@echo "make faults     the fault matrix, as a table"
 	@echo "make bench      quick benchmarks, results in benchmarks/results"
-	@echo "make loop       rollouts, dream RL, promotion, swap and rollback, small, in 20 minutes"
+	@echo "make loop       rollouts, dream RL, promotion, swap and rollback, small: 6 to 11 minutes on two cores"
 	@echo "make metaworld  the outside benchmark, in stages: metaworld-mt50, -dream-rl, -dream-rl-few, -vetting, -detector (hours)"
 	@echo "make lint       ruff and mypy"
 	@echo "make sbom       bill of materials of this environment, sbom.json"

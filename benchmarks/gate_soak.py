@@ -30,6 +30,7 @@ from vla_mbpo.gate.gate import Gate
 from vla_mbpo.paths import bundle_dir, robot_dir, ros_environment
 
 ROWS, RATE = 50, 30.0
+SAY = "put the red cube in the bin"
 
 
 def long_robot(folder: Path) -> Path:
@@ -60,7 +61,7 @@ def infer() -> None:
     seen = Observation(0, picture, picture, np.zeros(7), np.zeros(7), 0.08)
     while True:
         begin = time.monotonic()
-        session.infer(seen, "put the red cube in the bin", np.zeros((0, 7)), np.zeros(0), 8, rng)
+        session.infer(seen, SAY, np.zeros((0, 7)), np.zeros(0), 8, rng)
         time.sleep(max(0.0, 0.4 - (time.monotonic() - begin)))
 
 
@@ -70,6 +71,7 @@ class Feeder:
     def __init__(self, spec: RobotSpec) -> None:
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.node import Node
+        from std_msgs.msg import String
 
         from vla_mbpo.nodes import convert, qos
         from vla_mbpo.nodes.process import start_ros
@@ -84,6 +86,8 @@ class Feeder:
         self._joints, self._commit = made
         topic = qos.ACTION_CHUNKS
         self._chunks = self.node.create_publisher(topic.type, topic.name, topic.qos)
+        self._instruct = self.node.create_publisher(qos.INSTRUCTION.type, qos.INSTRUCTION.name, qos.INSTRUCTION.qos)
+        self._instruct.publish(String(data=SAY))
         self._writer = convert.JointStateWriter(spec)
         self.decisions: list[tuple[int, bool, float, float]] = []  # id, accepted, checks [ms], round trip [ms]
         self.gate: Any = None
@@ -124,7 +128,9 @@ class Feeder:
             now = time.time_ns()
             chunk = make_chunk(self.spec, self._swings[k % len(self._swings)], self.spec.home, now)
             chunk = replace(chunk, chunk_set_id=now, expiry=now + ROWS * period)
-            self._chunks.publish(self._convert.to_chunk_set([chunk], now, "base"))
+            message = self._convert.to_chunk_set([chunk], now, "base")
+            message.instruction = SAY
+            self._chunks.publish(message)
             sent.append(now)
         self.spin(1.0)
         ids = [decision[0] for decision in self.decisions]

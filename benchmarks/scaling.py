@@ -125,7 +125,7 @@ def main() -> None:
     if importlib.util.find_spec("ray"):
         metrics["ray"] = compared(True, made, jobs, args)
     else:
-        print("without Ray: `pip install 'vla_mbpo[ray]'`")
+        print("without Ray: `pip install -e '.[ray]'`")
     write("scaling", metrics, args.json)
 
 

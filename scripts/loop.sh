@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The training loop from end to end, small enough for two cores and 20 minutes: a stack that runs on the live release,
+# The training loop from end to end, small (6 to 11 minutes on two cores): a stack that runs on the live release,
 # rollouts, a refreshed world model, dream RL, the comparison that decides, a swap in the running stack, a rollback.
 #   scripts/loop.sh [FOLDER]      FOLDER: of everything that is made, runs/loop by default; a loop there is gone on with
 set -euo pipefail

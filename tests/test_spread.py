@@ -29,7 +29,7 @@ if __name__ == "__main__":
 def needs_ray():
     """As importorskip, without the import: the stack has to do that itself, see spread.cluster."""
     if importlib.util.find_spec("ray") is None:
-        pytest.skip("needs Ray: `pip install 'vla_mbpo[ray]'`")
+        pytest.skip("needs Ray: `pip install -e '.[ray]'`")
 
 
 def prepared(base):
@@ -138,7 +138,7 @@ def test_without_ray_the_option_says_what_to_install(tmp_path, capsys, monkeypat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     arguments = ["eval", "--bundle", "expert", "--episodes", "1", "--json", str(tmp_path / "x.json"), "--ray"]
     assert main(arguments) == 64
-    assert "vla_mbpo[ray]" in capsys.readouterr().err
+    assert "'.[ray]'" in capsys.readouterr().err
 
 
 def test_ray_is_imported_only_when_asked_for():

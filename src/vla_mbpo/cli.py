@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         extras = {"av": "export", "pyarrow": "export", "cv2": "calibrate"}
         needed = extras.get(error.name or "", "train" if chosen in ("train", "compile") else "")
-        extra = f" (pip install 'vla_mbpo[{needed}]')" if needed else ""
+        extra = f" (pip install -e '.[{needed}]')" if needed else ""
         print(f"vla-mbpo: error: {chosen} needs the Python module {error.name}{extra}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:

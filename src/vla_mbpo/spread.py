@@ -29,7 +29,7 @@ from vla_mbpo.processes import end_with_parent
 LOCAL = "local"  # Ray's own word for a cluster that it starts here
 PATIENCE = 5.0  # s until an address counts as out of reach
 STORE = 256 * 2**20  # bytes of a local cluster's object store: a policy and a world model are some 60 MB
-INSTALL = "Ray is not installed: `pip install 'vla_mbpo[ray]'`, or leave --ray out"
+INSTALL = "Ray is not installed: `pip install -e '.[ray]'`, or leave --ray out"
 ADDRESS = "HOST:PORT of a Ray cluster that this machine is part of, or no value for one that is started here"
 
 

@@ -238,7 +238,7 @@ class Session:
                 self._go(Phase.ENGAGE if self._args.task else Phase.IDLE)
                 if self._args.task and self._by_hand:
                     self._display.say(
-                        "the arm has power: engage it by hand (page, gamepad, /gate/engage), then the task begins"
+                        "the arm may have power: engage it by hand (page, gamepad, /gate/engage), then the task begins"
                     )
             elif waited > READY_TIME:
                 self._fail(f"the nodes were not ready within {READY_TIME:.0f} s")

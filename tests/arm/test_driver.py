@@ -10,6 +10,7 @@ from vla_mbpo.arm import ArmDriver, DriverConfig
 from vla_mbpo.core.errors import ConfigError
 
 HOME = spec().home
+OPEN = 0.04  # m, as arm_samples measures
 GOAL = HOME + np.array([0.2, 0.1, -0.1, 0.15, 0.1, -0.1, 0.2])
 
 
@@ -289,15 +290,56 @@ def test_a_clock_that_goes_back_drops_everything():
     assert refused(loop) == set()
 
 
+def test_a_restart_in_motion_drops_everything():
+    loop = moving(10)
+    loop.now += 20 * TICK
+    loop.driver.restart(loop.now, "clock went forward")
+    assert loop.driver.tick(loop.now) is None and loop.driver.stop_reason == "clock went forward"
+    loop.tick(1)
+    assert refused(loop) == set()
+
+
 def test_silence_before_the_first_rows():
     assert Loop().tick(20).trajectories == {}
 
 
+def openings(loop, count):
+    """What the gripper is told at each of the next ticks, (count,); NaN: nothing."""
+    told = []
+    for _ in range(count):
+        loop.tick()
+        opening = loop.driver.gripper(loop.now - TICK)
+        told.append(np.nan if opening is None else opening)
+    return np.array(told)
+
+
 def test_the_gripper_keeps_its_last_command_when_rows_end():
     loop = Loop()
-    loop.offer(rows(np.tile(HOME, (16, 1)), gripper=np.linspace(0.01, 0.08, 16)))
-    assert loop.driver.gripper(START + 8 * PERIOD) == pytest.approx(0.01 + 7 * 0.07 / 15)
-    assert loop.driver.gripper(START + 17 * PERIOD) is None
+    loop.offer(rows(np.tile(HOME, (16, 1)), gripper=np.linspace(OPEN, 0.02, 16)))
+    told = openings(loop, 17 * PERIOD // TICK)
+    assert told[8 * PERIOD // TICK] == pytest.approx(OPEN + 7 * (0.02 - OPEN) / 15) and np.isnan(told[-1])
+
+
+def test_a_chunk_that_begins_elsewhere_than_the_gripper_is_moves_it_no_faster_than_it_may_go():
+    """A chunk that said closed in all its rows closed an open gripper at once, whatever its limit of speed."""
+    loop = Loop()
+    loop.offer(rows(np.tile(HOME, (16, 1)), gripper=np.zeros(16)))
+    told = np.r_[OPEN, openings(loop, 16 * PERIOD // TICK)]
+    gone = np.arange(1, len(told)) * TICK / 1e9 * spec().gripper_speed
+    assert (OPEN - told[1:] <= 1.03 * gone + 2.1 * spec().gripper_speed * PERIOD / 1e9).all()
+    assert told[1] > 0.4 * OPEN and told[-1] == 0.0
+
+
+@given(st.lists(st.floats(0.0, OPEN), min_size=16, max_size=16))
+def test_openings_at_the_grippers_own_speed_are_commanded_when_they_are_due(wanted):
+    step = spec().gripper_speed * PERIOD / 1e9
+    path = [OPEN]
+    for opening in wanted:
+        path.append(float(np.clip(opening, path[-1] - step, path[-1] + step)))
+    loop = Loop()
+    loop.offer(rows(np.tile(HOME, (16, 1)), gripper=np.array(path[1:])))
+    due = [loop.driver.clock.gripper(START + k * TICK) for k in range(15 * PERIOD // TICK)]
+    np.testing.assert_allclose(openings(loop, len(due)), np.array(due, float), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["tick", "max_state_age", "max_gap", "motion_ticks"])

@@ -141,4 +141,4 @@ def test_without_opencv_the_extra_is_named(monkeypatch, tmp_path, capsys):
     for name in [name for name in sys.modules if name.startswith("vla_mbpo.calibrate.")]:
         monkeypatch.delitem(sys.modules, name)
     assert command("board", "--out", tmp_path / "board.pdf") == 64
-    assert "vla_mbpo[calibrate]" in capsys.readouterr().err
+    assert "'.[calibrate]'" in capsys.readouterr().err

@@ -27,7 +27,7 @@ def rtx():
     from vla_mbpo.engines import libraries
 
     if not libraries.version(RTX):
-        pytest.skip("needs tensorrt-rtx (x86_64): pip install 'vla_mbpo[engines]'")
+        pytest.skip("needs tensorrt-rtx (x86_64): pip install -e '.[engines]'")
 
 
 def graph_of(nodes, inputs, outputs, opset=20) -> bytes:

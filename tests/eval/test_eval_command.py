@@ -20,7 +20,7 @@ FIELDS = {
 TASK_FIELDS = {
     "n", "successes", "interval", "cost_events", "vetoes", "false_stops", "takeovers", "mean_seconds",
 }  # fmt: skip
-# What docs/benchmark.md documents beyond DESIGN.md.
+# What docs/benchmark.md documents beyond the common fields.
 EXTRA, TASK_EXTRA = {"seams", "robot"}, {"veto_reasons", "unsafe", "unknown", "resampled"}
 SECONDS = 123.0  # no real attempt takes as long
 

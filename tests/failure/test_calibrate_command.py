@@ -1,12 +1,13 @@
 """`vla-mbpo calibrate detector`: from rollouts to bands, and what it refuses."""
 
 import json
+import shutil
 
 import pytest
 from made_up import tapes
 
 from vla_mbpo.cli import main
-from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.policy.bundle import Bundle, write_manifest
 
 
 @pytest.fixture
@@ -46,6 +47,23 @@ def test_attempts_that_were_driven_in_another_way_are_refused(tiny_detector, pol
     tapes(data, policy, [300], **odd)
     assert calibrate(tiny_detector, tmp_path / "bands.json", "--data", data) == 64
     assert text in capsys.readouterr().err and not (tmp_path / "bands.json").exists()
+
+
+@pytest.mark.parametrize("said", ["train/../train", "link", ".", "train/more"])
+def test_attempts_that_the_detector_was_trained_on_are_refused_however_they_are_named(
+    tiny_detector, policy, tmp_path, monkeypatch, capsys, said
+):
+    """Incident: paths were compared as they were written, so bands were fitted on the training's own attempts."""
+    monkeypatch.chdir(tmp_path)
+    detector = shutil.copytree(tiny_detector, tmp_path / "tiny_detector")
+    manifest = json.loads((detector / "manifest.json").read_text())
+    manifest["training"]["recipe"]["data"] = ["train"]
+    write_manifest(detector, {k: v for k, v in manifest.items() if k != "files"})
+    (tmp_path / "train" / "more").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("train")
+    data = tapes(tmp_path / "own", policy, range(200, 240))
+    assert calibrate(detector, tmp_path / "bands.json", "--data", data, said) == 64
+    assert f"--data: '{said}' is not valid; attempts that the detector was not trained on" in capsys.readouterr().err
 
 
 def test_a_proposal_leaves_the_bands_in_use_and_says_how_they_do(tiny_detector, policy, tmp_path, capsys):

@@ -10,7 +10,9 @@ from made_up import calm_attempt
 
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.failure.bands import Band
+from vla_mbpo.failure.calibration import Calibration, calibration_file
 from vla_mbpo.failure.detector import FailureDetector, Parts
+from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle, write_manifest
 
 FEATURES = 32
@@ -129,6 +131,42 @@ def test_bands_that_do_not_belong_to_the_detector_are_refused(tiny_detector, tmp
     (tmp_path / "bands.json").write_text(json.dumps(raw | change))
     with pytest.raises(ConfigError, match="calibration"):
         load(tiny_detector, bands=tmp_path / "bands.json")
+
+
+@pytest.mark.parametrize("field, value", [
+    ("modulation", float("inf")), ("modulation", 0.0), ("statistics", float("nan")), ("mean", float("inf")),
+])  # fmt: skip
+def test_bands_with_a_number_that_no_score_can_be_compared_with_are_refused(tiny_detector, tmp_path, field, value):
+    """Incident: an infinite modulation was loaded, and no score was ever above the band."""
+    raw = json.loads(tiny_detector.with_name("bands.json").read_text())
+    (raw[field] if field == "statistics" else raw[field][-1])[-1] = value
+    (tmp_path / "bands.json").write_text(json.dumps(raw))
+    with pytest.raises(ConfigError, match=rf"calibration\.{field}: \[{value}\] .* finite numbers"):
+        load(tiny_detector, bands=tmp_path / "bands.json")
+
+
+@pytest.mark.parametrize("votes", [0, -1, 4, 2.5, "2", float("inf"), True])
+def test_votes_that_the_members_cannot_give_are_refused(tiny_detector, tmp_path, votes):
+    """Incident: none, or more than there are members, were loaded: always an alarm, or none until it ended in one."""
+    raw = json.loads(tiny_detector.with_name("bands.json").read_text())
+    (tmp_path / "bands.json").write_text(json.dumps(raw | {"votes": votes}))
+    with pytest.raises(ConfigError, match=r"calibration\.votes: .* 1 to 3"):
+        load(tiny_detector, bands=tmp_path / "bands.json")
+
+
+@pytest.mark.parametrize("statistics", [[], [3.0, *range(60)], [[1.0]], 2.0])
+def test_statistics_of_which_none_is_the_band_are_refused(tiny_detector, tmp_path, statistics):
+    """Incident: the band is the one at a rank, which says nothing where they are not sorted."""
+    raw = json.loads(tiny_detector.with_name("bands.json").read_text())
+    (tmp_path / "bands.json").write_text(json.dumps(raw | {"statistics": statistics}))
+    with pytest.raises(ConfigError, match=r"calibration\.statistics"):
+        load(tiny_detector, bands=tmp_path / "bands.json")
+
+
+@pytest.mark.parametrize("name", ["detector_few", "detector_full"])
+def test_the_shipped_bands_are_read(name):
+    found = Calibration.load(calibration_file(name), Bundle.load(bundle_dir(name)))
+    assert found.width(found.policy, found.alpha) > 0
 
 
 def test_missing_bands_name_the_command(tiny_detector, tmp_path):

@@ -1,5 +1,7 @@
 """Distances against MuJoCo's own collision engine, and verdicts that follow the pose."""
 
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_mbpo.core.chunk import JointRows
+from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.gate.kinematics import Kinematics
 
 KINEMATICS = Kinematics(spec())
@@ -110,3 +113,15 @@ def test_a_pose_under_the_table_is_refused_with_the_link_named():
     verdict = resting_at(low)
     assert "table" in checks(verdict)
     assert next(reason for reason in verdict if reason.check == "table").subject in KINEMATICS.links
+
+
+@pytest.mark.parametrize("origin", ['xyz="0 0 0.8"', 'rpy="0 0 1.57"'])
+def test_a_robot_that_stands_elsewhere_than_its_base_frame_is_refused(tmp_path, origin):
+    """Table, link box and obstacles are in the base frame; on a pedestal they were looked for 0.8 m below the arm."""
+    text = spec().urdf.read_text()
+    stand = f'<parent link="world"/><child link="{spec().base_frame}"/><origin {origin}/>'
+    base = f'<link name="world"/><joint name="stand" type="fixed">{stand}</joint>'
+    raised = tmp_path / "robot.urdf"
+    raised.write_text(text.replace("</robot>", f"{base}</robot>"))
+    with pytest.raises(ConfigError, match=f"base_frame: '{spec().base_frame}'"):
+        Kinematics(replace(spec(), urdf=raised))

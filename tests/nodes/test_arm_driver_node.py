@@ -165,6 +165,13 @@ def test_another_instruction_stops_the_arm(bench, graph):
     assert bench.time_to_rest() < 0.4
 
 
+def test_a_clock_that_is_set_forward_stops_the_arm(bench, graph, monkeypatch):
+    """The plan was taken for executed, and the arm was sent where it would have been by then, faster than it may go."""
+    bench.go()
+    monkeypatch.setattr(bench.node, "now", lambda: time.time_ns() + 400_000_000)
+    graph.until(lambda: bench.node.report()["stop_reason"] == "clock went forward", 1.0)
+
+
 def test_silence_of_the_joint_states_stops_the_arm(bench, graph):
     bench.go()
     sim = graph.nodes[0]

@@ -181,4 +181,4 @@ def test_a_source_whose_library_is_missing_says_what_to_install(graph, monkeypat
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
     assert node._fault.startswith(f"activate failed: source: '{source}' is not valid;")
-    assert f"pip install 'vla_mbpo[{needed}]'" in node._fault
+    assert f"pip install -e '.[{needed}]'" in node._fault

@@ -36,7 +36,7 @@ def test_a_configuration_error_is_one_line(capsys):
 def test_a_missing_module_is_one_line(capsys, monkeypatch):
     monkeypatch.setitem(cli.COMMANDS, "train", ("vla_mbpo.no_such_module", ""))
     assert cli.main(["train"]) == 64
-    assert "pip install 'vla_mbpo[train]'" in capsys.readouterr().err
+    assert "pip install -e '.[train]'" in capsys.readouterr().err
 
 
 def test_commands_are_imported_only_when_asked_for():

@@ -8,7 +8,7 @@ from helpers import Up
 from rclpy.lifecycle import TransitionCallbackReturn
 from scripted_bundle import SPEED, write_bundle
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, String
 from vla_mbpo_msgs.msg import GateState
 from vla_mbpo_msgs.srv import GateCommand
 
@@ -57,6 +57,7 @@ def test_an_approved_chunk_moves_the_mock_of_each_real_arm(graph, robot):
     graph.activate()
     graph.listen(qos.JOINT_STATES, qos.GATE_STATE, qos.GATE_DECISION)
     send, states = graph.talk(qos.ACTION_CHUNKS), graph.heard[qos.GATE_STATE.name]
+    graph.talk(qos.INSTRUCTION)(String(data="sway"))
     graph.until(lambda: bool(states) and bool(graph.heard[qos.JOINT_STATES.name]))
     assert states[-1].mode == GateState.HOLD  # a real arm's gate is engaged by hand
     answer = graph.call(GateCommand, qos.ENGAGE, GateCommand.Request(epoch=states[-1].epoch))
@@ -81,7 +82,9 @@ def _chunk_set(spec, state, graph):
         now, 0, now, now + 16 * spec.row_period, ActionType.JOINT_POSITION, spec.joints, state.positions,
         spec.row_period, positions, np.maximum(0.03, state.gripper - 0.001 * np.arange(spec.horizon)), 0,
     )  # fmt: skip
-    return convert.to_chunk_set([chunk], now, spec.base_frame)
+    message = convert.to_chunk_set([chunk], now, spec.base_frame)
+    message.instruction = "sway"
+    return message
 
 
 def test_the_mock_ends_where_hardware_is_in_the_graph(graph):

@@ -1,8 +1,10 @@
+import copy
 import time
 
 import numpy as np
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 from vla_mbpo_msgs.msg import ActionChunkSet, GateState, TeleopCommand
@@ -17,6 +19,7 @@ from vla_mbpo.nodes.gate import GateNode
 
 OFF = {"gate.vetting.imagination": "off", "gate.vetting.failure_detector": "off"}
 PERIOD = 50_000_000
+SAY = "press the button"
 
 
 class Bench:
@@ -32,18 +35,24 @@ class Bench:
         graph.listen(qos.GATE_STATE, qos.GATE_DECISION, qos.APPROVED_CHUNK)
         self.writer = convert.JointStateWriter(spec)
         self.joints, self.commitment = graph.talk(qos.JOINT_STATES), graph.talk(qos.COMMITMENT)
-        self.chunks = graph.talk(qos.ACTION_CHUNKS)
+        self.chunks, self.instruct = graph.talk(qos.ACTION_CHUNKS), graph.talk(qos.INSTRUCTION)
+        self.instruct(String(data=SAY))
+        graph.until(lambda: self.node._instruction == SAY)
         self.feeding = graph.probe.create_timer(0.01, self.feed)
         self.feed()
 
     def feed(self):
         n, now = len(self.spec.joints), time.time_ns()
-        self.joints(self.writer.write(RobotState(now, self.spec.home, np.zeros(n), 0.08)))
+        self.joints(self.sense())
         none = np.zeros((0, n))
         holding = Commitment(
             now, self.spec.joints, 0, 0, PERIOD, none, np.zeros(0), self.spec.home, np.zeros(n), 0, 0, 0
         )
         self.commitment(convert.to_commitment(holding, "base"))
+
+    def sense(self):
+        """Joint states of this moment."""
+        return self.writer.write(RobotState(time.time_ns(), self.spec.home, np.zeros(len(self.spec.joints)), 0.08))
 
     @property
     def state(self):
@@ -60,7 +69,7 @@ class Bench:
     def until_mode(self, mode):
         self.graph.until(lambda: bool(self.graph.heard["/gate/state"]) and self.state.mode == mode)
 
-    def send(self, *speeds, instruction="", age=0.05):
+    def send(self, *speeds, instruction=SAY, age=0.05):
         """A set with one candidate per speed [rad/s] of the last joint."""
         stamp = time.time_ns() - round(age * 1e9)
         message = ActionChunkSet(chunk_set_id=stamp, instruction=instruction)
@@ -140,10 +149,18 @@ def test_old_future_and_foreign_sets_are_rejected(graph, spec, send, check):
 def test_the_current_instruction_passes(graph, spec):
     bench = Bench(graph, spec, start_engaged=True)
     bench.until_mode(GateState.AUTONOMOUS)
-    graph.talk(qos.INSTRUCTION)(String(data="press the button"))
-    graph.spin(0.1)
-    assert bench.send(0.1, instruction="press the button")[0].accepted
+    assert bench.send(0.1, instruction=SAY)[0].accepted
     assert not bench.send(0.1, instruction="open the drawer")[0].accepted
+
+
+def test_between_attempts_nothing_moves_the_arm(graph, spec):
+    """The empty instruction was one like any other, so a policy that names none drove without a task."""
+    bench = Bench(graph, spec, start_engaged=True)
+    bench.until_mode(GateState.AUTONOMOUS)
+    bench.instruct(String(data=""))
+    graph.until(lambda: bench.node._instruction == "")
+    (decision,) = bench.send(0.1, instruction="")
+    assert not decision.accepted and decision.reasons[0].check == "instruction" and not bench.approved
 
 
 def test_engage_needs_the_present_epoch(graph, spec):
@@ -250,6 +267,18 @@ def test_silence_of_an_input_ends_autonomy(graph, spec):
     assert time.monotonic() - begin < 0.8
     assert "no message of" in bench.state.reason
     assert "no message" in bench.command("/gate/engage").message
+
+
+@pytest.mark.parametrize("said", ["the same again", "a gripper alone"])
+def test_joint_states_that_say_nothing_new_of_the_arm_are_silence(graph, spec, said):
+    """A broadcaster that froze, and a gripper's node on the same topic, kept autonomy alive without joint states."""
+    bench = Bench(graph, spec, start_engaged=True)
+    bench.until_mode(GateState.AUTONOMOUS)
+    frozen, other = copy.deepcopy(bench.sense()), JointState(name=["finger"], position=[0.0], velocity=[0.0])
+    other.header.stamp = convert.to_time(time.time_ns() + 60_000_000_000)  # however new it is
+    bench.sense = lambda: frozen if said == "the same again" else other
+    bench.until_mode(GateState.HOLD)
+    assert "no message of joint_states" in bench.state.reason
 
 
 class Stick:

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from test_gate_node import Bench
+from test_gate_node import SAY, Bench
 from vla_mbpo_msgs.msg import CandidateVerdict, GateState, ImaginationVerdict
 
 from vla_mbpo.core.errors import ConfigError
@@ -240,6 +240,6 @@ def _set_of(bench, stamp):
         stamp, 0, stamp, stamp + 800_000_000, ActionType.JOINT_POSITION, spec.joints, spec.home, spec.row_period,
         np.tile(spec.home, (16, 1)), np.full(16, 0.08),
     )  # fmt: skip
-    message = ActionChunkSet(chunk_set_id=stamp, chunks=[convert.to_chunk(chunk, stamp, "base")])
+    message = ActionChunkSet(chunk_set_id=stamp, instruction=SAY, chunks=[convert.to_chunk(chunk, stamp, "base")])
     message.observation_stamp = convert.to_time(stamp)
     return message

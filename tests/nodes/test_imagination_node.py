@@ -118,6 +118,17 @@ def test_a_view_that_shows_nothing_is_unknown(bench, view):
     assert all(known(bench.ask(bench.frame())))
 
 
+def test_a_refused_pair_is_filed_under_the_stamp_of_its_head_view(bench):
+    """Incident: the reason was under the wrist view's stamp, and the verdict spoke of an observation not arrived."""
+    head, wrist = np.zeros((32, 32, 3), np.uint8), bench.rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    stamp = time.time_ns()
+    bench.head(convert.to_image(head, stamp, "head_camera_optical_frame"))
+    bench.graph.spin(0.05)
+    bench.wrist(convert.to_image(wrist, stamp + 10_000_000, "wrist_camera_optical_frame"))
+    bench.graph.spin(0.05)
+    assert "observation_contrast" in reason(bench.ask(stamp))
+
+
 def test_swapped_views_are_unknown(bench):
     assert not any(known(bench.ask(bench.frame(frames=("wrist", "head")))))
     assert all(known(bench.ask(bench.frame())))

@@ -5,8 +5,11 @@ import time
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from helpers import spawn
-from lifecycle_msgs.msg import TransitionEvent
+from lifecycle_msgs.msg import Transition, TransitionEvent
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
+from rclpy.task import Future
 from test_camera_node import Broken
 
 from vla_mbpo.nodes import lifecycle_manager, qos
@@ -122,6 +125,26 @@ def test_a_restarted_node_whose_device_is_away_is_tried_again(graph, monkeypatch
     node.trigger_deactivate()
     spin(1.0)
     assert node.state == "inactive"  # on purpose, again
+
+
+def test_questions_that_nobody_answers_are_not_kept(graph):
+    """Incident: every question without an answer was kept for good."""
+    words = {"lifecycle_manager.nodes": "[first]", "lifecycle_manager.timeout": 1.0}
+    manager = graph.start(lambda: LifecycleManager("lifecycle_manager"), parameters=words)
+    asked = []
+
+    async def never(request, response):
+        asked.append(request)
+        await Future()
+        return response
+
+    for kind, name in ((GetState, "get_state"), (ChangeState, "change_state")):
+        graph.probe.create_service(kind, f"/first/{name}", never, callback_group=ReentrantCallbackGroup())
+    graph.until(manager.ended.done, 20.0)
+    manager._up["first"] = [Transition.TRANSITION_CLEANUP]
+    manager.shut_down()
+    assert {type(request) for request in asked} == {GetState.Request, ChangeState.Request}
+    assert not manager._get["first"]._pending_requests and not manager._change["first"]._pending_requests
 
 
 def test_a_restarted_node_is_brought_up_again(graph, processes):

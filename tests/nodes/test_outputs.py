@@ -48,6 +48,21 @@ def test_a_position_stream_is_the_set_point_of_each_next_tick(graph, spec):
     assert points[-1, -1] > points[0, -1] + 0.01
 
 
+def test_a_position_stream_is_led_to_a_standstill_when_the_driver_is_deactivated(graph, spec, monkeypatch):
+    """The controller holds the last point: with one that moves on, a deactivation was a step to zero velocity."""
+    bench = Bench(graph, spec, output="position_stream")
+    graph.listen(qos.POSITION_STREAM)
+    heard, sent = graph.heard[qos.POSITION_STREAM.name], []
+    rows = bench.rows()
+    rows.positions[:, -1] += 0.05 * np.arange(1, 17)  # faster, so that braking takes a while
+    bench.approve(convert.to_approved(rows, rows.observation_stamp, "base", "gate", ""))
+    graph.until(lambda: len(heard) > 6)
+    monkeypatch.setattr(bench.node._output, "send", lambda trajectory: sent.append(trajectory.positions[0, -1]))
+    bench.node.trigger_deactivate()
+    steps = np.diff([heard[-1].data[-1], *sent])
+    assert len(steps) > 4 and steps.max() > 0.01 and abs(steps[-1]) < 2e-4, steps
+
+
 def test_another_publisher_on_the_stream_stops_it(graph, spec):
     bench = Bench(graph, spec, output="position_stream")
     graph.listen(qos.POSITION_STREAM)

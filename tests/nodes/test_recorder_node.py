@@ -161,6 +161,13 @@ def test_deactivation_ends_the_episode(bench):
     assert json.loads(path.read_text())["outcome"] == "aborted"
 
 
+def test_without_its_thread_the_node_ends_with_an_error(bench):
+    """Incident: the thread had died, and the node stayed active and recorded nothing."""
+    bench.node._recorder.stop(5.0)
+    bench.graph.until(bench.node.ended.done)
+    assert bench.node.exit_code == 1
+
+
 def test_every_topic_of_the_path_is_heard():
     names = {row.topic.name for row in RECORDED}
     topics = {value.name for value in vars(qos).values() if isinstance(value, qos.Topic)}

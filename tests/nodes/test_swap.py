@@ -11,10 +11,11 @@ from vla_mbpo_msgs.action import ExecuteTask
 from vla_mbpo_msgs.msg import ReleaseState, TaskStatus
 from vla_mbpo_msgs.srv import SwapRelease
 
-from vla_mbpo.nodes import convert, models, qos
+from vla_mbpo.nodes import convert, models, qos, swapping
 from vla_mbpo.nodes.gate import GateNode
 from vla_mbpo.nodes.policy import PolicyNode
 from vla_mbpo.nodes.task import TaskNode
+from vla_mbpo.releases import running
 from vla_mbpo.releases.release import Release
 
 SAY = "press the button"
@@ -223,6 +224,26 @@ def test_an_answer_that_is_lost_is_asked_for_again(bench, releases, monkeypatch)
 
     monkeypatch.setattr(bench.task._swapping._clients["policy"], "call_async", lose_the_first)
     assert bench.swap(releases["new"]).accepted and len(asked) >= 3
+
+
+def test_a_node_that_does_not_answer_leaves_no_question_behind(bench, releases, monkeypatch):
+    """Incident: every question without an answer was kept for good."""
+    monkeypatch.setattr("vla_mbpo.nodes.swapping.AGAIN", 0.1)
+    monkeypatch.setattr("vla_mbpo.nodes.swapping.LOAD_TIME", 0.5)
+    load = bench.policy._models._load
+    monkeypatch.setattr(bench.policy._models, "_load", lambda release: (time.sleep(2.0), load(release))[1])
+    answer = bench.swap(releases["new"])
+    assert not answer.accepted and "policy: no answer" in answer.message
+    assert not any(client._pending_requests for client in bench.task._swapping._clients.values())
+
+
+def test_whoever_asks_for_a_swap_waits_longer_than_it_may_take():
+    """Incident: with a patience of 600 s `promote` said that a release does not go live, and then it went live."""
+    (patience,) = (param for param in TaskNode.PARAMETERS if param.name == "swap_patience")
+    load, switch = (
+        swapping.APPEAR_TIME + limit + swapping.AGAIN for limit in (swapping.LOAD_TIME, swapping.SWITCH_TIME)
+    )
+    assert load + patience.upper + 2 * switch < running.PATIENCE  # twice: there and, if one refuses, back
 
 
 def test_loading_does_not_stop_the_node(bench, releases, graph, monkeypatch):

@@ -7,6 +7,7 @@ from vla_mbpo_msgs.action import ExecuteTask
 from vla_mbpo_msgs.msg import GateDecision, GateState, TaskStatus
 
 from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes.attempt import Attempt
 from vla_mbpo.nodes.task import TaskNode
 
 SAY = "press the button"
@@ -97,6 +98,20 @@ def test_failure_and_timeout(bench):
     future = bench.goal()
     bench.scene.failed = True
     assert bench.result(future).outcome == Result.FAILED
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), -1.0, 3601.0])
+def test_a_time_limit_that_is_none_is_refused_by_name(bench, timeout):
+    """NaN was an attempt without an end."""
+    result = bench.result(bench.goal(timeout=timeout))
+    assert result.outcome == Result.REFUSED and "timeout" in result.message and "3600" in result.message
+
+
+def test_a_clock_that_is_set_back_makes_no_attempt_longer():
+    attempt = Attempt(None, begin=100_000_000_000, limit=60.0)
+    for now in (101, 102, 42, 43, 44):  # s
+        attempt.advance(now * 1_000_000_000)
+    assert attempt.elapsed == 4.0 and attempt.begin == 42_000_000_000
 
 
 @pytest.mark.parametrize(("mode", "name"), [(GateState.ESTOP, "ESTOP"), (GateState.HOLD, "HOLD")])

@@ -3,6 +3,8 @@
 import sys
 
 import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 from vla_mbpo_msgs.msg import GateState, TrainingProgress
 
@@ -105,3 +107,21 @@ def test_deactivation_ends_the_loop(bench):
 def test_a_request_that_cannot_be_met_says_why(bench):
     answer = bench.ask("PAUSE")
     assert not answer.success and "idle" in answer.message
+
+
+def test_a_wrong_word_for_what_it_does_while_the_arm_moves_is_refused_when_it_is_set(graph):
+    """Incident: it was taken, and refused only at configure."""
+    node = graph.start(lambda: TrainerNode("trainer"))
+    (result,) = node.set_parameters([Parameter("while_moving", value="wait")])
+    assert not result.successful and "choose one of: pause, run" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "valid"), [("arguments", "--task 'open", "No closing quotation"), ("out", "", "a folder")]
+)
+def test_a_parameter_that_cannot_be_used_is_named_with_its_value(graph, tmp_path, name, value, valid):
+    """Incident: 'No closing quotation' without a name; and a value in quotes of quotes."""
+    node = graph.start(lambda: TrainerNode("trainer"), parameters={"trainer.out": str(tmp_path)})
+    node.set_parameters([Parameter(name, value=value)])
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert f"trainer.{name}: {value!r} is not valid" in node._fault and valid in node._fault

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.paths import robot_dir
-from vla_mbpo.policy.bundle import Bundle, write_manifest
+from vla_mbpo.policy.bundle import Bundle, rebuilt, write_manifest
 from vla_mbpo.policy.runtime import PolicySession
 from vla_mbpo.policy.sessions import load_policy
 
@@ -179,3 +179,79 @@ def test_a_name_that_is_a_path_is_refused(bundle, name):
     change(bundle, name=name)
     with pytest.raises(ConfigError, match=r"manifest\.json: name: .* letters, digits"):
         Bundle.load(bundle)
+
+
+@pytest.mark.parametrize("files", [[], ["policy.safetensors"], None, 3])
+def test_files_that_are_no_table_are_refused_with_the_field_named(bundle, files):
+    """Incident: a list ended in an AttributeError."""
+    change(bundle, files=files)
+    with pytest.raises(ConfigError, match=r"manifest\.json: files: .* SHA-256 of each file"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize("kind", ["polcy", "", None, []])
+def test_an_unknown_kind_is_refused_with_the_known_ones_named(bundle, kind):
+    """Incident: it was loaded as a verified bundle, of which no key had been looked for."""
+    change(bundle, kind=kind)
+    with pytest.raises(ConfigError, match=r"manifest\.json: kind: .* one of policy, world_model"):
+        Bundle.load(bundle)
+
+
+def content(folder) -> dict:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def rewrite(folder, kind="policy", fail=False) -> None:
+    """A bundle with other weights, as an export writes it."""
+    with rebuilt(folder, kind) as beside:
+        (beside / "policy.safetensors").write_bytes(b"other")
+        if fail:
+            raise RuntimeError("the graph step differs")
+        write_manifest(beside, {k: v for k, v in manifest_of(folder).items() if k != "files"})
+
+
+def test_a_bundle_stays_as_it_was_where_its_successor_is_not_finished(bundle):
+    """Incident: an export deleted all that was in its folder before it knew whether it would succeed."""
+    before = content(bundle)
+    with pytest.raises(RuntimeError, match="differs"):
+        rewrite(bundle, fail=True)
+    assert content(bundle) == before and [file.name for file in bundle.parent.iterdir()] == [bundle.name]
+
+
+def test_a_new_bundle_takes_the_place_of_the_old_one_and_leaves_what_is_not_of_it(bundle):
+    (bundle / "notes").mkdir()
+    (bundle / "notes" / "card.md").write_text("trained on a Monday")
+    (bundle / "manifest.sig").write_text("of the old one")
+    rewrite(bundle)
+    assert Bundle.read(bundle).manifest["files"].keys() == {"policy.safetensors"}
+    assert content(bundle).keys() == {"policy.safetensors", "manifest.json", "notes/card.md"}
+    assert [file.name for file in bundle.parent.iterdir()] == [bundle.name]
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {"thesis.tex": "years of work"},
+        {"state.json": "{}", "checkpoint_500.safetensors": "x"},
+        {"manifest.json": "{}"},
+        {"manifest.json": '{"kind": "world_model", "files": {}}'},
+        {"manifest.json": '{"kind": "policy", "files": {}, "adapter": "onnx"}', "theirs.onnx": "x"},
+    ],
+    ids=["work", "a run", "another manifest", "another kind", "somebody else's policy"],
+)
+def test_a_folder_that_holds_no_bundle_to_replace_is_refused_and_stays(tmp_path, there):
+    """Incident: an export emptied whatever folder it was told to write to."""
+    for name, text in there.items():
+        (tmp_path / name).write_text(text)
+    before = content(tmp_path)
+    with pytest.raises(ConfigError, match="out: .* empty or not there yet, or a policy bundle to replace"):
+        rewrite(tmp_path)
+    assert content(tmp_path) == before
+
+
+def test_a_bundle_whose_writer_was_killed_between_its_renames_is_there_again(bundle):
+    before = content(bundle)
+    bundle.rename(bundle.with_name(f".{bundle.name}.before"))
+    with pytest.raises(RuntimeError, match="killed"), rebuilt(bundle, "policy"):
+        raise RuntimeError("killed again, and early")
+    assert content(bundle) == before

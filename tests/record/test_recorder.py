@@ -13,7 +13,6 @@ import pytest
 from record_samples import (
     SMALL,
     STATE,
-    TOPICS,
     WORDS,
     attempt,
     by_mcap,
@@ -26,8 +25,8 @@ from record_samples import (
 
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.record import bag as bag_module
-from vla_mbpo.record.bag import Bag
 from vla_mbpo.record.command import run
+from vla_mbpo.record.episode import Episode
 from vla_mbpo.record.intake import Intake
 from vla_mbpo.record.message import Attempt, Decided
 from vla_mbpo.record.repair import repair
@@ -248,6 +247,39 @@ def test_no_episode_begins_on_a_disk_that_is_almost_full(tmp_path):
     assert list(tmp_path.iterdir()) == [] and "disk full" in made.warning() and "disk full" in said_so[0]
 
 
+def warned(made):
+    """What the recorder says is wrong, as soon as it says so."""
+    deadline = time.monotonic() + 5.0
+    while not made.warning() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return made.warning()
+
+
+def test_a_disk_that_vanishes_during_an_episode_does_not_end_the_recorder(tmp_path):
+    """Incident: it was unplugged; the thread died of that without a word, and no order was answered any more."""
+    disk, away = tmp_path / "disk", tmp_path / "away"
+    made = recorder(disk)
+    name = made.ask("start").result(5.0)
+    disk.rename(away)
+    assert "No such file" in warned(made)
+    assert made.ask("stop").result(5.0) == name
+    with pytest.raises(OSError, match="out of reach"):
+        made.ask("start").result(5.0)
+    away.rename(disk)
+    assert made.ask("start").result(5.0)
+    made.stop(5.0)
+
+
+def test_an_error_between_two_messages_does_not_end_the_recorder(tmp_path, monkeypatch):
+    """Incident: only what messages and orders did was guarded, and not the look after the episode."""
+    made = recorder(tmp_path)
+    made.ask("start").result(5.0)
+    monkeypatch.setattr(Episode, "flush", lambda self, sync: [][0])
+    assert "IndexError" in warned(made) and made.alive
+    assert made.ask("stop").result(5.0)
+    made.stop(5.0)
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
@@ -334,16 +366,6 @@ def test_the_command_repairs_and_tells(killed, capsys):
     assert run(arguments) == 0
     output = capsys.readouterr().out
     assert f"{folder.name}: repaired" in output and "bad, no outcome" in output
-
-
-def test_a_bag_that_was_abandoned_keeps_what_was_flushed(tmp_path):
-    made = Bag(tmp_path / "bag", TOPICS)
-    made.write(said("kept"))
-    made.flush()
-    made.write(said("gone"))
-    made.abandon()
-    found = [record.data for record in by_stream(tmp_path / "bag" / made.file)]
-    assert found == [cdr("kept")]
 
 
 def test_an_episode_for_which_there_is_no_room_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from vla_mbpo.training.sft import load_policy  # noqa: E402
 def place(request, monkeypatch):
     if request.param.ray:
         if importlib.util.find_spec("ray") is None:
-            pytest.skip("needs Ray: `pip install 'vla_mbpo[ray]'`")
+            pytest.skip("needs Ray: `pip install -e '.[ray]'`")
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # Ray's workers import the toy from here
     return request.param
 

@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
-from vla_mbpo.training.loop import REPORT, Loop  # noqa: E402  (after the check that torch is there)
+from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
+from vla_mbpo.training.loop import REPORT, Loop, averaged  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,25 @@ def test_the_first_line_after_a_resume_is_a_mean_of_what_was_summed(tmp_path):
     again.run(resume=True)
     assert [row["step"] for row in again.history] == [REPORT, 2 * REPORT]
     assert [row["three"] for row in again.history] == [3.0, 3.0]
+
+
+# A root has no finite slope at nothing, though its value is a number.
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (lambda x: x * float("nan"), "step 8.*three 3, bad nan, gradient nan"),
+        (lambda x: (x * 0).sqrt(), "step 8.*three 3, bad 0, gradient"),
+    ],
+    ids=["loss", "gradient"],
+)
+def test_a_loss_that_is_no_number_ends_the_run_before_it_is_learned_from(tmp_path, bad, why):
+    """Incident: one spread to weights and average, and the next checkpoint took the place of the last good one."""
+    made = loop(tmp_path, 12)
+    made.checkpoint_steps, usual = 5, made._losses
+    weight = made.net.weight
+    made._losses = lambda index: usual(index) | {"bad": bad(weight.sum()) if made.step == 7 else weight.sum() * 0}
+    with pytest.raises(ConfigError, match=why):
+        made.run()
+    assert made.step == 7 and all(value.isfinite().all() for value in made.net.state_dict().values())
+    tensors, state = averaged(tmp_path)
+    assert state["step"] == 5 and all(value.isfinite().all() for value in tensors.values())

@@ -87,6 +87,39 @@ def test_options_that_dream_rl_does_not_take_are_refused_before_anything_runs(tm
     assert "--options" in capsys.readouterr().err and not (tmp_path / "loop").exists()
 
 
+@pytest.mark.parametrize("text", ["branchings=6", "warmup=0", "group=1", "noise=nan"])
+def test_numbers_that_dream_rl_cannot_use_are_refused_before_anything_runs(tmp_path, capsys, text):
+    """After all attempts had been made, or in the middle of dreaming."""
+    assert main(["train", "loop", "--out", str(tmp_path / "loop"), "--options", text]) == 64
+    assert text.split("=")[0] in capsys.readouterr().err and not (tmp_path / "loop").exists()
+
+
+def test_a_quotation_that_is_not_closed_is_refused_with_the_option_named(tmp_path, capsys):
+    """Incident: all that was said was `No closing quotation`."""
+    assert main(["train", "loop", "--out", str(tmp_path / "loop"), "--limits", "--margin '0.1"]) == 64
+    said = capsys.readouterr().err
+    assert "--limits" in said and "--margin" in said and "No closing quotation" in said
+
+
+@pytest.mark.parametrize("text", ["", '{"recipe": {', "[]", "{}", '{"recipe": {}, "seconds": 3, "state": "failed"}'])
+def test_a_damaged_progress_is_refused_with_the_file_named(made, text):
+    """Incident: it ended in a JSONDecodeError, or in a KeyError."""
+    loop, _, recipe = made
+    recipe.out.mkdir()
+    (recipe.out / "progress.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"--out: .*progress\.json.*or a new folder"):
+        loop()
+
+
+@pytest.mark.parametrize("state", [None, "no JSON", "{}", '{"recipe": {"autoencoder": "a"}}'])
+def test_a_world_model_that_cannot_be_refreshed_is_refused_with_the_option_named(tmp_path, state):
+    """Incident: a folder that is no run of a world model was a bare FileNotFoundError."""
+    if state is not None:
+        (tmp_path / "state.json").write_text(state)
+    with pytest.raises(ConfigError, match=f"world_model: '{tmp_path}' is not valid; a run folder of"):
+        stages(LoopRecipe(tmp_path / "loop", refresh=10, world_model=str(tmp_path)))
+
+
 def test_another_recipe_in_the_same_folder_is_refused(made):
     loop, _, recipe = made
     loop().run()

@@ -37,7 +37,8 @@ class Two(torch.nn.Module):
         self.first, self.odd, self.idle = torch.nn.Linear(4, 1), torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)
 
 
-def train(out, resume=False):
+def train(out, resume=False, odd_one=False):
+    """``odd_one``: the second rank's loss is no number."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     x, y = torch.randn(31, 4), torch.randn(31, 1)
@@ -48,7 +49,8 @@ def train(out, resume=False):
         made = net.first(rows)
         if odd.any():
             made = made + odd[:, None] * net.odd(rows)
-        return {"error": (made - y[index]).square().mean()}
+        spoiled = float("nan") if odd_one and loop.ranks.number == 1 and loop.step == 3 else 1.0
+        return {"error": (made - y[index]).square().mean() * spoiled}
 
     loop = Loop(Recipe(), net, out, 31, losses, lambda: {"recipe": {}})
     loop.run(resume)
@@ -90,6 +92,12 @@ def test_only_the_first_rank_writes_and_prints(pair):
     assert said[1] == ""
 
 
+def test_both_end_where_a_loss_is_no_number_on_one_of_them(pair):
+    """The other one would go on with weights that are none, or wait for it for ever."""
+    first, second = ((pair[0] / f"odd_{rank}.txt").read_text() for rank in range(2))
+    assert first == second and "loss at step 4: 'error nan, gradient nan' is not valid" in first
+
+
 def test_what_was_dealt_out_comes_back_in_order(pair):
     assert all(list(weights["dealt"]) == [0, 1, 2, 3, 4] for weights in pair[1])
 
@@ -107,6 +115,10 @@ def test_ranks_share_a_batch_without_overlap():
 if __name__ == "__main__":
     to = Path(sys.argv[1])
     made = train(to / "run")
+    try:
+        train(to / "odd", odd_one=True)
+    except ConfigError as error:
+        (to / f"odd_{made.ranks.number}.txt").write_text(str(error))
     mine = list(range(made.ranks.number, 5, 2))
     found = {"dealt": torch.tensor(made.ranks.gathered(mine)), **made.net.state_dict()}
     save_file(found, to / f"rank_{made.ranks.number}.safetensors")

@@ -15,6 +15,7 @@ from vla_mbpo.core.state import RobotState, Trajectory
 from vla_mbpo.core.verdict import Reason
 
 FloatArray = NDArray[np.float64]
+GRIPPER_HASTE = 1.02  # times its speed: rows are rounded to float32, and the gate allows for that
 REPEATED = 0.05  # rad; rows of two chunks can be some ms off a common grid, and the path between them is a curve
 
 
@@ -50,6 +51,8 @@ class ArmDriver:
         self._rest_since: int | None = None
         self._seam_until = 0
         self._last: tuple[int, FloatArray] | None = None  # time and commanded velocity of the last tick
+        self._grip: float | None = None  # opening commanded last [m]
+        self._gripped, self._spared = 0, 0.0  # time of the last tick, and what of the gripper's way it left unused [m]
 
     def measure(self, state: RobotState) -> None:
         """Take the newest measured state. Older ones are ignored, unless the newest is from the future."""
@@ -76,8 +79,7 @@ class ArmDriver:
         self.clock.clear()
         self.stop_reason = reason
         self._latched |= latch
-        plan = self._plan
-        self._stopping = plan is not None and (plan.motion_end > self._now or not plan.at(self._now).at_rest)
+        self._stopping = not self.at_rest(self._now)
         self._resume_after = self._now
 
     def release(self) -> None:
@@ -135,6 +137,7 @@ class ArmDriver:
         """
         if not self._clock_advances(now):
             return None
+        self._note_grip(now)
         if self._plan is None:
             return None
         state = self._plan.at(now)
@@ -156,8 +159,38 @@ class ArmDriver:
         return self._plan.trajectory(self.spec.joints, self.config.motion_ticks)
 
     def gripper(self, now: int) -> float | None:
-        """Opening that the row of this moment commands [m]; None: no command, the gripper keeps its last one."""
-        return self.clock.gripper(now)
+        """Opening that the row of this moment commands [m]; None: no command, the gripper keeps its last one.
+
+        Within a chunk the gate has seen to the gripper's speed. Where a chunk begins elsewhere than the gripper is, the
+        way there is gone at that speed, too.
+        """
+        wanted, before = self.clock.gripper(now), self._opening
+        if wanted is None or before is None:
+            return None
+        return float(np.clip(wanted, before - self._reach(now), before + self._reach(now)))
+
+    @property
+    def _opening(self) -> float | None:
+        """Commanded last, or measured if nothing has been commanded yet [m]."""
+        measured = None if self._state is None or not np.isfinite(self._state.gripper) else self._state.gripper
+        return measured if self._grip is None else self._grip
+
+    def _reach(self, now: int) -> float:
+        """How far from its last command the gripper may be at ``now`` [m]. Rows and ticks have no common grid."""
+        speed = self.spec.gripper_speed * GRIPPER_HASTE
+        most = 2 * speed * self.spec.row_period / 1e9
+        return min(self._spared + speed * max(now - self._gripped, 0) / 1e9, most)
+
+    def _note_grip(self, now: int) -> None:
+        """Remember what ``gripper`` commands at this tick."""
+        before, opening, reach = self._opening, self.gripper(now), self._reach(now)
+        if opening is not None and before is not None:
+            self._grip, reach = opening, max(0.0, reach - abs(opening - before))
+        self._spared, self._gripped = reach, now
+
+    def at_rest(self, now: int) -> bool:
+        """Whether the commanded motion is over at ``now``."""
+        return self._plan is None or (self._plan.motion_end <= now and self._plan.at(now).at_rest)
 
     def commanded(self, now: int) -> FloatArray | None:
         """Set point at ``now`` [rad], (n,); None before the first motion. For ``Gate.vet``."""
@@ -279,9 +312,13 @@ class ArmDriver:
             self._now = now
             self.clock.advance(now, 0 if self._plan is None else self._plan.motion_end)
             return True
+        self.restart(now, "clock went back")
+        return False
+
+    def restart(self, now: int, reason: str) -> None:
+        """Drop everything: ``now`` is of another time than what is known, as after a step of the clock."""
         self._now = now
         self._plan, self._state, self._last, self._rest_since = None, None, None, None
         self._last_observation = -1
-        self.stop("clock went back")
+        self.stop(reason)
         self.clock.rewind(now)
-        return False

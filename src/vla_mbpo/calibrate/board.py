@@ -47,7 +47,7 @@ class Board:
     def __post_init__(self) -> None:
         """ConfigError naming the field."""
         version = tuple(int(part) for part in cv2.__version__.split(".")[:2])
-        fits = "4.14 or a later 4.x: earlier ones find corners half a pixel off; pip install 'vla_mbpo[calibrate]'"
+        fits = "4.14 or a later 4.x: earlier ones find corners half a pixel off; pip install -e '.[calibrate]'"
         require((4, 14) <= version < (5, 0), "OpenCV", cv2.__version__, fits)
         names = [name for name in dir(cv2.aruco) if name.startswith("DICT_")]
         require(3 <= self.columns <= 50, "--columns", self.columns, "3 to 50 squares")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from vla_mbpo.cameras.calibration import Calibration
 from vla_mbpo.core.errors import ConfigError, require
 
-INSTALL = "install it: pip install 'vla_mbpo[realsense]' and the system's libusb-1.0-0"
+INSTALL = "install it: pip install -e '.[realsense]' and the system's libusb-1.0-0"
 
 
 def new_context() -> Any:

@@ -178,7 +178,7 @@ def library(source: str) -> Any:
     try:
         import av
     except ImportError as error:
-        hint = f"PyAV cannot be used ({error}); install it: pip install 'vla_mbpo[cameras]'"
+        hint = f"PyAV cannot be used ({error}); install it: pip install -e '.[cameras]'"
         raise ConfigError("source", source, hint) from None
     require("v4l2" in " ".join(av.formats_available) or source != "v4l2", "source", source, "a PyAV with v4l2")
     return av

@@ -1,4 +1,4 @@
-"""Observations that cannot be built from stale, future or frozen inputs (DESIGN invariant 2)."""
+"""Observations that cannot be built from stale, future or frozen inputs."""
 
 from dataclasses import dataclass
 

@@ -65,7 +65,7 @@ def plan(
         # TensorRT builds for the GPU that is there, and for no other.
         library = next((name for name in installed if device or name == "tensorrt_rtx"), "")
         if not library:
-            print("build      no engines: pip install 'vla_mbpo[engines]', or TensorRT where there is a GPU")
+            print("build      no engines: pip install -e '.[engines]', or TensorRT where there is a GPU")
     chosen = (architectures or (device.architecture if device else AHEAD)).split(",")
     wanted = tuple(part.strip() for part in precisions.split(","))
     unknown = set(wanted) - set(PRECISIONS)

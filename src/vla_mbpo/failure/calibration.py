@@ -48,7 +48,7 @@ class Calibration:
             raw = path.read_bytes()
             found = json.loads(raw)
             shape = Shape(np.array(found["mean"], float), np.array(found["modulation"], float))
-            band = Band(shape, np.array(found["statistics"], float), int(found["votes"]))
+            band = Band(shape, np.array(found["statistics"], float), found["votes"])
             said, alpha = str(found["detector"]), float(found["alpha"])
             policy, members, kind = str(found["policy"]), list(found["members"]), found["kind"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -57,9 +57,7 @@ class Calibration:
         require(kind == KIND, "calibration", kind, KIND)
         require(said == detector.version, "calibration", f"bands of {said}", f"of {detector.version}: calibrate anew")
         require(members == detector.manifest["members"], "calibration", members, detector.manifest["members"])
-        finite = np.isfinite(shape.mean).all() and np.isfinite(band.statistics).all() and (shape.modulation > 0).all()
-        fits = shape.mean.shape == shape.modulation.shape and len(shape.mean) == len(members)
-        require(bool(finite and fits), "calibration", str(path), "finite means and modulations of every member")
+        _check(band, len(members), path)
         return cls(f"{policy}/{hashlib.sha256(raw).hexdigest()[:12]}", policy, alpha, band)
 
     def width(self, policy: str, alpha: float) -> float:
@@ -67,6 +65,26 @@ class Calibration:
         hint = f"bands are of {self.policy}: run `vla-mbpo calibrate detector` for this policy"
         require(policy == self.policy, "policy", policy, hint)
         return self.band.width(alpha)
+
+
+def _check(band: Band, members: int, path: Path) -> None:
+    """ConfigError for what would never raise an alarm, or always, or fail at the first look."""
+    mean, modulation, statistics, votes = band.shape.mean, band.shape.modulation, band.statistics, band.votes
+    fits = mean.ndim == 2 and len(mean) == members and mean.size > 0
+    require(fits, "calibration.mean", mean.shape, f"numbers of each of the {members} members: {path}")
+    require(mean.shape == modulation.shape, "calibration.modulation", modulation.shape, f"as many as of mean: {path}")
+    require(statistics.ndim == 1 and len(statistics) > 0, "calibration.statistics", statistics.shape, f"a list: {path}")
+    for name, values, ok, valid in (
+        ("mean", mean, np.isfinite(mean), "finite numbers"),
+        ("modulation", modulation, np.isfinite(modulation) & (modulation > 0), "finite numbers above 0"),
+        ("statistics", statistics, np.isfinite(statistics), "finite numbers"),
+    ):
+        odd = values[~ok]
+        require(not len(odd), f"calibration.{name}", odd[:3].tolist(), f"{valid}: {path}")
+    falls = statistics[1:][np.diff(statistics) < 0]
+    require(not len(falls), "calibration.statistics", falls[:3].tolist(), f"sorted, the smallest first: {path}")
+    whole = isinstance(votes, int) and not isinstance(votes, bool)
+    require(whole and 1 <= votes <= members, "calibration.votes", votes, f"1 to {members}, its members: {path}")
 
 
 def write(path: Path, detector: Bundle, curves: Sequence[FloatArray], alpha: float, facts: dict[str, Any]) -> Band:

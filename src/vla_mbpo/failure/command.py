@@ -15,6 +15,7 @@ from vla_mbpo.failure.detector import Parts
 from vla_mbpo.failure.scores import FloatArray
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
+from vla_mbpo.training.episodes import overlapping
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +65,8 @@ def successes(
     odd = sum(len(look.chunks) != k for a in attempts for look in a.looks)
     what = f"{k} candidates, as it was trained with"
     require(not odd, option, f"{odd} looks with another number of candidates", what)
-    taught = set(data) & set(manifest["training"]["recipe"].get("data", ()))
-    require(not taught, option, ", ".join(sorted(taught)), "attempts that the detector was not trained on")
+    taught = overlapping(data, manifest["training"]["recipe"].get("data", ()))
+    require(not taught, option, ", ".join(taught), "attempts that the detector was not trained on")
     least = needed(alpha)
     found = f"{len(attempts)} successes of {policy} in {', '.join(data)}"
     require(len(attempts) >= least, option, found, f"at least {least} for alpha {alpha:g}")

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
 
 FloatArray = NDArray[np.float64]
@@ -73,6 +73,8 @@ class Kinematics:
             address = self._joint_address(name)
             self.data.qpos[address] = self.model.jnt_range[self.model.joint(name).id][1]
         self._base = self._body(spec.base_frame)
+        if world is None:
+            self._check_base()
         self._tool_body = self._body(spec.tool_link)
         self._prepare_geometry()
         self._allocate(spec.horizon)
@@ -83,6 +85,14 @@ class Kinematics:
         self._self = self._pairs_of(self._checked_pairs())
         self._obstacles = self._pairs_of(self._obstacle_pairs())
         self.pairs, self.obstacle_pairs = self._self.names, self._obstacles.names
+
+    def _check_base(self) -> None:
+        """Table, boxes and obstacles are declared in the base frame and looked for in the URDF's: they must agree."""
+        mujoco.mj_kinematics(self.model, self.data)
+        place, turn = self.data.xpos[self._base], self.data.xmat[self._base].reshape(3, 3)
+        same = np.allclose(place, 0.0, atol=1e-6) and np.allclose(turn, np.eye(3), atol=1e-6)
+        valid = f"the URDF's root, or a frame at its place: {self._spec.base_frame} is at {np.round(place, 4).tolist()}"
+        require(same, "base_frame", self._spec.base_frame, f"{valid}, or turned against it")
 
     @property
     def links(self) -> tuple[str, ...]:

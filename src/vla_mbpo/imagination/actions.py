@@ -32,10 +32,6 @@ class ActionBins:
         share = (rows - self.low) / (self.high - self.low)
         return np.clip(np.floor(share * BINS), 0, BINS - 1).astype(np.uint8)
 
-    def clipped(self, rows: FloatArray) -> float:
-        """Share of values outside the range: what the world model cannot tell apart."""
-        return float(((rows < self.low) | (rows > self.high)).mean())
-
 
 def action_rows(positions: FloatArray, opening: FloatArray, tool: FloatArray, joints: FloatArray, tool_now: FloatArray):
     """Rows (..., H, A) of chunks.

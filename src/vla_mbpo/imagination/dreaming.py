@@ -8,8 +8,10 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,16 @@ from vla_mbpo.imagination.session import WorldModelSession
 from vla_mbpo.paths import robot_dir
 from vla_mbpo.processes import end_with_parent
 
+CLOSE_TIME = 1.0  # s for the thread that talks to a process that was killed
 NICE = 15  # so that a dream has only the processor time that nobody else wants
 Arrays = dict[str, NDArray[Any]]
 
 
 class Dreamer:
     """Starts the process; ``ask`` and ``answer`` never wait. One thread.
+
+    A thread of its own writes and reads: the pipe takes some 200 kB, and the process reads the rest, or writes its own,
+    when it has the processor, which may be seconds later.
 
     Attributes:
         idle: whether it may be asked.
@@ -47,22 +53,23 @@ class Dreamer:
         )  # fmt: skip
         other.close()
         self.idle, self.fault, self.seconds = True, "", 0.0
+        self._told: Future[bytes] = Future()
+        self._talk: threading.Thread | None = None
 
     def ask(self, observation: Observation, instruction: str, positions: NDArray, gripper: NDArray) -> None:
         """Have it dream of one chunk; to be called when it is idle."""
         asked = {"instruction": np.array(instruction), "rows": positions, "openings": gripper}
-        self.idle, self.fault = False, ""
-        try:
-            self._pipe.send_bytes(_pack(asked | vars(observation)))
-        except OSError as error:
-            self.fault = f"the dreaming process is gone: {error}"
+        self.idle, self.fault, self._told = False, "", Future()
+        words = (self._pipe, _pack(asked | vars(observation)), self._told)
+        self._talk = threading.Thread(target=_exchange, args=words, name="dream", daemon=True)
+        self._talk.start()
 
     def answer(self) -> Dream | None:
         """The dream that was asked for, once; None while it is not finished."""
+        if self.idle or self.fault or not self._told.done():
+            return None
         try:
-            if self.idle or self.fault or not self._pipe.poll():
-                return None
-            found = _unpack(self._pipe.recv_bytes())
+            found = _unpack(self._told.result())
         except (OSError, EOFError) as error:
             self.fault = f"the dreaming process is gone: {type(error).__name__} {error}"
             return None
@@ -76,7 +83,18 @@ class Dreamer:
         """End it at once."""
         self._process.kill()
         self._process.wait()
+        if self._talk is not None:
+            self._talk.join(CLOSE_TIME)
         self._pipe.close()
+
+
+def _exchange(pipe: Connection, request: bytes, told: Future[bytes]) -> None:
+    """Send a request and wait for its answer."""
+    try:
+        pipe.send_bytes(request)
+        told.set_result(pipe.recv_bytes())
+    except Exception as error:  # most often OSError, EOFError: the process is gone
+        told.set_exception(error)
 
 
 def _pack(values: Mapping[str, Any]) -> bytes:

@@ -16,8 +16,8 @@ from vla_mbpo.imagination.autoencoder import Autoencoder
 from vla_mbpo.imagination.familiar import Familiar
 from vla_mbpo.imagination.network import WorldModel
 from vla_mbpo.imagination.perception import Perception
-from vla_mbpo.policy.bundle import Bundle, write_manifest
-from vla_mbpo.policy.export import PARITY, difference, export_graph, quantize
+from vla_mbpo.policy.bundle import Bundle, rebuilt, write_manifest
+from vla_mbpo.policy.export import PARITY, difference, export_graph, quantize, require_parity
 
 PLAIN = ("decode.onnx", "familiar.onnx")  # graphs whose numbers are not made int8
 SEEING = ("observe", "imagine")  # the others
@@ -79,29 +79,28 @@ def export_world_model(
         net, perception: in evaluation mode; ``familiar``: fitted to the training looks.
         state: of the training run.
         spec: robot of the rollouts.
-        out: folder, made or emptied; its name is the bundle's.
+        out: folder, made, or of a bundle that this one replaces once it is whole; its name is the bundle's.
         extra: ``policies`` (versions that the model was calibrated with) and ``calibration``, as
             training/calibration.py writes it.
         kept: bundle of the same perception, whose ``familiar`` is kept: one that was fitted to more looks.
 
     Raises:
         RuntimeError: a graph does not reproduce the network.
-        ConfigError: ``kept`` saw otherwise.
+        ConfigError: ``kept`` saw otherwise, or ``out`` holds something else.
     """
     if kept is not None:
         extra = extra | {"calibration": extra["calibration"] | _familiar_of(kept, state)}
         stays = (kept.path / "familiar.onnx").read_bytes()
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.iterdir():
-        old.unlink()
-    parity = export_graphs(net, perception, out, (*SEEING, "decode", "familiar"), familiar)
-    for graph in SEEING:
-        quantize(out / f"{graph}.onnx", out / f"{graph}.int8.onnx")
-        (out / f"{graph}.onnx").unlink()
-    if kept is not None:
-        (out / "familiar.onnx").write_bytes(stays)
-    size = perception.autoencoder.config.image_size
-    return write_manifest(out, _manifest(net, size, state, spec, out.name, parity) | extra)
+    with rebuilt(out, "world_model") as folder:
+        parity = export_graphs(net, perception, folder, (*SEEING, "decode", "familiar"), familiar)
+        for graph in SEEING:
+            quantize(folder / f"{graph}.onnx", folder / f"{graph}.int8.onnx")
+            (folder / f"{graph}.onnx").unlink()
+        if kept is not None:
+            (folder / "familiar.onnx").write_bytes(stays)
+        size = perception.autoencoder.config.image_size
+        write_manifest(folder, _manifest(net, size, state, spec, out.name, parity) | extra)
+    return Bundle.read(out)
 
 
 def export_graphs(
@@ -150,8 +149,7 @@ def export_graphs(
         export_graph(module, args, inputs, outputs, file, dynamic)
         scale = max(1.0, float(expected[graph][0].abs().max()) if f"{graph}.onnx" in PLAIN else 1.0)
         parity[graph] = difference(file, args, expected[graph]) / scale
-        if parity[graph] > 10 * PARITY:
-            raise RuntimeError(f"the graph {graph} differs from the network by {parity[graph]:.2e}")
+        require_parity(graph, parity[graph], 10 * PARITY)
     return parity
 
 

@@ -1,6 +1,7 @@
 """Node `arm_driver`: approved rows become trajectories at 50 Hz, and a controlled stop when anything is amiss."""
 
 import sys
+import time
 from collections.abc import Sequence
 
 from sensor_msgs.msg import JointState
@@ -17,6 +18,7 @@ from vla_mbpo.nodes.outputs import OUTPUTS
 from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 
+REST_TIME = 1.0  # s until the arm rests after a deactivation, at most
 GRIPPER_REPEAT = 10  # ticks after which an unchanged opening is sent again
 _MOVING = (GateState.AUTONOMOUS, GateState.TELEOP)
 _DEFAULTS = DriverConfig()
@@ -54,6 +56,7 @@ class ArmDriverNode(ManagedNode):
         self._instruction: str | None = None
         self._opening: float | None = None
         self._ticks = 0
+        self._ahead: int | None = None  # of the steady clock is the node's, at most [ns]
         self._silent = True  # the gate
         self._output.listen()
         self.subscribe(qos.GATE_STATE, self._on_gate)  # before the rows: callbacks run in this order
@@ -66,9 +69,13 @@ class ArmDriverNode(ManagedNode):
         self.every(self._config.tick, self._tick)
 
     def deactivate(self) -> None:
-        """Brake; the last trajectory ends at rest by itself."""
+        """Brake. The last trajectory ends at rest by itself; a position stream has to be led there."""
         self._stop("deactivated")
         self._tick()
+        until = time.monotonic() + REST_TIME
+        while self._output.stream and not self._driver.at_rest(self.now()) and time.monotonic() < until:
+            time.sleep(self._config.tick)
+            self._tick()
 
     def report(self) -> dict[str, object]:
         """Values for /diagnostics."""
@@ -166,8 +173,17 @@ class ArmDriverNode(ManagedNode):
         if state is not None:
             self._driver.measure(state)
 
+    def _checked_now(self) -> int:
+        """Node time. Once it has been set forward, the arm is not where the plan has it by now: all is dropped."""
+        before, now, after = time.monotonic_ns(), self.now(), time.monotonic_ns()
+        was, self._ahead = self._ahead, now - before
+        forward = was is not None and now - after - was > self._config.max_future * 1e9
+        if forward and not self.get_parameter("use_sim_time").value:
+            self._driver.restart(now, "clock went forward")
+        return now
+
     def _tick(self) -> None:
-        now = self.now()
+        now = self._checked_now()
         self._measure()
         trajectory = self._driver.tick(now)
         if trajectory is not None:

@@ -16,8 +16,9 @@ class Attempt:
 
     Attributes:
         goal: as accepted.
-        begin: node time of the start [ns].
+        begin: node time of the start [ns]; of what the clock was set back to, where it was set back.
         limit: longest duration [s].
+        elapsed: since the start, without what the clock was set back by [s].
         earlier: cost events of the scene before, which the simulator lists until it is reset.
         outcome: becomes (outcome, message).
     """
@@ -30,6 +31,8 @@ class Attempt:
     accepted: int = 0
     rejected: int = 0
     reason: str = ""
+    elapsed: float = 0.0
+    _latest: int = 0
     _told: int = 0
 
     @property
@@ -37,9 +40,11 @@ class Attempt:
         """What is to be done."""
         return self.goal.request.instruction
 
-    def elapsed(self, now: int) -> float:
-        """Seconds since the start."""
-        return (now - self.begin) / 1e9
+    def advance(self, now: int) -> None:
+        """Time passes. A clock that is set back neither makes an attempt longer nor hides what is said from then on."""
+        latest = self._latest or self.begin
+        self.elapsed += max(0, now - latest) / 1e9
+        self._latest, self.begin, self._told = now, min(self.begin, now), min(self._told, now)
 
     def end(self, outcome: int, message: str) -> None:
         """Set the outcome; the first one counts."""
@@ -59,7 +64,7 @@ class Attempt:
         self._told = now
         feedback = ExecuteTask.Feedback(
             progress=progress,
-            elapsed=self.elapsed(now),
+            elapsed=self.elapsed,
             chunks_accepted=self.accepted,
             chunks_rejected=self.rejected,
             message=self.reason,

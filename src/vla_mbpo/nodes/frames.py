@@ -47,6 +47,7 @@ class ObservationBuilder:
 
     Attributes:
         pairs: image pairs so far.
+        stamp: what the last image belongs to, taken or refused: the head's of its pair, or its own without one [ns].
     """
 
     def __init__(self, reader: JointStateReader, limits: FreshnessLimits, frames: dict[str, str]) -> None:
@@ -56,7 +57,7 @@ class ObservationBuilder:
         self._pixels = {view: PixelCheck(view, limits.max_frozen) for view in ("head", "wrist")}
         self._joints: deque[JointState] = deque(maxlen=64)
         self._last: tuple[tuple[int, NDArray[np.uint8]], tuple[int, NDArray[np.uint8]]] | None = None
-        self.pairs = 0
+        self.pairs, self.stamp = 0, 0
 
     @property
     def deaf(self) -> bool:
@@ -77,11 +78,13 @@ class ObservationBuilder:
         Raises:
             StaleInput: the pixels are frozen or without contrast, or it is another camera's image.
         """
+        self.stamp = to_ns(image.header.stamp)
         if not image.header.frame_id.startswith(self._frame_ids[view]):
             raise StaleInput(Reason("observation_frame", -1, view, 0.0, 0.0, f"from {image.header.frame_id!r}"))
         pair = self._frames.add(view, image)
         if pair is None:
             return None
+        self.stamp = to_ns(pair[0].header.stamp)
         head, wrist = ((to_ns(message.header.stamp), from_image(message)) for message in pair)
         self.pairs += 1
         self._last = (head, wrist)

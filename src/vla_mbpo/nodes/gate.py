@@ -87,8 +87,7 @@ class GateNode(ManagedNode):
 
     def activate(self) -> None:
         """Listen, and say what the mode is."""
-        self._joints: JointState | None = None
-        self._newest = 0  # stamp of the joint states [ns]
+        self._measured: RobotState | None = None
         self._commitment: Commitment | None = None
         self._heard = {"joint_states": 0, "arm_driver": 0}
         self._instruction = self._was_silent = ""
@@ -140,10 +139,14 @@ class GateNode(ManagedNode):
         self._join = join
 
     def _on_joints(self, message: JointState) -> None:
-        stamp = convert.to_ns(message.header.stamp)
-        if stamp < self._newest <= self.now():  # overtaken, or a recording played back
+        # What says nothing new of the arm is no sign of life: it was overtaken, comes from a recording, is repeated by
+        # a frozen publisher, or is about other joints, as what a gripper's own node says.
+        newest = 0 if self._measured is None else self._measured.stamp
+        if convert.to_ns(message.header.stamp) <= newest <= self.now():
             return
-        self._joints, self._newest, self._heard["joint_states"] = message, stamp, time.monotonic_ns()
+        state = self._reader.read(message)
+        if state is not None:
+            self._measured, self._heard["joint_states"] = state, time.monotonic_ns()
 
     def _on_commitment(self, message: Commitment) -> None:
         self._commitment, self._heard["arm_driver"] = message, time.monotonic_ns()
@@ -238,7 +241,7 @@ class GateNode(ManagedNode):
             self._drive(message, now)
 
     def _drive(self, message: TeleopCommand, now: int) -> None:
-        state, stamp = self._state(), convert.to_time(now)
+        state, stamp = self._measured, convert.to_time(now)
         try:
             if state is None:
                 raise ValueError("joint_states: missing or incomplete")
@@ -253,7 +256,7 @@ class GateNode(ManagedNode):
 
     def _on_chunks(self, message: ActionChunkSet) -> None:
         self._counts.arrivals.append(time.monotonic())
-        refusal, state = self._refusal(message), self._state()
+        refusal, state = self._refusal(message), self._measured
         if refusal is None and state is None:
             refusal = MISSING
         if refusal is not None or state is None:
@@ -277,7 +280,7 @@ class GateNode(ManagedNode):
         """Decide on a set that imagination has spoken on, or failed to."""
         if vetted is None:
             return
-        message, state = vetted.message, self._state()
+        message, state = vetted.message, self._measured
         set_id, stamp = message.chunk_set_id, message.observation_stamp
         ends = vetted.alarm and self.parameters["vetting.on_alarm"] != "note"
         if ends and self._machine.mode == Mode.AUTONOMOUS and message.instruction == self._instruction:
@@ -319,7 +322,7 @@ class GateNode(ManagedNode):
         mode = self._machine.mode
         if mode != Mode.AUTONOMOUS:
             return Reason("mode", -1, mode.name, float(mode), float(Mode.AUTONOMOUS), self._machine.reason)
-        if message.instruction != self._instruction:
+        if not self._instruction or message.instruction != self._instruction:
             text = f"{message.instruction!r} is not the current instruction {self._instruction!r}"
             return Reason("instruction", -1, qos.INSTRUCTION.name, 0.0, 0.0, text)
         if not 1 <= len(message.chunks) <= MAX_CANDIDATES:
@@ -357,9 +360,6 @@ class GateNode(ManagedNode):
             self._beat()  # a set of many candidates takes longer than the arm driver's patience
         self._counts.sets_in_a_row += 1
         return False
-
-    def _state(self) -> RobotState | None:
-        return None if self._joints is None else self._reader.read(self._joints)
 
     def _vet(self, chunk: ActionChunk | object, state: RobotState, gate: Gate) -> JointRows | tuple[Reason, ...]:
         now = self.now()

@@ -161,7 +161,7 @@ class ImaginationNode(ManagedNode):
                 self._dreams.see(observation)
         except (StaleInput, ValueError) as error:
             self._refused = str(error)
-            self._observations[convert.to_ns(image.header.stamp)] = self._refused
+            self._observations[self._inputs.stamp] = self._refused
         while len(self._observations) > KEPT:
             self._observations.popitem(last=False)
 

@@ -53,7 +53,7 @@ class VettingJoin:
     """Waits for what was asked about the newest chunk set. Times are monotonic [s]; one thread.
 
     A verdict or risk counts only if it is of this set, this observation and this model version or calibration, speaks
-    of every candidate and comes within the deadline. Whatever else comes is UNKNOWN (DESIGN invariant 1); what one
+    of every candidate and comes within the deadline. Whatever else comes is UNKNOWN; what one
     voice has said stands when the other says nothing. An alarm that ends the attempt waits for nobody and is never too
     late for the motion under way.
     """
@@ -87,11 +87,10 @@ class VettingJoin:
         """Take an answer; one of another set than that waited for is kept in case it came first."""
         if (alarm := self._ends(said)) is not None:
             return alarm
-        if (late := self.expire(now)) is not None:  # nobody had the time to ask
-            return late
+        late = self.expire(now)  # nobody had the time to ask; this answer comes too late for that set
         self._heard[type(said)] = said
-        if self._waiting is None or said.chunk_set_id != self._waiting[0].chunk_set_id:
-            return None
+        if late is not None or self._waiting is None or said.chunk_set_id != self._waiting[0].chunk_set_id:
+            return late
         return self._join()
 
     def expire(self, now: float) -> Vetted | None:

@@ -111,7 +111,7 @@ class LifecycleManager(Node):
             return ""
         self._faults.pop(name, None)
         request = ChangeState.Request(transition=Transition(id=transition))
-        answer = await within(self, self._change[name].call_async(request), limit)
+        answer = await self._call(self._change[name], request, limit)
         if answer is not None and answer.success:
             return ""
         if answer is None:
@@ -125,10 +125,18 @@ class LifecycleManager(Node):
     async def _state(self, name: str, limit: float) -> int:
         """Lifecycle state of a node. Asked again every second: a question to a node that has just died is lost."""
         for _ in range(max(1, int(limit))):
-            answer = await within(self, self._get[name].call_async(GetState.Request()), 1.0)
+            answer = await self._call(self._get[name], GetState.Request(), 1.0)
             if answer is not None:
                 return answer.current_state.id
         return State.PRIMARY_STATE_UNKNOWN
+
+    async def _call(self, client: Any, request: Any, limit: float) -> Any:
+        """The answer, or None if there is none in time: then nothing is kept of the question."""
+        asked = client.call_async(request)
+        answer = await within(self, asked, limit)
+        if answer is None:
+            client.remove_pending_request(asked)
+        return answer
 
     async def _appears(self, name: str, limit: float) -> bool:
         for _ in range(int(limit / 0.05)):
@@ -163,7 +171,7 @@ class LifecycleManager(Node):
             while self._up[name] and self._change[name].service_is_ready():
                 transition = self._up[name].pop()
                 request = ChangeState.Request(transition=Transition(id=transition))
-                await within(self, self._change[name].call_async(request), 0.4)
+                await self._call(self._change[name], request, 0.4)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,9 +14,13 @@ from vla_mbpo.nodes.exclusive import ExclusiveTopic
 
 
 class Output(Protocol):
-    """A way to the controller. ``name``, ``left`` and ``warning`` as in ExclusiveTopic."""
+    """A way to the controller. ``name``, ``left`` and ``warning`` as in ExclusiveTopic.
+
+    ``stream``: what is sent has no brake of its own.
+    """
 
     name: str
+    stream: bool
 
     @property
     def left(self) -> float: ...  # noqa: D102
@@ -34,6 +38,8 @@ class Output(Protocol):
 class TrajectoryTopic(ExclusiveTopic):
     """joint_trajectory_controller by topic: three ticks of motion and a brake, so that silence is a stop."""
 
+    stream = False
+
     def __init__(self, node: ManagedNode, on_other: Callable[[], None]) -> None:
         super().__init__(node, qos.TRAJECTORY, on_other)
 
@@ -47,6 +53,8 @@ class PositionStream(ExclusiveTopic):
 
     Such a controller holds the last position it got: when the driver dies, it stops without a ramp.
     """
+
+    stream = True
 
     def __init__(self, node: ManagedNode, on_other: Callable[[], None]) -> None:
         super().__init__(node, qos.POSITION_STREAM, on_other)
@@ -63,7 +71,7 @@ class TrajectoryAction:
     driver notices them by the arm's distance from its command.
     """
 
-    left, warning = 0.0, ""
+    left, warning, stream = 0.0, "", False
 
     def __init__(self, node: ManagedNode, on_other: Callable[[], None]) -> None:
         try:

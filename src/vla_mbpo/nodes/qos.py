@@ -31,7 +31,6 @@ from vla_mbpo_msgs.msg import (
 )
 
 GATE_STATE_PERIOD = 0.1  # s
-GATE_STATE_DEADLINE = 3 * GATE_STATE_PERIOD  # s; older is no news
 HEARTBEAT_PERIOD = 0.02  # s; a control period of the arm driver
 HEARTBEAT_DEADLINE = (
     0.05  # s; with it the arm brakes within three control periods; `arm_driver.gate_timeout` is not below it

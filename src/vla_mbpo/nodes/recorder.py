@@ -98,6 +98,8 @@ class RecorderNode(ManagedNode):
 
     def _poll(self) -> None:
         """Hand over what has come since the last time, in the order in which it came."""
+        if not self._recorder.alive and not self.ended.done():
+            self.leave("the recorder's thread has ended: nothing is recorded")
         for subscription, take in self._heard:
             drain(subscription, take)
         batch, self._batch = self._batch, []

@@ -103,6 +103,7 @@ class Swapping:
             answer = await within(self._node, asked, AGAIN)
             if answer is not None:
                 return Answer(answer.accepted, answer.message, answer.version)
+            client.remove_pending_request(asked)
         return Answer(False, f"no answer within {limit:g} s")
 
     async def _boundary(self, now: bool) -> str:

@@ -27,6 +27,7 @@ from vla_mbpo.releases.store import Store
 
 SETTLE_TIME = 5.0  # s after activation within which the gate's state must be known
 GATE_PATIENCE = 2.0  # s of silence of the gate until an attempt is over; the arm stops long before
+LONGEST = 3600.0  # s that an attempt may be given
 _RESULT = ExecuteTask.Result
 
 
@@ -41,8 +42,8 @@ class TaskNode(ManagedNode):
         RELEASE,
         Param("store", "", "folder of releases: the live one is used at the start; empty: the parameter release"),
         Param("swap_nodes", ["gate", "policy"], "nodes that read models, for /task/swap"),
-        Param("swap_patience", 120.0, "longest wait for a running attempt before a swap, s", 0.0, 3600.0),
-        Param("timeout", 60.0, "longest attempt where the goal names none, s", 1.0, 3600.0),
+        Param("swap_patience", 120.0, "longest wait for a running attempt before a swap, s", 0.0, 300.0),
+        Param("timeout", 60.0, "longest attempt where the goal names none, s", 1.0, LONGEST),
     )
 
     def configure(self) -> None:
@@ -129,7 +130,7 @@ class TaskNode(ManagedNode):
             await self._settled
             if self._attempt is None:
                 await self._swapping.pause()
-        refusal = self._refusal(goal.request.instruction)
+        refusal = self._refusal(goal.request)
         if refusal:
             self.get_logger().warning(f"goal refused: {refusal}")
             goal.abort()
@@ -148,7 +149,7 @@ class TaskNode(ManagedNode):
             return _RESULT()
         self._instruction_out.publish(String(data=""))
         events = self._events()[attempt.earlier :]
-        result = {"outcome": outcome, "message": message, "elapsed": attempt.elapsed(self.now()), "cost_events": events}
+        result = {"outcome": outcome, "message": message, "elapsed": attempt.elapsed, "cost_events": events}
         self._tell(AttemptState(instruction=attempt.instruction, **result))
         if outcome == _RESULT.SUCCEEDED:
             goal.succeed()
@@ -164,12 +165,15 @@ class TaskNode(ManagedNode):
         state.header.stamp, state.number = convert.to_time(self.now()), self._number
         self._attempt_out.publish(state)
 
-    def _refusal(self, instruction: str) -> str:
+    def _refusal(self, goal: ExecuteTask.Goal) -> str:
         """Why a goal cannot begin, or an empty string."""
+        instruction, timeout = goal.instruction, goal.timeout
         if self.state != "active":
             return "the task node is not active"
         if self._attempt is not None:
             return f"another attempt is running: {self._attempt.instruction!r}"
+        if not 0.0 <= timeout <= LONGEST:  # nor NaN, which no time is beyond
+            return f"timeout: {timeout} is not valid; 0 for the node's own, or up to {LONGEST:.0f} s"
         if self._instructions is not None:
             try:
                 self._instructions.check(instruction)
@@ -208,7 +212,9 @@ class TaskNode(ManagedNode):
         attempt = self._attempt
         if attempt is None:
             return
-        now, elapsed = self.now(), attempt.elapsed(self.now())
+        now = self.now()
+        attempt.advance(now)
+        elapsed = attempt.elapsed
         status = self._judgement(attempt.instruction, attempt.begin)
         if attempt.goal.is_cancel_requested:
             attempt.end(_RESULT.STOPPED, "cancelled")

@@ -9,7 +9,7 @@ from typing import Any
 from std_srvs.srv import Trigger
 from vla_mbpo_msgs.msg import GateState, TrainingProgress
 
-from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.nodes import qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.parameters import Param
@@ -27,18 +27,19 @@ class TrainerNode(ManagedNode):
     PARAMETERS = (
         Param("out", "", "folder of the loop; relative to where the stack was started"),
         Param("arguments", "", "further options of `vla-mbpo train loop`"),
-        Param("while_moving", "pause", "what the loop does while the arm may move: pause or run"),
+        Param("while_moving", "pause", "what the loop does while the arm may move", choices=("pause", "run")),
         Param("autostart", False, "begin as soon as the node is active"),
     )
 
     def configure(self) -> None:
         """Check the parameters."""
-        out, moving = self.parameters["out"], self.parameters["while_moving"]
-        if not out:
-            raise ConfigError("trainer.out", repr(out), "a folder")
-        if moving not in ("pause", "run"):
-            raise ConfigError("trainer.while_moving", moving, "pause or run")
-        self._job = TrainingJob(Path(out).expanduser(), shlex.split(self.parameters["arguments"]))
+        out, arguments = self.parameters["out"], self.parameters["arguments"]
+        require(bool(out), "trainer.out", out, "expected a folder")
+        try:
+            words = shlex.split(arguments)
+        except ValueError as error:
+            raise ConfigError("trainer.arguments", arguments, f"expected options as in a shell: {error}") from None
+        self._job = TrainingJob(Path(out).expanduser(), words)
         self._out = self.publisher(qos.TRAINING)
 
     def activate(self) -> None:

@@ -3,10 +3,14 @@
 import hashlib
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vla_mbpo.core.disk import sync
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.policy import signature
 from vla_mbpo.policy.vocabulary import Instructions, Vocabulary
@@ -94,11 +98,14 @@ class Bundle:
                 raise ConfigError(
                     f"{path}/manifest.json", f"without {key!r}", f"expected one of {', '.join(KIND_KEYS)}"
                 )
-        for key in FOREIGN_KEYS if kind == "policy" and "adapter" in manifest else KIND_KEYS.get(kind, ()):
+        require(kind in KIND_KEYS, f"{path}/manifest.json: kind", manifest["kind"], f"one of {', '.join(KIND_KEYS)}")
+        for key in FOREIGN_KEYS if kind == "policy" and "adapter" in manifest else KIND_KEYS[kind]:
             if key not in manifest:
                 raise ConfigError(f"{path}/manifest.json", f"without {key!r}", f"expected the manifest of a {kind}")
         require_name(f"{path}/manifest.json: name", manifest["name"])
-        for name, digest in manifest["files"].items():
+        files, named = manifest["files"], "the SHA-256 of each file by its name"
+        require(isinstance(files, dict), f"{path}/manifest.json: files", files, named)
+        for name, digest in files.items():
             inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
             require(inside, f"{path}/manifest.json: files", name, "expected names of files below the bundle's folder")
             file = path / name
@@ -118,6 +125,58 @@ def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
     partial.write_text(json.dumps({**content, "files": files}, indent=1) + "\n")
     partial.rename(own)
     return Bundle.read(path)
+
+
+@contextmanager
+def rebuilt(out: Path, kind: str) -> Iterator[Path]:
+    """A folder to write a bundle into that takes the place of ``out`` in the end; after an error ``out`` is as it was.
+
+    A bundle that was in ``out`` goes, with its signature; what its manifest does not list (notes, say) stays.
+
+    Raises:
+        ConfigError: ``out`` holds something else than an exported bundle of this ``kind``.
+    """
+    out = out.expanduser().resolve()
+    beside, before = (out.with_name(f".{out.name}.{name}") for name in ("partial", "before"))
+    if before.exists() and not out.exists():  # of a writer that was killed between its two renames
+        before.rename(out)
+    kept = _not_of_the_bundle(out, kind)
+    for left in (beside, before):
+        shutil.rmtree(left, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        for name in kept:
+            if not (beside / name).exists():
+                (beside / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(out / name, beside / name)
+        for file in beside.rglob("*"):
+            sync(file)
+        if out.exists():
+            out.rename(before)
+        beside.rename(out)
+        sync(out.parent)
+    except BaseException:
+        if before.exists() and not out.exists():
+            before.rename(out)
+        raise
+    finally:
+        for left in (beside, before):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _not_of_the_bundle(out: Path, kind: str) -> list[str]:
+    """Names of files in ``out`` that its bundle does not list. ConfigError: there are some, and no such bundle."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return []
+    try:
+        found = json.loads((out / "manifest.json").read_text())
+        own = {"manifest.json", signature.SIGNATURE, *found["files"]}
+        fits = found["kind"] == kind and "adapter" not in found  # somebody else's policy was not exported
+    except (OSError, ValueError, KeyError, TypeError):
+        own, fits = set(), False
+    require(fits, "out", str(out), f"a folder that is empty or not there yet, or a {kind} bundle to replace")
+    return [name for f in out.rglob("*") if f.is_file() and (name := f.relative_to(out).as_posix()) not in own]
 
 
 def _digest(manifest: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def open_policy(
         return OnnxSession(bundle, description, spec, threads)
     except ModuleNotFoundError as error:
         field = f"bundle {bundle.path.name}: adapter"
-        raise ConfigError(field, bundle.adapter, f"needs {error.name}: pip install 'vla_mbpo[openpi]'") from error
+        raise ConfigError(field, bundle.adapter, f"needs {error.name}: pip install -e '.[openpi]'") from error
 
 
 def _require_robot(bundle: Bundle, spec: RobotSpec) -> None:

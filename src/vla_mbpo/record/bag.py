@@ -142,13 +142,6 @@ class Bag:
                 append_index(self.folder / self.file)
             self._metadata()
 
-    def abandon(self) -> None:
-        """Close without an index: what was flushed stays, for ``repair``. Raises nothing."""
-        self._reserve.unlink(missing_ok=True)
-        with suppress(OSError):
-            self._out.close()
-            self._metadata()
-
     def _channel(self, topic: TopicInfo) -> int:
         schema = self._writer.register_schema(topic.type, "ros2msg", definition(topic.type).encode())
         return self._writer.register_channel(topic.name, "cdr", schema, {"offered_qos_profiles": topic.qos})

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,11 @@ class Recorder:
         self._intake.order(_Order("end"))
         self._thread.join(timeout)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is there; without it nothing is recorded and nothing answered. Any thread."""
+        return self._thread.is_alive()
+
     def report(self) -> dict[str, object]:
         """Values for diagnostics. Any thread."""
         episode = self._episode
@@ -108,7 +114,7 @@ class Recorder:
         while self._running:
             self._turn(PERIOD)
         self._turn(0.0)
-        self._finish("the recorder was stopped")
+        self._guard(lambda: self._finish("the recorder was stopped"))
 
     def _turn(self, timeout: float) -> None:
         items, dropped = self._intake.take(timeout)
@@ -117,12 +123,17 @@ class Recorder:
             if self._episode is not None:
                 self._episode.drop(dropped)
         for item in items:
-            try:
-                self._message(item) if isinstance(item, Message) else self._order(item)  # type: ignore[arg-type]
-            except Exception as error:  # an episode less, and not no recorder
-                self._refused = f"{type(error).__name__}: {error}"
-                self._log(self._refused)
-        self._tend()
+            take: Callable[[Any], None] = self._message if isinstance(item, Message) else self._order
+            self._guard(partial(take, item))
+        self._guard(self._tend)
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        """An error costs an episode, and not the recorder."""
+        try:
+            action()
+        except Exception as error:
+            self._refused = f"{type(error).__name__}: {error}"
+            self._log(self._refused)
 
     def _tend(self) -> None:
         episode = self._episode
@@ -209,7 +220,11 @@ class Recorder:
         self._log(f"{self._last}, {outcome}, {total} messages, {report['bytes'] / 1e6:.1f} MB{reasons}")
 
     def _too_full(self) -> str:
-        free = shutil.disk_usage(self._root).free
+        """Why nothing more may be written, or an empty string."""
+        try:
+            free = shutil.disk_usage(self._root).free
+        except OSError as error:  # the disk was unplugged, or its server is away
+            return f"{self._root} is out of reach: {error.strerror or error}"
         if free >= self._limits.free_bytes:
             return ""
         return f"disk full: {free / 1e6:.0f} MB left, {self._limits.free_bytes / 1e6:.0f} MB are to stay free"

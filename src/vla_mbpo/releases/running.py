@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from vla_mbpo.nodes.client import StackClient
 
 DISCOVERY = 4.0  # s within which a stack of this machine has to be found
-PATIENCE = 240.0  # s for the answer: an attempt may have to end first, and loading takes a busy machine long
+# s for the answer. Longer than the task node may take in all, which is why `task.swap_patience` ends at 300 s: whoever
+# gives up first would say that a release does not go live, and then it does. The rest is for loading and switching.
+PATIENCE = 450.0
 
 
 @dataclass(frozen=True)

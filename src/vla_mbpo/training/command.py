@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields
@@ -163,9 +164,13 @@ def _vampo(args: argparse.Namespace) -> int:
 
 def _loop(args: argparse.Namespace) -> int:
     require(args.resume or not (args.out / PROGRESS).exists(), "--out", str(args.out), "a new folder, or add --resume")
-    _numbers(args.options, DreamRlRecipe(()), DREAM_RL, "--options")
+    DreamRlRecipe((), **_numbers(args.options, DreamRlRecipe(()), DREAM_RL, "--options"))  # else refused hours later
+    try:
+        limits = tuple(shlex.split(args.limits))
+    except ValueError as error:
+        raise ConfigError("--limits", args.limits, f"options of `vla-mbpo promote`, as in a shell: {error}") from None
     chosen = {name: getattr(args, name) for name in LOOP_OPTIONS}
-    return Pipeline(LoopRecipe(args.out, limits=tuple(shlex.split(args.limits)), **chosen)).run()
+    return Pipeline(LoopRecipe(args.out, limits=limits, **chosen)).run()
 
 
 def _episodes(args: argparse.Namespace) -> int:
@@ -214,9 +219,11 @@ def _numbers(text: str, recipe: Any, taken: Sequence[str], option: str = "--set"
         require(name.strip() in names, option, part, f"NAME=VALUE, NAME one of {', '.join(names)}")
         kind: Any = type(getattr(recipe, name.strip()))
         try:
-            found[name.strip()] = kind(value)
+            number = kind(value)
         except ValueError:
             raise ConfigError(option, part, f"a number of type {kind.__name__}") from None
+        require(math.isfinite(number), option, part, "a finite number")
+        found[name.strip()] = number
     return found
 
 

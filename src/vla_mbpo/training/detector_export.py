@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vla_mbpo.failure.attempts import Attempt
 from vla_mbpo.failure.detector import BANK_FILE, MEMBERS, VOTES
-from vla_mbpo.policy.bundle import Bundle, write_manifest
-from vla_mbpo.policy.export import PARITY, difference, export_graph
+from vla_mbpo.policy.bundle import Bundle, rebuilt, write_manifest
+from vla_mbpo.policy.export import difference, export_graph, require_parity
 from vla_mbpo.training.detector import DetectorNet, covariance, neighbours
 from vla_mbpo.training.loop import averaged
 
@@ -65,21 +65,27 @@ def export_detector(
         state: of its training run.
         attempts: that it was trained on; those that went well are the bank.
         policy: bundle whose features it reads.
-        out: folder, made or emptied; its name is the bundle's.
+        out: folder, made, or of a bundle that this one replaces once it is whole; its name is the bundle's.
 
     Raises:
         RuntimeError: a graph does not reproduce the network.
+        ConfigError: ``out`` holds something else.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.iterdir():
-        old.unlink()
-    parity = {name: _graph(name, *parts, out) for name, parts in _graphs(net, state["detector"]).items()}
-    looks, mean, std = neighbours(attempts, state["recipe"]["seed"])
-    centre, precision = covariance(attempts)
-    np.savez(out / BANK_FILE, looks=looks, mean=mean, std=std, centre=centre, precision=precision)
+    with rebuilt(out, "failure_detector") as folder:
+        parity = {name: _graph(name, *parts, folder) for name, parts in _graphs(net, state["detector"]).items()}
+        looks, mean, std = neighbours(attempts, state["recipe"]["seed"])
+        centre, precision = covariance(attempts)
+        np.savez(folder / BANK_FILE, looks=looks, mean=mean, std=std, centre=centre, precision=precision)
+        write_manifest(folder, _manifest(state, attempts, policy, out.name, parity))
+    return Bundle.read(out)
+
+
+def _manifest(
+    state: dict[str, Any], attempts: Sequence[Attempt], policy: Bundle, name: str, parity: dict[str, float]
+) -> dict[str, Any]:
     scale = np.array(policy.manifest["normalisation"]["action_std"]).max(0)
-    return write_manifest(out, {
-        "name": out.name,
+    return {
+        "name": name,
         "kind": "failure_detector",
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -92,7 +98,7 @@ def export_detector(
         "votes": VOTES,
         "training": {key: state[key] for key in ("recipe", "step", "attempts", "failures")},
         "parity": parity,
-    })  # fmt: skip
+    }
 
 
 def _graphs(net: DetectorNet, sizes: dict[str, int]) -> dict[str, tuple[nn.Module, tuple, list[str], list[str]]]:
@@ -116,6 +122,5 @@ def _graph(name: str, module: nn.Module, args: tuple, inputs: list[str], outputs
     with torch.no_grad():
         expected = module(*args)
     found = difference(file, args, expected if isinstance(expected, tuple) else (expected,))
-    if found > PARITY:
-        raise RuntimeError(f"the graph {name} differs from the network by {found:.2e}")
+    require_parity(name, found)
     return found

@@ -1,6 +1,9 @@
 """What a run of dream RL does (training/dream_rl.py). No torch here."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+
+from vla_mbpo.core.errors import require
 
 PPO, RECAP = "ppo", "recap"  # methods
 
@@ -68,6 +71,20 @@ class DreamRlRecipe:
     seed: int = 0
     threads: int = 2
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """ConfigError for numbers with which a run would end in the middle, or learn nothing and not say so."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            require(not isinstance(value, float) or math.isfinite(value), field.name, value, "a finite number")
+        for name in ("states", "updates", "batch", "warmup", "steps", "executed"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        # A later step than the last one would have a negative level of noise.
+        within = 1 <= self.branchings <= self.steps
+        require(within, "branchings", self.branchings, f"1 to {self.steps}, the steps of the flow")
+        # The only chunk of a group is no better than its group.
+        least = 2 if self.method == PPO and (self.policy_weight or self.imitation) else 1
+        require(self.group >= least, "group", self.group, f"{least} or more chunks per observation")
 
     @property
     def looks(self) -> bool:

@@ -94,6 +94,17 @@ def _rollout(episode: Path, spec: RobotSpec, tasks: Mapping[str, Task]) -> Path 
     return file
 
 
+def overlapping(folders: Iterable[str | Path], others: Iterable[str | Path]) -> list[str]:
+    """Those of the folders that are one of the others, in it or around it, however their paths are written."""
+    resolved = [Path(other).resolve() for other in others]
+    places = {str(folder): Path(folder).resolve() for folder in folders}
+    return [
+        folder
+        for folder, place in places.items()
+        if any(place.is_relative_to(other) or other.is_relative_to(place) for other in resolved)
+    ]
+
+
 def to_learn_from(source: str, seed: int) -> bool:
     """Whether an episode's scene may be learned from: others decide on promotions, or are to test with.
 

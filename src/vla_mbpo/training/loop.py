@@ -1,6 +1,7 @@
 """What all training runs share: optimiser steps on a schedule, a moving average, history, checkpoints that resume."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -147,13 +148,25 @@ class Loop:
         torch.stack(list(losses.values())).sum().backward()
         learning = [*self.net.parameters(), *self._helpers.parameters()]
         self.ranks.average(learning)
-        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        found = self.ranks.means({name: value.detach() for name, value in losses.items()})
+        self._require_finite(found | {"gradient": norm})
         self.optimiser.step()
         keep = min(config.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             for key, value in self.net.state_dict().items():
                 self.average[key].lerp_(value, 1 - keep) if value.is_floating_point() else None
-        return self.ranks.means({name: value.detach() for name, value in losses.items()})
+        return found
+
+    def _require_finite(self, found: dict[str, Tensor]) -> None:
+        """ConfigError before a step from which neither the weights nor the last checkpoint would come back.
+
+        ``found`` is the same on all ranks: they end together.
+        """
+        values = {name: float(value) for name, value in found.items()}
+        said = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        valid = f"finite numbers; the last checkpoint in {self.out} is as it was"
+        require(all(map(math.isfinite, values.values())), f"loss at step {self.step + 1}", said, valid)
 
     def save(self) -> None:
         """Checkpoint; the JSON is renamed into place last, so a killed run leaves the previous one whole."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import IO, Any
 
 from vla_mbpo.core.errors import ConfigError, require
@@ -47,7 +48,7 @@ class Pipeline:
         asked = json.loads(json.dumps(asdict(recipe), default=str))
         self.progress: dict[str, Any] = {"recipe": asked, "state": "running", "stage": "", "seconds": {}}
         if self._file.exists():
-            before = json.loads(self._file.read_text())
+            before = _progress(self._file)
             differ = [name for name, value in before["recipe"].items() if asked.get(name) != value]
             require(not differ, "--out", str(recipe.out), f"a new folder, or the same {', '.join(differ)}")
             self.progress["seconds"] = before["seconds"]
@@ -84,6 +85,18 @@ class Pipeline:
         partial = self._file.with_suffix(".partial")
         partial.write_text(json.dumps(self.progress, indent=1) + "\n")
         partial.rename(self._file)
+
+
+def _progress(file: Path) -> dict[str, Any]:
+    """What a loop noted. ConfigError: it is damaged."""
+    try:
+        found = json.loads(file.read_text())
+        whole = isinstance(found["recipe"], dict) and isinstance(found["seconds"], dict) and bool(found["state"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"what a loop noted there, or a new folder: {type(error).__name__}: {error}"
+        raise ConfigError("--out", str(file), what) from error
+    require(whole, "--out", str(file), "recipe, seconds and state of a loop, or a new folder")
+    return found
 
 
 def followed(argv: list[str]) -> tuple[int, str]:

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from vla_mbpo.core.errors import require
+from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.sim.tasks import TRAIN_SEEDS, TRAINING_TASKS
 
 TIMEOUT = "15"  # s, of the attempts that bands are fitted on: as long as those of the evaluation
@@ -146,9 +146,15 @@ def _rollouts(recipe: LoopRecipe, out: str, policy: str, count: int, seed: int) 
 def _refresh(recipe: LoopRecipe, logs: tuple[str, ...], before: str, run: str) -> tuple[str, ...]:
     """The world model of run ``before`` sees the logs, carefully: a tenth of the usual learning rate."""
     # A first half's run is not there yet, and sees as the one that it began with.
-    said = json.loads((Path(recipe.world_model) / "state.json").read_text())["recipe"]
+    file = Path(recipe.world_model) / "state.json"
+    try:
+        said = json.loads(file.read_text())["recipe"]
+        autoencoder, eyes = said["autoencoder"], said["eyes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"a run folder of `train world-model`, to refresh it: {type(error).__name__}: {error}"
+        raise ConfigError("world_model", recipe.world_model, what) from error
     return (
-        "train", "world-model", "--data", *logs, "--init", before, "--autoencoder", said["autoencoder"], "--eyes",
-        said["eyes"], "--samples", str(recipe.refresh), "--learning-rate", "5e-5", "--out", run, "--threads",
+        "train", "world-model", "--data", *logs, "--init", before, "--autoencoder", autoencoder, "--eyes",
+        eyes, "--samples", str(recipe.refresh), "--learning-rate", "5e-5", "--out", run, "--threads",
         str(recipe.workers), "--resume",
     )  # fmt: skip

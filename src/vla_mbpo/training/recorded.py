@@ -151,8 +151,11 @@ def _plans(spec: RobotSpec, sets: list[ActionChunkSet], at: list[int]) -> dict[s
     features = np.full((len(at), width), np.nan, np.float32)
     for look, message in placed(sets, at, spec.row_period).items():
         features[look] = message.features
-        for chunk in map(convert.from_chunk, message.chunks):
-            candidates[look, chunk.candidate] = np.concatenate([chunk.positions, chunk.gripper[:, None]], 1)
+        for place, chunk in enumerate(map(convert.from_chunk, message.chunks)):
+            # No other number will do: beyond the set there is no room for it, and one said twice would leave a gap.
+            found = f"{chunk.candidate} in set {message.chunk_set_id}"
+            require(chunk.candidate == place, "candidate", found, f"{place}, its place in the set")
+            candidates[look, place] = np.concatenate([chunk.positions, chunk.gripper[:, None]], 1)
     return {"candidates": candidates, "features": features}
 
 
