@@ -17,8 +17,8 @@ say "a stack that runs on it"
 stack=$!
 # Not SIGINT: a job in the background ignores it, and the stack ran on for hours.
 trap 'kill -TERM $stack 2>/dev/null || true; wait $stack || true' EXIT
-for _ in $(seq 120); do grep -q ready "$work/stack.log" && break; sleep 0.5; done
-grep -q ready "$work/stack.log" || { cat "$work/stack.log" >&2; exit 1; }
+for _ in $(seq 120); do grep -q '\[up\] ready' "$work/stack.log" && break; sleep 0.5; done
+grep -q '\[up\] ready' "$work/stack.log" || { cat "$work/stack.log" >&2; exit 1; }
 
 say "rollouts, world model, dream RL, export, comparison"
 code=0
