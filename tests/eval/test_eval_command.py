@@ -188,6 +188,7 @@ def test_an_interrupt_ends_the_run_at_once(tmp_path):
         (("--tasks", ""), ("task",)),
         (("--episodes", "0"), ("--episodes", "0")),
         (("--seed", "-1"), ("--seed", "-1")),
+        (("--seed", "1000000", "--scenes", "calibration"), ("--seed", "1000000")),  # a scene to test with
         (("--k", "0"), ("--k", "0")),
         (("--k", "65"), ("--k", "65")),
         (("--replan-rows", "17"), ("--replan-rows", "17", "16")),

@@ -98,6 +98,24 @@ def test_a_repeated_signal_starts_the_cool_down_again():
     assert "cool-down" in machine.reset(machine.epoch, COOL_DOWN + 1)
 
 
+def test_a_press_while_a_reset_is_being_confirmed_makes_it_stale():
+    """A stop pressed on one page was undone by the reset that somebody was about to confirm on another."""
+    machine = latched()
+    asked = machine.epoch
+    machine.estop("button", COOL_DOWN + 1)
+    machine.clear("button")  # as the page does before it asks for the reset
+    assert "stale" in machine.reset(asked, LONG) and machine.mode == Mode.ESTOP
+    assert machine.reset(machine.epoch, LONG) is None
+
+
+def test_a_button_that_is_held_and_repeats_itself_is_one_press():
+    machine = latched()
+    asked = machine.epoch
+    for now in range(0, 5 * COOL_DOWN, COOL_DOWN // 4):
+        machine.estop("button", now)
+    assert machine.epoch == asked
+
+
 def test_reset_is_refused_while_a_cause_is_present():
     machine = latched()
     machine.estop("joint states", 1)

@@ -346,6 +346,18 @@ def test_what_is_being_recorded_is_not_repaired(tmp_path):
     made.stop(5.0)
 
 
+@pytest.mark.parametrize("bag", ["../letter.txt", "letter.txt"])
+def test_repair_writes_to_no_file_that_is_not_the_episodes_bag(tmp_path, bag):
+    """Labels that named another file had it overwritten with an empty recording."""
+    episode = tmp_path / "episode"
+    episode.mkdir()
+    (episode / "episode.json").write_text(json.dumps({"state": "complete", "bag": bag}))
+    (episode / bag).write_text("Dear all")
+    with pytest.raises(ConfigError, match="bag"):
+        repair(episode)
+    assert (episode / bag).read_text() == "Dear all"
+
+
 @pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.9, 0.999])
 def test_a_file_that_was_cut_anywhere_can_be_repaired(tmp_path, cut):
     made = recorder(tmp_path)

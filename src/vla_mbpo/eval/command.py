@@ -110,9 +110,12 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     require(args.disturbance in ("", "any", *KINDS), "--disturbance", args.disturbance, f"any, {', '.join(KINDS)}")
     require(policy or not args.disturbance, "--disturbance", args.disturbance, "with a policy and --clock lockstep")
     require(policy or not args.corrupt, "--corrupt", args.corrupt, "0 but for a policy with --clock lockstep")
+    first, last = SCENES[args.scenes] + args.seed, SCENES[args.scenes] + args.seed + args.episodes - 1
+    fits = args.scenes != "calibration" or last in CALIBRATION_SEEDS  # beyond them are the scenes of the tests
+    require(fits, "--seed", args.seed, f"0 to {len(CALIBRATION_SEEDS) - args.episodes} for {args.episodes} episodes")
     args.json.parent.mkdir(parents=True, exist_ok=True)
     head = _head(args)
-    jobs = [(task, SCENES[args.scenes] + args.seed + i) for i in range(args.episodes) for task in tasks]
+    jobs = [(task, first + i) for i in range(args.episodes) for task in tasks]
     cadence: dict[str, Any] = {"missed_cycles": 0, "latency_ms": {}}
     outcomes = _evaluate(args, head, jobs, cadence)
     stages = {stage for o in outcomes for stage in o.stage_ms}

@@ -98,17 +98,21 @@ class StateMachine:
     def estop(self, cause: str, now: int, present: bool = True) -> None:
         """Latch. Repeated signals prolong the cool-down.
 
+        One that comes after it is a new press: a reset that somebody was asked about before is stale by it.
+
         Args:
             cause: who or what asks.
             now: [ns].
             present: the cause lasts until ``clear(cause)``; False for a single event.
         """
-        self._latched_at = now
+        again, self._latched_at = now - self._latched_at > self._cool_down, now
         fresh = present and cause not in self.causes
         if fresh:
             self.causes.add(cause)
         if self.mode != Mode.ESTOP:
             self._change(Mode.ESTOP, cause)
+        elif again:
+            self._change(Mode.ESTOP, self.reason)
         elif fresh:
             self._save()
 

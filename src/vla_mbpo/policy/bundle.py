@@ -3,14 +3,13 @@
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vla_mbpo.core.disk import sync
+from vla_mbpo.core.disk import place_of, whole_folder
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.policy import signature
 from vla_mbpo.policy.vocabulary import Instructions, Vocabulary
@@ -136,33 +135,9 @@ def rebuilt(out: Path, kind: str) -> Iterator[Path]:
     Raises:
         ConfigError: ``out`` holds something else than an exported bundle of this ``kind``.
     """
-    out = out.expanduser().resolve()
-    beside, before = (out.with_name(f".{out.name}.{name}") for name in ("partial", "before"))
-    if before.exists() and not out.exists():  # of a writer that was killed between its two renames
-        before.rename(out)
-    kept = _not_of_the_bundle(out, kind)
-    for left in (beside, before):
-        shutil.rmtree(left, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        yield beside
-        for name in kept:
-            if not (beside / name).exists():
-                (beside / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(out / name, beside / name)
-        for file in beside.rglob("*"):
-            sync(file)
-        if out.exists():
-            out.rename(before)
-        beside.rename(out)
-        sync(out.parent)
-    except BaseException:
-        if before.exists() and not out.exists():
-            before.rename(out)
-        raise
-    finally:
-        for left in (beside, before):
-            shutil.rmtree(left, ignore_errors=True)
+    out = place_of(out)
+    with whole_folder(out, _not_of_the_bundle(out, kind)) as folder:
+        yield folder
 
 
 def _not_of_the_bundle(out: Path, kind: str) -> list[str]:

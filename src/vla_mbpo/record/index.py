@@ -25,6 +25,8 @@ from mcap.records import (
 )
 from mcap.stream_reader import breakup_chunk
 
+from vla_mbpo.core.errors import require
+
 MAGIC = b"\x89MCAP0\r\n"
 _HEAD = struct.Struct("<BQ")  # kind and length of a record
 
@@ -85,12 +87,18 @@ def scan(path: Path) -> Scan:
 
 
 def append_index(path: Path, found: Scan | None = None) -> Scan:
-    """Cut off what is not whole, and write an index. OSError: the file is as before, but for what was not whole."""
+    """Cut off what is not whole, and write an index. OSError: the file is as before, but for what was not whole.
+
+    ConfigError: it is no MCAP file; nothing is written.
+    """
     found = found or scan(path)
     if found.whole:
         return found
     with path.open("r+b") as file:
         if found.end == 0:
+            begin = file.read(len(MAGIC))
+            require(MAGIC.startswith(begin), "bag", str(path), "an MCAP file, or an empty one")
+            file.seek(0)
             file.write(_header())
             found.end = file.tell()
         file.truncate(found.end)

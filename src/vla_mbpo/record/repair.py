@@ -7,7 +7,7 @@ from typing import Any
 
 from mcap.records import Channel
 
-from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.record.episode import BAD, LABELS, RECORDING
 from vla_mbpo.record.index import Scan, append_index, scan
 from vla_mbpo.record.message import TopicInfo
@@ -30,9 +30,11 @@ def read_labels(episode: Path) -> dict[str, Any]:
     """Content of episode.json. Raises ConfigError: it cannot be read."""
     try:
         content = json.loads((episode / LABELS).read_text())
-        content["state"], content["bag"]
+        content["state"], Path(content["bag"]).name
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(str(episode / LABELS), type(error).__name__, "expected the labels of an episode") from None
+    bag = content["bag"]
+    require(Path(bag).name == bag, f"{episode / LABELS}: bag", bag, "a file in the episode's folder")
     return content
 
 

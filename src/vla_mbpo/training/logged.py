@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vla_mbpo.core.errors import require
 from vla_mbpo.training.dream_world import DreamWorld, States
-from vla_mbpo.training.episodes import check_scenes
+from vla_mbpo.training.episodes import check_scenes, overlapping
 from vla_mbpo.training.marks import Marks
 from vla_mbpo.training.overview import overview
 from vla_mbpo.training.rollout_data import Rollouts
@@ -103,8 +103,7 @@ def _unseen(data: Rollouts, looks: NDArray[np.int64], folders: tuple[str, ...], 
 
     All, unless it was trained on this log, too, or on something in the same folder.
     """
-    pairs = [(Path(a).resolve(), Path(b).resolve()) for a in folders for b in world.trained_on]
-    if not any(a.is_relative_to(b) or b.is_relative_to(a) for a, b in pairs):
+    if not overlapping(folders, world.trained_on):
         return looks
     seeds = [fact["seed"] for fact in data.facts]
     return looks[(held_out(seeds) & ~to_calibrate(seeds))[data.episode[looks]]]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from mcap.exceptions import McapError
 
+from vla_mbpo.core.disk import place_of, whole_folder
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.record.lerobot.attempt import read_attempt
 from vla_mbpo.record.lerobot.dataset import Dataset
 from vla_mbpo.record.lerobot.layout import rate
 from vla_mbpo.record.lerobot.video import QUALITIES
-from vla_mbpo.record.lerobot.whole import whole_folder
 from vla_mbpo.record.repair import episodes
 from vla_mbpo.sim.tasks import TASKS, Task
 
@@ -48,7 +48,7 @@ def export(
     require(video in QUALITIES, "video", video, f"choose one of: {', '.join(QUALITIES)}")
     done, fps = Exported(), rate(spec)
     found = episodes(folder)
-    with whole_folder(out) as root:
+    with whole_folder(place_of(out)) as root:
         dataset = Dataset(root, spec, QUALITIES[video])
         for episode in found:
             try:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from vla_mbpo.core.disk import place_of, whole_folder
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.record.lerobot.layout import (
     ACTION,
@@ -24,7 +25,6 @@ from vla_mbpo.record.lerobot.layout import (
     VERSION,
 )
 from vla_mbpo.record.lerobot.video import read_pictures
-from vla_mbpo.record.lerobot.whole import whole_folder
 
 
 def import_rollouts(dataset: Path, out: Path) -> list[str]:
@@ -34,7 +34,7 @@ def import_rollouts(dataset: Path, out: Path) -> list[str]:
         ConfigError: ``out`` holds something, or ``dataset`` is none that ``export`` wrote.
     """
     names = []
-    with whole_folder(out) as folder:
+    with whole_folder(place_of(out)) as folder:
         for name, made in rollouts(dataset):
             np.savez(folder / f"{name}.npz", **made, made_of=name)
             names.append(name)

@@ -1,40 +1,8 @@
-"""Folders that are there as a whole or not at all, and files that are numbered before they grow too large."""
+"""Files that are numbered before they grow too large."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from vla_mbpo.core.disk import sync
-from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.record.lerobot.layout import CHUNK_FILES
-
-
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill that becomes ``out`` when all of it is on the disk; after an error it is gone.
-
-    Raises:
-        ConfigError: ``out`` holds something, or cannot be made.
-    """
-    out = out.expanduser().resolve()
-    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    require(free, "out", str(out), "expected a folder that is empty or not there yet")
-    beside = out.with_name(f".{out.name}.partial")  # the same name each time: what a kill left is found again
-    try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-    except OSError as error:
-        raise ConfigError("out", str(out), f"expected a place to write to: {error.strerror}") from None
-    try:
-        yield beside
-        for file in beside.rglob("*"):
-            sync(file)
-        beside.rename(out)  # also over an empty folder
-        sync(out.parent)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
 
 
 class Parts:
