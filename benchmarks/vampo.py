@@ -27,6 +27,7 @@ from vla_mbpo.training.calibration import tried_predictions
 from vla_mbpo.training.denoising import evaluate, imagined
 from vla_mbpo.training.effective_rank import effective_rank, readout, response
 from vla_mbpo.training.judge import interval_by_group, roc_auc
+from vla_mbpo.training.precision import CPU, reduced
 from vla_mbpo.training.rollout_data import Branches, Rollouts
 from vla_mbpo.training.tried import Tried, gain
 from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, load_world_model, perceive
@@ -85,7 +86,7 @@ def at_once(net: WorldModel, looks: Looks, index: NDArray[np.int64]) -> tuple[ND
     for begin in range(0, len(index), BATCH):
         part = index[begin : begin + BATCH]
         inputs = looks.inputs(part)
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(CPU):
             context = net.observe(*inputs)[:3]
             nothing = torch.zeros_like(inputs[2])
             found = evaluate(net, context, looks.bins[part], nothing, torch.ones_like(nothing[..., 0, 0]))

@@ -13,6 +13,7 @@ from vla_mbpo.core.errors import require
 from vla_mbpo.imagination.autoencoder import Autoencoder, AutoencoderConfig
 from vla_mbpo.training.episodes import check_scenes, rollout_files
 from vla_mbpo.training.loop import Loop, averaged
+from vla_mbpo.training.precision import reduced
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Trainer(Loop):
         x = torch.from_numpy(self._pictures[index]).to(self.device).permute(0, 3, 1, 2).float()
         gain = 1 + self.recipe.brightness * (2 * torch.rand(len(x), 1, 1, 1, device=self.device) - 1)
         x = (x * gain).clamp(0, 255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with reduced(self.device):
             z = self.net.encode(x)
             y = self.net.decode(z + self.recipe.noise * z.detach().std() * torch.randn_like(z))
         x, y = x / 127.5 - 1.0, y.float()
@@ -92,7 +93,7 @@ def prominence(x: Tensor, contrast: float) -> Tensor:
 def encode(net: Autoencoder, pictures: np.ndarray, batch: int = 256) -> Tensor:
     """Latents (N, TOKENS, latent) of pictures (N, s, s, 3) uint8, on the network's device."""
     parts, device = [], net.mean.device
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+    with torch.no_grad(), reduced(device):
         for begin in range(0, len(pictures), batch):
             x = torch.from_numpy(pictures[begin : begin + batch]).to(device).permute(0, 3, 1, 2).float()
             parts.append(net.encode(x.contiguous(memory_format=torch.channels_last)).float())

@@ -18,6 +18,7 @@ from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.training.judge import platt
 from vla_mbpo.training.loop import CALIBRATION
+from vla_mbpo.training.precision import reduced
 from vla_mbpo.training.tried import Tried, compared, gain
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def predictions(
     ``slow``: read again with what was imagined in the images' place.
     """
     outcomes, costs = [], []
-    with torch.no_grad(), torch.autocast(trainer.device.type, torch.bfloat16):
+    with torch.no_grad(), reduced(trainer.device):
         for begin in range(0, len(index), 256):
             part = torch.from_numpy(index[begin : begin + 256]).to(trainer.device)
             context = net.observe(*trainer.inputs(part))[:3]
@@ -130,7 +131,7 @@ def tried_predictions(
 ) -> tuple[Logits, Logits]:
     """Logits (E, N, B) of the value and of a cost event of the candidates that were tried at looks ``index``."""
     parts = []
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+    with torch.no_grad(), reduced(device):
         for begin in range(0, len(index), 64):
             seen, bins, *_ = tried.batch(index[begin : begin + 64], device)
             parts.append([x.double().cpu().numpy() for x in compared(net, seen, bins)])

@@ -20,6 +20,7 @@ from vla_mbpo.training.dream_log import DreamLog
 from vla_mbpo.training.dream_recipe import DreamRlRecipe
 from vla_mbpo.training.dream_world import DreamWorld, Judged, States
 from vla_mbpo.training.flow_sde import Chain, FlowSde, Velocity
+from vla_mbpo.training.precision import reduced
 
 UNFIT = 3.0  # rows that a chunk which the gate would refuse is worse than the worst of its group
 PLAIN = Augment(0, 0.0, 0.0)
@@ -98,7 +99,7 @@ class Collector:
         noise = torch.where(states.free[..., None] > 0, torch.randn_like(states.prefix), states.prefix)
         wide = states.at(torch.arange(len(states)).repeat_interleave(group))
         # Only drawn here; densities are those of the whole precision.
-        with torch.autocast(noise.device.type, torch.bfloat16):
+        with reduced(noise.device):
             before = flow.integrate(_whole(one), noise, states.free, end=step).repeat_interleave(group, 0)
             chain = flow.branch(_whole(many), before, wide.free, step)
             made = flow.integrate(_whole(many), chain.after, wide.free, begin=step + 1)
@@ -138,7 +139,7 @@ class Collector:
             states.at(going), chunks[going], self.recipe.flow_steps, group, bool(self.recipe.interleaved)
         )
         noise = torch.randn_like(here.prefix[::group]).repeat_interleave(group, 0)
-        with torch.autocast(noise.device.type, torch.bfloat16):
+        with reduced(noise.device):
             following = self.flow.integrate(_whole(self.velocity(net, here, pictures)), noise, here.free)
         found = self.world.judge(here, following)
         later = self._followed(net, here, following, found, more - 1, group)

@@ -21,12 +21,12 @@ from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.policy.runtime import rate_limited
 from vla_mbpo.training.admission import Admission
 from vla_mbpo.training.calibration import VALUE
+from vla_mbpo.training.precision import CPU, reduced
 from vla_mbpo.training.rollout_data import HALF_TIME, Rollouts
 from vla_mbpo.training.tried import SHORTEST
 from vla_mbpo.training.world_model import WorldModelRecipe, load_perception, load_world_model, perceive, seen_before
 
 BATCH = 128
-CPU = torch.device("cpu")
 SAME = 1e-6  # rad; committed rows are copied into every candidate
 DONE = 0.5  # probability of being done above which a branch has ended
 
@@ -246,7 +246,7 @@ class DreamWorld:
         bins, unfit = self._bins(states.at(torch.arange(len(states)).repeat_interleave(group)), rows)
         nothing = torch.zeros(count, 1, *states.latents.shape[1:], device=self._device)
         known, level = nothing.new_ones(count, 1), nothing.new_ones(nothing.shape[:3])
-        with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16):
+        with torch.no_grad(), reduced(self._device):
             context = [part.repeat_interleave(group, 0) for part in self._observe(states)[:3]]
             _, _, outcome, cost, _ = self.net.imagine(context, bins[:, None], known, nothing, level)
         soon, well, done, hit = (
@@ -272,11 +272,11 @@ class DreamWorld:
             the observations, whose ``row`` is none of the log's, and their pictures, (B, S, S, 3) uint8 each.
         """
         latents, proprio = self._imagined(states, rows, flow_steps, group, interleaved)
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with reduced(self._device):
             decoded = self.perception.autoencoder.decode(latents.flatten(0, 1)).float().unflatten(0, (-1, 2))
         seen = ((decoded + 1.0) * 127.5).clamp(0, 255).round()
         head, wrist = seen[:, 0], seen[:, 1]
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with reduced(self._device):
             eyes = self.perception.points(head, wrist, states.words).float()
             views = torch.cat(self.policy.look(head, wrist, self.policy.read(states.words)[1]), 1)
         n = len(self._spec.joints)
@@ -300,7 +300,7 @@ class DreamWorld:
         bins, now = self._bins(states, rows, fit=False)[0][:, None], states.latents.float()
         noise = torch.randn(len(now) // group, 1, *now.shape[1:], device=self._device)
         x, known = noise.repeat_interleave(group, 0), noise.new_ones(len(now), 1)
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with reduced(self._device):
             context = self._observe(states)[:3]
             for view in (0, 1):  # the one that is not at work is unknown first, then known
                 for step in range(flow_steps):

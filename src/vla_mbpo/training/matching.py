@@ -8,6 +8,7 @@ from torch import Tensor
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.training.dream_world import States
 from vla_mbpo.training.flow_sde import FlowSde
+from vla_mbpo.training.precision import reduced
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Noised:
 
     def off(self, net: FlowPolicy, cache: Tensor, mask: Tensor, said: Tensor | None = None) -> Tensor:
         """(B, H, A) the network's velocity less the wanted one; ``said``: as ``FlowPolicy.velocity`` takes it."""
-        with torch.autocast(self.rows.device.type, torch.bfloat16):
+        with reduced(self.rows.device):
             return net.velocity(cache, mask, self.rows, self.moment, said).float() - self.wanted
 
     def ends_off(self, off: Tensor) -> Tensor:

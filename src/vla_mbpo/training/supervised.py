@@ -9,8 +9,7 @@ from torch.nn import functional
 
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.training.dataset import Augment, Demonstrations, Normalisation
-
-CPU = torch.device("cpu")
+from vla_mbpo.training.precision import CPU, reduced
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Supervised:
         head, wrist = (
             augment.images(view[picked]).contiguous(memory_format=torch.channels_last) for view in self._pictures
         )
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with reduced(self._device):
             text, gist, pad = net.read(self._words[picked])
             views = net.look(head, wrist, gist)
             surveyed = net.survey(views)

@@ -28,6 +28,7 @@ from vla_mbpo.training import world_model
 from vla_mbpo.training.denoising import HEAD, WRIST, HybridSampler, denoise, evaluate, imagined
 from vla_mbpo.training.kept import plain
 from vla_mbpo.training.loop import MAY_CHANGE, averaged
+from vla_mbpo.training.precision import CPU, reduced
 from vla_mbpo.training.world_model import MAX_WEIGHT, WorldModelRecipe
 
 IMAGES = ("enter", "leave", "time", "next_grid", "beside", "steer")  # parameters that only imagined images use
@@ -150,7 +151,7 @@ class Trainer(world_model.Trainer):
         bins, target = bins[:, 0], target[:, 0]
         time = torch.sigmoid(torch.randn(len(index), VIEWS))
         t = time[..., None, None]
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(CPU):
             context = self.net.observe(*self.inputs(index))[:3]
             images = evaluate(self.net, context, bins, (1 - t) * target + t * torch.randn_like(target), time)[0][:, 0]
         error = (images.float() - target).square().mean((-1, -2))
@@ -175,7 +176,7 @@ class Trainer(world_model.Trainer):
         bins, target, _ = self.futures(index)
         bins, now = bins[:, 0], self.latents[index].float()
         context = self.net.observe(*self.inputs(index))[:3]
-        with torch.autocast("cpu", torch.bfloat16):  # only drawn here; densities are those of the whole precision
+        with reduced(CPU):  # only drawn here; densities are those of the whole precision
             head = denoise(self.net, context, bins, start, HEAD, steps)[:, HEAD]
         mean, _ = self._first_step(self.net, index, start, head)
         reference, logits = self._first_step(self.start, index, start, head)
@@ -185,7 +186,7 @@ class Trainer(world_model.Trainer):
         for view in (HEAD, WRIST):
             own, given = after[:, view].flatten(0, 1), head.repeat_interleave(group, 0)
             x = torch.stack([own, torch.zeros_like(own)] if view == HEAD else [given, own], 1)
-            with torch.autocast("cpu", torch.bfloat16):
+            with reduced(CPU):
                 seen.append(
                     denoise(self.net, wide, actions, x, view, steps, begin=1)[:, view].unflatten(0, (-1, group))
                 )
@@ -209,7 +210,7 @@ class Trainer(world_model.Trainer):
         noise = torch.randn(len(index), *self.latents.shape[1:], generator=make)
         (bins, target, _), here = self.futures(index), self.latents[index].float()
         rewards, logits = [], []
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(CPU):
             for net in (now, self.start):
                 context = net.observe(*self.inputs(index))[:3]
                 seen = imagined(net, context, bins[:, 0], noise, self.vampo.steps)

@@ -28,6 +28,7 @@ from vla_mbpo.training.autoencoder import load_autoencoder, prominence
 from vla_mbpo.training.calibration import VALUE, calibrate, started_from
 from vla_mbpo.training.episodes import check_scenes, rollout_files
 from vla_mbpo.training.loop import CALIBRATION, Loop, averaged, device_of
+from vla_mbpo.training.precision import reduced
 from vla_mbpo.training.rollout_data import Branches, Rollouts
 from vla_mbpo.training.sft import load_policy
 from vla_mbpo.training.tried import Tried, compared, losses
@@ -190,7 +191,7 @@ class Trainer(Loop):
         time, own = self._levels(len(index))
         t = time[..., None, None]
         noisy = (1 - t) * target + t * torch.randn_like(target)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with reduced(self.device):
             blurred = self._blurred(eyes, now, proprio)
             *context, here = self.net.observe(words, *blurred)
             if own.any():
@@ -229,7 +230,7 @@ class Trainer(Loop):
         """Mean error (B,) of decoded latents (B, VIEWS, TOKENS, latent) against the pictures of looks ``after``."""
         real = torch.stack([view[after] for view in self._pictures], 1)
         real = real.flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with reduced(self.device):
             decoded = self.perception.autoencoder.decode(latents.flatten(0, 1))
         error = (decoded.float() - real).abs() * prominence(real, CONTRAST)
         return error.mean((1, 2, 3)).unflatten(0, (len(after), -1)).mean(1)
@@ -240,7 +241,7 @@ class Trainer(Loop):
         count = max(1, round(config.branched * config.batch))
         index = self.tried_train[torch.randint(0, len(self.tried_train), (count,)).numpy()]
         (words, eyes, latents, proprio), bins, to_go, cost, finished = tried.batch(index, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with reduced(self.device):
             soon, hit = compared(self.net, (words, *self._blurred(eyes, latents, proprio)), bins)
         member = self._tried_members[:, torch.from_numpy(index).to(self.device)]
         found = losses(soon, hit, to_go, cost, finished, member)
@@ -329,7 +330,7 @@ def perceive(perception: Perception, rollouts: Rollouts | Branches, batch: int =
     """Eyes (N, 2, E) and latents (N, 2, TOKENS, latent) of all looks, float16."""
     eyes, latents, device = [], [], perception.places.device
     head, wrist = rollouts.pictures
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+    with torch.no_grad(), reduced(device):
         for begin in range(0, len(rollouts), batch):
             part = slice(begin, begin + batch)
             views = (torch.from_numpy(v[part]).to(device).permute(0, 3, 1, 2).float() for v in (head, wrist))
