@@ -51,6 +51,17 @@ def lock_domain(domain: str) -> IO[str] | None:
     return lock
 
 
+def domain_is_held(domain: str) -> bool:
+    """Whether a stack of this machine, and of a user whose files can be opened, runs on the domain."""
+    try:
+        lock = lock_domain(domain)
+    except ConfigError:
+        return True
+    if lock is not None:
+        lock.close()
+    return False
+
+
 @dataclass
 class _Child:
     spec: NodeSpec

@@ -27,6 +27,7 @@ from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.record import bag as bag_module
 from vla_mbpo.record.command import run
 from vla_mbpo.record.episode import Episode
+from vla_mbpo.record.index import scan
 from vla_mbpo.record.intake import Intake
 from vla_mbpo.record.message import Attempt, Decided
 from vla_mbpo.record.repair import repair
@@ -370,6 +371,34 @@ def test_a_file_that_was_cut_anywhere_can_be_repaired(tmp_path, cut):
     os.truncate(path, int(cut * path.stat().st_size))
     assert repair(only(tmp_path))
     assert len(by_rosbags(only(tmp_path))) <= 62
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("which", [0, 1, -2])
+@pytest.mark.parametrize("index", [False, True])
+def test_one_damaged_chunk_costs_what_is_in_it(tmp_path, which, cut, index):
+    """All that followed it was cut off. Only the first one has what is said of the topics, unless the end has, too."""
+    made = recorder(tmp_path)
+    made.put(attempt(True))
+    for number in range(150):
+        made.put(said(f"{number} " + os.urandom(20_000).hex()))
+        time.sleep(0.005)
+    end(made)
+    path = only(tmp_path) / labels(only(tmp_path))["bag"]
+    chunks, times = scan(path).chunks, [message.log_time for message in by_stream(path)]
+    damaged = chunks[which]
+    left = [at for at in times if not damaged.message_start_time <= at <= damaged.message_end_time]
+    assert len(chunks) > 3 and 0 < len(left) < len(times)
+    with path.open("r+b") as file:
+        file.seek(damaged.chunk_start_offset + (damaged.chunk_length + 11 if index else damaged.chunk_length // 2))
+        file.write(b"\xfe" * 4)
+    if cut:
+        os.truncate(path, chunks[-1].chunk_start_offset + chunks[-1].chunk_length + chunks[-1].message_index_length)
+    assert repair(only(tmp_path)) and "damaged" in labels(only(tmp_path))["reasons"][0]
+    assert (
+        len(by_rosbags(only(tmp_path))) == len(by_mcap(path)) == (0 if cut and which == 0 and not index else len(left))
+    )
+    assert not repair(only(tmp_path))
 
 
 def test_the_command_repairs_and_tells(killed, capsys):

@@ -28,6 +28,9 @@ from mcap.stream_reader import breakup_chunk
 from vla_mbpo.core.errors import require
 
 MAGIC = b"\x89MCAP0\r\n"
+_KINDS: dict[int, Any] = {
+    Opcode.MESSAGE_INDEX: MessageIndex, Opcode.SCHEMA: Schema, Opcode.CHANNEL: Channel, Opcode.CHUNK_INDEX: ChunkIndex
+}  # fmt: skip
 _HEAD = struct.Struct("<BQ")  # kind and length of a record
 
 
@@ -37,13 +40,15 @@ class Scan:
 
     Attributes:
         end: where its last whole chunk with its message indexes ends [bytes].
-        whole: it ends with an index and footer.
+        whole: it ends with a footer, and an index of just the chunks that can be read.
+        damaged: chunks that cannot be read, or whose channels stood in one of those; the index leaves them out.
         counts: messages by channel.
         begin, finish: of the messages' log times [ns].
     """
 
     end: int = 0
     whole: bool = False
+    damaged: int = 0
     schemas: dict[int, Schema] = field(default_factory=dict)
     channels: dict[int, Channel] = field(default_factory=dict)
     chunks: list[ChunkIndex] = field(default_factory=list)
@@ -53,8 +58,14 @@ class Scan:
 
 
 def scan(path: Path) -> Scan:
-    """Read a file up to its footer, or to where it was cut off or damaged. OSError."""
-    found = Scan()
+    """Read a file up to its footer, or to where it was cut off or is no sequence of records any more. OSError."""
+    found = _scan(path, Scan())
+    if found.damaged:  # definitions that stood there stand again at the end, if it was reached
+        found = _scan(path, Scan(schemas=found.schemas, channels=found.channels))
+    return found
+
+
+def _scan(path: Path, found: Scan) -> Scan:
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             return found
@@ -62,34 +73,40 @@ def scan(path: Path) -> Scan:
         chunk: ChunkIndex | None = None
         counted: dict[int, int] = {}
         expected: dict[int, int] = {}
+        listed: list[int] = []  # places of chunks, in the index
         while (record := _record(file)) is not None:
             kind, content, at = record
-            if kind == Opcode.MESSAGE_INDEX and chunk is not None:
-                index = MessageIndex.read(_stream(content))
-                chunk.message_index_offsets[index.channel_id] = at
-                counted[index.channel_id] = len(index.records)
+            read = _read(kind, content)
+            if isinstance(read, MessageIndex) and chunk is not None:
+                chunk.message_index_offsets[read.channel_id] = at
+                counted[read.channel_id] = len(read.records)
                 chunk.message_index_length += _HEAD.size + len(content)
                 if chunk.message_index_offsets.keys() == expected.keys():
                     _take(found, chunk, counted, file.tell())
                     chunk = None
+            elif isinstance(read, Schema | Channel):
+                _define(found, read)
+            elif isinstance(read, ChunkIndex):
+                listed.append(read.chunk_start_offset)
             elif kind == Opcode.CHUNK:
-                made = _chunk(content, at, found)
-                if made is None:
-                    break
-                chunk, expected = made
+                found.damaged += chunk is not None  # its message indexes are
+                chunk, expected = _chunk(content, at, found) or (None, {})
+                found.damaged += chunk is None
                 counted = {}
             elif kind == Opcode.HEADER:
                 found.end = file.tell()
             elif kind == Opcode.FOOTER:
-                found.whole = file.read(len(MAGIC)) == MAGIC
+                found.damaged += chunk is not None
+                readable = [one.chunk_start_offset for one in found.chunks]
+                found.whole = file.read(len(MAGIC)) == MAGIC and listed == readable
                 break
     return found
 
 
 def append_index(path: Path, found: Scan | None = None) -> Scan:
-    """Cut off what is not whole, and write an index. OSError: the file is as before, but for what was not whole.
+    """Cut off what is not whole at the end, and write an index.
 
-    ConfigError: it is no MCAP file; nothing is written.
+    ConfigError: it is no MCAP file; nothing is written. OSError: the file is as before, but for what was not whole.
     """
     found = found or scan(path)
     if found.whole:
@@ -125,6 +142,14 @@ def _record(file: IO[bytes]) -> tuple[int, bytes, int] | None:
     return kind, file.read(length), at
 
 
+def _read(kind: int, content: bytes) -> Any:
+    """A record outside the chunks; None: it is damaged, or of a kind that need not be read."""
+    try:
+        return _KINDS[kind].read(_stream(content)) if kind in _KINDS else None
+    except Exception:  # what damaged content makes the decoders raise has no common type
+        return None
+
+
 def _stream(content: bytes) -> ReadDataStream:
     return ReadDataStream(BytesIO(content))
 
@@ -135,15 +160,15 @@ def _chunk(content: bytes, at: int, found: Scan) -> tuple[ChunkIndex, dict[int, 
     try:
         chunk = Chunk.read(_stream(content))
         records = breakup_chunk(chunk, validate_crc=True)
-    except Exception:  # what damaged content makes the decoders raise has no common type
+    except Exception:  # as in _read
         return None
     for record in records:
-        if isinstance(record, Schema):
-            found.schemas[record.id] = record
-        elif isinstance(record, Channel):
-            found.channels[record.id] = record
-        elif isinstance(record, Message):
+        if isinstance(record, Message):
             counts[record.channel_id] += 1
+        else:
+            _define(found, record)
+    if not counts.keys() <= found.channels.keys():
+        return None
     made = ChunkIndex(
         chunk_length=_HEAD.size + len(content),
         chunk_start_offset=at,
@@ -156,6 +181,13 @@ def _chunk(content: bytes, at: int, found: Scan) -> tuple[ChunkIndex, dict[int, 
         uncompressed_size=chunk.uncompressed_size,
     )
     return made, counts
+
+
+def _define(found: Scan, record: Any) -> None:
+    if isinstance(record, Schema):
+        found.schemas[record.id] = record
+    elif isinstance(record, Channel):
+        found.channels[record.id] = record
 
 
 def _take(found: Scan, chunk: ChunkIndex, counts: dict[int, int], end: int) -> None:

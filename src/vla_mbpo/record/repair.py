@@ -14,6 +14,7 @@ from vla_mbpo.record.message import TopicInfo
 from vla_mbpo.record.metadata import write_json, write_metadata
 
 INTERRUPTED = "the recorder was interrupted; what it had not written is missing"
+DAMAGED = "the bag was damaged; what cannot be read is missing"
 
 
 def episodes(folder: Path) -> list[Path]:
@@ -39,7 +40,7 @@ def read_labels(episode: Path) -> dict[str, Any]:
 
 
 def repair(episode: Path) -> bool:
-    """Give the episode's bag an index and metadata, and mark it bad if it was interrupted. False: nothing to do.
+    """Give the episode's bag an index and metadata, and mark it bad. False: it was neither interrupted nor damaged.
 
     In place: no room for a second file is needed, and after a kill it can be done again.
 
@@ -68,7 +69,8 @@ def repair(episode: Path) -> bool:
         for topic, count in zip(topics, counts, strict=True)
         if count
     }
-    reasons = [*labels["reasons"], *([] if INTERRUPTED in labels["reasons"] else [INTERRUPTED])]
+    happened = [DAMAGED] * bool(found.damaged) + [INTERRUPTED] * (labels["state"] == RECORDING or not found.damaged)
+    reasons = [*labels["reasons"], *(reason for reason in happened if reason not in labels["reasons"])]
     span = {"begin_ns": begin, "end_ns": end, "duration_s": round(max(0, end - begin) / 1e9, 3)}
     spans = [{**part, "end_ns": part["end_ns"] or end} for part in labels["interventions"]]
     changed = {

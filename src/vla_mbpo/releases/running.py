@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vla_mbpo.paths import ros_environment
+from vla_mbpo.processes import domain_is_held
 
 if TYPE_CHECKING:
     from vla_mbpo.nodes.client import StackClient
 
-DISCOVERY = 4.0  # s within which a stack of this machine has to be found
+DISCOVERY = 4.0  # s within which a stack has to be found, if nothing says that there is one
+STARTING = 60.0  # s for one that holds the domain: it may be starting, or the machine busy
 # s for the answer. Longer than the task node may take in all, which is why `task.swap_patience` ends at 300 s: whoever
 # gives up first would say that a release does not go live, and then it does. The rest is for loading and switching.
 PATIENCE = 450.0
@@ -32,15 +34,16 @@ class Running:
 
     Attributes:
         used: name of that release; empty: there is no such stack, and ``why`` says so.
+        unknown: there is a stack, but what it uses, or whether it would swap, cannot be known.
     """
 
-    def __init__(self, used: str, why: str, client: "StackClient | None" = None) -> None:
-        self.used, self.why, self._client = used, why, client
+    def __init__(self, used: str, why: str, client: "StackClient | None" = None, unknown: bool = False) -> None:
+        self.used, self.why, self.unknown, self._client = used, why, unknown, client
 
     def swap(self, release: Path, now: bool) -> Swapped:
         """Have it use another release. ``now``: end a running attempt."""
         if self._client is None or not self.used:
-            return Swapped(False, self.why)
+            return Swapped(self.unknown, self.why)
         before, until = self._client.release, time.monotonic() + PATIENCE
         future = self._client.swap(str(release), now)
         while not future.done() and self._client.release is before and time.monotonic() < until:
@@ -66,12 +69,10 @@ def running_stack(store: Path, ask: bool = True) -> Iterator[Running]:
 
     client = StackClient("vla_mbpo_releases")
     try:
-        until = time.monotonic() + DISCOVERY
-        while not (client.release is not None and client.swap_ready) and time.monotonic() < until:
-            client.spin(0.05)
-        if client.release is None or not client.swap_ready:
-            yield Running("", f"no stack is running on ROS domain {os.environ.get('ROS_DOMAIN_ID') or '0'}")
+        if (absent := _wait(client)) is not None:
+            yield absent
             return
+        assert client.release is not None
         used = Path(client.release.release) if client.release.release else None
         if used is None or used.resolve().parent != store.resolve():
             what = used or "bundles, and no release"
@@ -81,3 +82,18 @@ def running_stack(store: Path, ask: bool = True) -> Iterator[Running]:
         yield Running(used.name, "", client)
     finally:
         client.close()
+
+
+def _wait(client: "StackClient") -> Running | None:
+    """Until a stack says what it uses and can be asked to swap. What is known if none does within its time."""
+    number = os.environ.get("ROS_DOMAIN_ID") or "0"
+    for patience in (DISCOVERY, STARTING):
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            if client.release is not None and client.swap_ready:
+                return None
+            client.spin(0.2)
+        if client.release is None and not domain_is_held(number):
+            return Running("", f"no stack is running on ROS domain {number}")
+    lacks = "does not say what it uses" if client.release is None else "has no node that swaps"
+    return Running("", f"the stack on ROS domain {number} {lacks}: try again when it is up", unknown=True)
