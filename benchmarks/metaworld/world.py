@@ -34,5 +34,5 @@ _MANNER: dict[str, Any] = {
     "gate": GateConfig(servo_lag=0.5, join_slack=0.2, reference_slack=0.5),
     "driver": DriverConfig(max_lag=1.0, max_gap=0.5, settle=0.02, look_ahead=0.0),
 }
-TWO_CAMERAS = World(Arm, Camera, Expert, truth, **_MANNER)
-ONE_CAMERA = World(Arm, one_camera, Expert, truth, **_MANNER)
+TWO_CAMERAS = World(Arm, Camera, Expert, truth, name="metaworld, two cameras", **_MANNER)
+ONE_CAMERA = World(Arm, one_camera, Expert, truth, name="metaworld, one camera", **_MANNER)

@@ -1,17 +1,22 @@
 """`vla-mbpo eval`: the result file, resuming, refusals."""
 
+import argparse
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vla_mbpo.cli import EXIT_USAGE, main
+from vla_mbpo.eval import command
+from vla_mbpo.failure.calibration import calibration_file
 from vla_mbpo.sim.tasks import HELD_OUT_TASKS
+from vla_mbpo.sim.world import TABLETOP
 
 FIELDS = {
     "bundle", "bundle_sha256", "command", "machine", "date", "seed", "settings", "tasks", "unseen_tasks",
@@ -129,6 +134,28 @@ def test_a_partial_file_of_another_run_is_refused_and_kept(tmp_path, result, oth
     assert not file.exists()
 
 
+def test_the_experts_time_limit_belongs_to_the_run(tmp_path, result):
+    """Attempts that had been given another one were counted with the rest."""
+    file = interrupted(tmp_path, result, line(2_000_000))
+    assert expert(file, "--tasks", "button", "--episodes", "1", "--timeout", "7") == EXIT_USAGE
+
+
+def test_worlds_and_bands_belong_to_the_run(tmp_path, monkeypatch):
+    """One camera and two had the same settings, and so had other bands of the same detector."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    args = parser.parse_args(["--bundle", "sft_full", "--json", "x", "--detector", "on"])
+    first = command.identity(args)
+    args.world = replace(TABLETOP, name="another")
+    second = command.identity(args)
+    bands = json.loads(calibration_file("detector_full").read_text())
+    other = tmp_path / "bands.json"
+    other.write_text(json.dumps(bands | {"date": "another"}))
+    monkeypatch.setattr(command, "calibration_file", lambda name: other)
+    third = command.identity(args)
+    assert first != second != third
+
+
 def run_until_the_disk_is_full(file, *options: str) -> None:
     """A run that ends when it writes its result; its episodes are in the partial file."""
 
@@ -191,6 +218,7 @@ def test_an_interrupt_ends_the_run_at_once(tmp_path):
         (("--seed", "1000000", "--scenes", "calibration"), ("--seed", "1000000")),  # a scene to test with
         (("--k", "0"), ("--k", "0")),
         (("--k", "65"), ("--k", "65")),
+        (("--clock", "realtime", "--timeout", "7"), ("--timeout", "7")),
         (("--replan-rows", "17"), ("--replan-rows", "17", "16")),
         (("--noise", "nan"), ("--noise", "nan", "0 to 4")),
         (("--noise", "0", "--k", "2"), ("--noise", "0", "--k")),

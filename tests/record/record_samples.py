@@ -1,5 +1,6 @@
 """Messages for the recorder's tests, and readers of what it wrote."""
 
+import json
 import struct
 import time
 
@@ -72,3 +73,18 @@ def by_stream(path):
         except McapError:
             pass
     return found
+
+
+def labels(folder):
+    return json.loads((folder / "episode.json").read_text())
+
+
+def only(root):
+    (episode,) = [path.parent for path in root.glob("*/episode.json")]
+    return episode
+
+
+def end(made, outcome="succeeded"):
+    """End the attempt and the recorder."""
+    made.put(attempt(False, outcome))
+    made.stop(5.0)

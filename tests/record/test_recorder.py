@@ -2,12 +2,8 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from record_samples import (
@@ -17,29 +13,19 @@ from record_samples import (
     attempt,
     by_mcap,
     by_rosbags,
-    by_stream,
     cdr,
+    end,
+    labels,
+    only,
     recorder,
     said,
 )
 
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.record import bag as bag_module
-from vla_mbpo.record.command import run
 from vla_mbpo.record.episode import Episode
-from vla_mbpo.record.index import scan
 from vla_mbpo.record.intake import Intake
-from vla_mbpo.record.message import Attempt, Decided
-from vla_mbpo.record.repair import repair
-
-
-def labels(folder):
-    return json.loads((folder / "episode.json").read_text())
-
-
-def only(root):
-    (episode,) = [path.parent for path in root.glob("*/episode.json")]
-    return episode
+from vla_mbpo.record.message import Attempt
 
 
 def an_attempt(made, *between, outcome="succeeded"):
@@ -47,12 +33,6 @@ def an_attempt(made, *between, outcome="succeeded"):
     for message in (attempt(True), *between):
         made.put(message)
     end(made, outcome)
-
-
-def end(made, outcome="succeeded"):
-    """End the attempt and the recorder."""
-    made.put(attempt(False, outcome))
-    made.stop(5.0)
 
 
 def test_an_attempt_is_an_episode_that_both_libraries_read(tmp_path):
@@ -279,134 +259,6 @@ def test_an_error_between_two_messages_does_not_end_the_recorder(tmp_path, monke
     assert "IndexError" in warned(made) and made.alive
     assert made.ask("stop").result(5.0)
     made.stop(5.0)
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from record_samples import attempt, recorder, said
-made = recorder(Path({root!r}))
-made.put(attempt(True))
-number = 0
-while True:
-    now = time.time_ns()
-    made.put(said(str(now), now))
-    time.sleep(0.005)
-"""
-
-
-@pytest.fixture
-def killed(tmp_path):
-    """The folder of an episode whose recorder was killed, and when [ns]."""
-    code = KILLED.format(tests=str(Path(__file__).parent), root=str(tmp_path / "out"))
-    process = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 30.0
-    while not list(tmp_path.glob("out/*/episode.json")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(2.0)
-    process.send_signal(signal.SIGKILL)
-    when = time.time_ns()
-    process.wait()
-    return only(tmp_path / "out"), when
-
-
-def test_a_killed_recorder_loses_less_than_a_second_and_the_file_opens(killed):
-    folder, when = killed
-    assert labels(folder)["state"] == "recording"
-    found = by_stream(folder / labels(folder)["bag"])
-    assert 0 <= when - found[-1].log_time < 10**9 and len(found) > 100
-
-
-def test_after_repair_both_libraries_read_what_a_killed_recorder_wrote(killed):
-    folder, _ = killed
-    found = by_stream(folder / labels(folder)["bag"])
-    assert repair(folder)
-    content = labels(folder)
-    assert content["state"] == "bad" and "interrupted" in content["reasons"][0]
-    assert len(by_rosbags(folder)) == len(by_mcap(folder / content["bag"])) == len(found)
-    assert not repair(folder)  # once is enough
-
-
-def test_labels_of_a_killed_recorder_are_those_of_its_last_seconds(tmp_path):
-    made = recorder(tmp_path)
-    made.put(attempt(True))
-    for number in range(40):
-        made.put(said("", note=Decided(number, 0, True)))
-        time.sleep(0.05)
-    content = labels(only(tmp_path))
-    assert content["state"] == "recording" and content["decisions"]["accepted"] >= 10
-    end(made)
-
-
-def test_what_is_being_recorded_is_not_repaired(tmp_path):
-    made = recorder(tmp_path)
-    made.ask("start").result(5.0)
-    with pytest.raises(ConfigError, match="being recorded"):
-        repair(only(tmp_path))
-    made.stop(5.0)
-
-
-@pytest.mark.parametrize("bag", ["../letter.txt", "letter.txt"])
-def test_repair_writes_to_no_file_that_is_not_the_episodes_bag(tmp_path, bag):
-    """Labels that named another file had it overwritten with an empty recording."""
-    episode = tmp_path / "episode"
-    episode.mkdir()
-    (episode / "episode.json").write_text(json.dumps({"state": "complete", "bag": bag}))
-    (episode / bag).write_text("Dear all")
-    with pytest.raises(ConfigError, match="bag"):
-        repair(episode)
-    assert (episode / bag).read_text() == "Dear all"
-
-
-@pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.9, 0.999])
-def test_a_file_that_was_cut_anywhere_can_be_repaired(tmp_path, cut):
-    made = recorder(tmp_path)
-    made.put(attempt(True))
-    for number in range(60):
-        made.put(said(f"{number} " + os.urandom(2000).hex()))
-        time.sleep(0.005)
-    end(made)
-    path = only(tmp_path) / labels(only(tmp_path))["bag"]
-    os.truncate(path, int(cut * path.stat().st_size))
-    assert repair(only(tmp_path))
-    assert len(by_rosbags(only(tmp_path))) <= 62
-
-
-@pytest.mark.parametrize("cut", [False, True])
-@pytest.mark.parametrize("which", [0, 1, -2])
-@pytest.mark.parametrize("index", [False, True])
-def test_one_damaged_chunk_costs_what_is_in_it(tmp_path, which, cut, index):
-    """All that followed it was cut off. Only the first one has what is said of the topics, unless the end has, too."""
-    made = recorder(tmp_path)
-    made.put(attempt(True))
-    for number in range(150):
-        made.put(said(f"{number} " + os.urandom(20_000).hex()))
-        time.sleep(0.005)
-    end(made)
-    path = only(tmp_path) / labels(only(tmp_path))["bag"]
-    chunks, times = scan(path).chunks, [message.log_time for message in by_stream(path)]
-    damaged = chunks[which]
-    left = [at for at in times if not damaged.message_start_time <= at <= damaged.message_end_time]
-    assert len(chunks) > 3 and 0 < len(left) < len(times)
-    with path.open("r+b") as file:
-        file.seek(damaged.chunk_start_offset + (damaged.chunk_length + 11 if index else damaged.chunk_length // 2))
-        file.write(b"\xfe" * 4)
-    if cut:
-        os.truncate(path, chunks[-1].chunk_start_offset + chunks[-1].chunk_length + chunks[-1].message_index_length)
-    assert repair(only(tmp_path)) and "damaged" in labels(only(tmp_path))["reasons"][0]
-    assert (
-        len(by_rosbags(only(tmp_path))) == len(by_mcap(path)) == (0 if cut and which == 0 and not index else len(left))
-    )
-    assert not repair(only(tmp_path))
-
-
-def test_the_command_repairs_and_tells(killed, capsys):
-    folder, _ = killed
-    arguments = type("Arguments", (), {"what": "repair", "folders": [folder.parent], "json": False})
-    assert run(arguments) == 0
-    output = capsys.readouterr().out
-    assert f"{folder.name}: repaired" in output and "bad, no outcome" in output
 
 
 def test_an_episode_for_which_there_is_no_room_leaves_nothing_behind(tmp_path, monkeypatch):

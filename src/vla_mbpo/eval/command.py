@@ -15,6 +15,7 @@ from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.eval.lockstep import Attempt, Outcome, Settings, attempt_expert
 from vla_mbpo.eval.realtime import run_realtime
 from vla_mbpo.eval.report import machine, now, percentiles, summarise
+from vla_mbpo.failure.calibration import Calibration, calibration_file
 from vla_mbpo.failure.detector import FailureDetector
 from vla_mbpo.imagination.session import WorldModelSession
 from vla_mbpo.imagination.vetting import Vetting
@@ -88,6 +89,24 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     known = tasks_of(args.robot)
     chosen = known if args.tasks == "all" else [find_task(n.strip(), known).name for n in args.tasks.split(",")]
     tasks = list(dict.fromkeys(chosen))
+    _check(args)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    head = _head(args)
+    first = SCENES[args.scenes] + args.seed
+    jobs = [(task, first + i) for i in range(args.episodes) for task in tasks]
+    cadence: dict[str, Any] = {"missed_cycles": 0, "latency_ms": {}}
+    outcomes = _evaluate(args, head, jobs, cadence)
+    stages = {stage for o in outcomes for stage in o.stage_ms}
+    for stage in sorted(stages):
+        cadence["latency_ms"][stage] = percentiles([v for o in outcomes for v in o.stage_ms.get(stage, [])])
+    result = {**head, "date": now(), **summarise(outcomes, known), "cadence": cadence}
+    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    _print(result)
+    return result, outcomes
+
+
+def _check(args: argparse.Namespace) -> None:
+    """ConfigError: a number is out of range, or options do not go together."""
     require(args.episodes > 0, "--episodes", args.episodes, "a number above 0")
     require(args.seed >= 0, "--seed", args.seed, "0 or more")
     require(0.0 < args.timeout <= 60.0, "--timeout", args.timeout, "above 0, at most 60 s")
@@ -97,6 +116,8 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     _check_noise(args)
     simulated = args.clock == "lockstep"
     require(simulated or args.noise == Settings().noise, "--noise", args.noise, "1 with --clock realtime")
+    usual = Settings().timeout
+    require(simulated or args.timeout == usual, "--timeout", args.timeout, f"{usual:g} with --clock realtime")
     require(simulated or rows is None, "--replan-rows", rows, "with --clock lockstep")
     Place(args.workers, args.ray).check()
     require(simulated or args.bundle != EXPERT, "--bundle", EXPERT, "with --clock realtime: a policy bundle")
@@ -110,21 +131,9 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[Outcome]]:
     require(args.disturbance in ("", "any", *KINDS), "--disturbance", args.disturbance, f"any, {', '.join(KINDS)}")
     require(policy or not args.disturbance, "--disturbance", args.disturbance, "with a policy and --clock lockstep")
     require(policy or not args.corrupt, "--corrupt", args.corrupt, "0 but for a policy with --clock lockstep")
-    first, last = SCENES[args.scenes] + args.seed, SCENES[args.scenes] + args.seed + args.episodes - 1
+    last = SCENES[args.scenes] + args.seed + args.episodes - 1
     fits = args.scenes != "calibration" or last in CALIBRATION_SEEDS  # beyond them are the scenes of the tests
     require(fits, "--seed", args.seed, f"0 to {len(CALIBRATION_SEEDS) - args.episodes} for {args.episodes} episodes")
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    head = _head(args)
-    jobs = [(task, first + i) for i in range(args.episodes) for task in tasks]
-    cadence: dict[str, Any] = {"missed_cycles": 0, "latency_ms": {}}
-    outcomes = _evaluate(args, head, jobs, cadence)
-    stages = {stage for o in outcomes for stage in o.stage_ms}
-    for stage in sorted(stages):
-        cadence["latency_ms"][stage] = percentiles([v for o in outcomes for v in o.stage_ms.get(stage, [])])
-    result = {**head, "date": now(), **summarise(outcomes, known), "cadence": cadence}
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
-    _print(result)
-    return result, outcomes
 
 
 def _check_noise(args: argparse.Namespace) -> None:
@@ -143,17 +152,19 @@ def _head(args: argparse.Namespace) -> dict[str, Any]:
         "machine": machine(),
         "seed": args.seed,
         "settings": {
-            **({} if expert else asdict(_settings(args))),
+            **({"timeout": args.timeout} if expert else asdict(_settings(args))),
             **{name: getattr(args, name) for name in ("clock", "imagination", "detector", "scenes")},
-            **({"waits": True} if args.world.waits else {}),
-            **(
-                {"failure_detector": Bundle.load(bundle_dir(args.detector_bundle)).digest, "alpha": args.alpha}
-                if args.detector == "on"
-                else {}
-            ),
+            **({"world": args.world.name} if args.world.name else {}),
+            **(_detector(args) if args.detector == "on" else {}),
             **({"world_model": Bundle.load(bundle_dir(args.world_model)).digest} if args.imagination == "on" else {}),
         },
     }
+
+
+def _detector(args: argparse.Namespace) -> dict[str, Any]:
+    bundle = Bundle.load(bundle_dir(args.detector_bundle))
+    bands = Calibration.load(calibration_file(args.detector_bundle), bundle)
+    return {"failure_detector": bundle.digest, "bands": bands.id, "alpha": args.alpha}
 
 
 def identity(args: argparse.Namespace) -> dict[str, Any]:

@@ -147,7 +147,8 @@ def free_domain() -> IO[str] | None:
 
 
 def run_realtime(args: argparse.Namespace, jobs: list[tuple[str, int]], report: dict[str, Any]) -> Iterator[Outcome]:
-    """Attempt after attempt on one stack; at the end the cadence goes into ``report``."""
+    """Attempt after attempt on one stack; at the end ``report`` has the cadence, and of how many attempts it is."""
+    report.update(attempts=len(jobs), missed_cycles=None)
     if not jobs:
         return
     world_model = args.world_model if args.imagination == "on" else ""

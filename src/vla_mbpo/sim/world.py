@@ -32,6 +32,7 @@ class World:
         expert: robot -> what Expert offers.
         truth: robot -> what is known of the moment in training only, by name: ``points`` (9,), object, goal and tool
             position [m], and what else there is (training/tape.py).
+        name: of what is not the tabletop, in the settings of an evaluation.
         waits: time stands still while a policy thinks.
         gate, driver: their thresholds there.
         replan_rows: rows that are driven of a chunk before the policy looks again.
@@ -41,6 +42,7 @@ class World:
     camera: Callable[[Any, int], Any]
     expert: Callable[[Any], Any]
     truth: Callable[[Any], dict[str, NDArray[Any]]]
+    name: str = ""
     waits: bool = False
     gate: GateConfig = GateConfig()
     driver: DriverConfig = DriverConfig()

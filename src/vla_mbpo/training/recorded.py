@@ -43,8 +43,7 @@ def rollout(
     Raises:
         ConfigError: no chunk set, no pictures of one, or an unknown task.
     """
-    sets = list(chunks)
-    require(bool(sets), "recording", "no chunk set", "an attempt of a policy")
+    require(bool(sets := list(chunks)), "recording", "no chunk set", "an attempt of a policy")
     begin, (moments, set_points, openings) = convert.to_ns(sets[0].observation_stamp), _commanded(commitments)
     rows = int((moments[-1] - begin) // spec.row_period) if len(moments) else 0
     require(rows > 0, "recording", f"{rows} rows", "commitments of the arm driver after the first chunk set")
@@ -70,8 +69,8 @@ def rollout(
     told, said = list(status), sets[0].instruction
     task = task_of(said, tasks)
     require(bool(task), "recording", said, "the instruction of a known task")
-    facts: dict[str, Any] = {"source": "live", "task": task, "instruction": said, "policy": sets[0].policy_version}
-    facts["seed"] = told[-1].seed if told else 0
+    facts = {"source": "live", "task": task, "instruction": said, "policy": sets[0].policy_version}
+    facts |= {"seed": told[-1].seed if told else 0}
     return made | facts | _plans(spec, sets, at) | _outcome(told, begin, rows, spec, earlier)
 
 
