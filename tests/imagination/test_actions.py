@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vla_mbpo.imagination.actions import BINS, ActionBins, action_rows
+from vla_mbpo.imagination.actions import BEYOND, BINS, ActionBins, action_rows
 
 RANGES = ActionBins(np.array([-1.0, 0.0]), np.array([1.0, 0.08]))
 ROWS = arrays(np.float64, (5, 2), elements=st.floats(-2.0, 2.0))
@@ -24,6 +24,14 @@ def test_a_value_within_the_range_lies_in_its_bin(rows):
 def test_what_is_outside_gets_the_outermost_bin(rows):
     bins = RANGES.bins(rows)
     assert (bins[rows < RANGES.low] == 0).all() and (bins[rows > RANGES.high] == BINS - 1).all()
+
+
+@given(ROWS, st.integers(0, 4), st.sampled_from([-1, 1]), st.floats(0.01, 100.0))
+def test_one_row_that_is_far_outside_puts_its_chunk_beyond(rows, at, side, further):
+    tame = np.clip(rows, RANGES.low, RANGES.high)
+    wild, width = tame.copy(), RANGES.high - RANGES.low
+    wild[at, 1] = (RANGES.low if side < 0 else RANGES.high)[1] + side * (BEYOND + further) * width[1]
+    assert RANGES.beyond(np.stack([tame, wild])).tolist() == [False, True]
 
 
 def test_ranges_are_the_first_and_last_percentile_and_never_empty():

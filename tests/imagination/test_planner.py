@@ -1,5 +1,7 @@
 """Verdicts and choice among imagined candidates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -94,3 +96,10 @@ def test_a_clearly_better_candidate_takes_over():
 def test_a_value_out_of_range_is_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=f"imagination.{field}"):
         PlannerConfig(**{field: value})
+
+
+def test_a_candidate_beyond_what_the_model_was_shown_is_unknown_whatever_it_expects():
+    """Incident: far rows get the outermost bin, so that a jump by a radian was imagined as a tame chunk and SAFE."""
+    found = choice(replace(imagined(success=(0.9, 0.5)), beyond=np.array([True, False])))
+    assert found.verdicts == (Verdict.UNKNOWN, Verdict.SAFE) and found.order == (1,)
+    assert "far from all" in found.reasons[0][0]

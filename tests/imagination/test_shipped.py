@@ -51,3 +51,12 @@ def test_its_own_cameras_are_familiar(session, spec, views):
 def test_other_pictures_are_not(session, spec, views, change):
     found = [complaint(session, spec, task, *change(head, wrist)) for task, head, wrist in views]
     assert all("unlike training" in text for text in found)
+
+
+def test_a_chunk_that_jumps_is_beyond_what_it_was_shown(session, spec, views):
+    task, head, wrist = views[0]
+    seen = Observation(0, head, wrist, spec.home.copy(), np.zeros(7), 0.08)
+    positions, gripper = np.tile(spec.home, (2, session.horizon, 1)), np.full((2, session.horizon), 0.08)
+    positions[1, -1, 0] += 1.5
+    found = session.vet(seen, TASKS[task].instruction, positions, gripper, session.tool_ways(positions))
+    assert found.beyond.tolist() == [False, True]

@@ -62,12 +62,14 @@ class Imagined:
             ranked by.
         cost: (K,) probability of a cost event within the chunk.
         uncertainty: (K,) standard deviation of ``success`` among the ensemble.
+        beyond: (K,) whether the chunk holds rows far from all that the world model was shown; None: none does.
     """
 
     success: FloatArray
     value: FloatArray
     cost: FloatArray
     uncertainty: FloatArray
+    beyond: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def choose(imagined: Imagined, distance: FloatArray, config: PlannerConfig) -> C
 def _judge(imagined: Imagined, k: int, score: float, config: PlannerConfig) -> tuple[Verdict, tuple[str, ...]]:
     success, cost = float(imagined.success[k]), float(imagined.cost[k])
     uncertainty = float(imagined.uncertainty[k])
+    if imagined.beyond is not None and imagined.beyond[k]:
+        return Verdict.UNKNOWN, ("rows far from all that the world model was shown",)
     if not np.isfinite([success, cost, uncertainty, score]).all():
         return Verdict.UNKNOWN, ("the world model's answer is not finite",)
     if uncertainty > config.max_uncertainty:

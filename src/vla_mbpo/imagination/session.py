@@ -1,6 +1,7 @@
 """The world model on the robot: ONNX Runtime sessions and the fast mode, which vets chunks. No torch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,16 @@ class WorldModelSession:
         joints: NDArray[np.float64],
     ) -> NDArray[np.int64]:
         """Integers (K, H, A) of chunks (K, H, n) [rad], openings (K, H) [m] and tool ways, seen from ``joints``."""
-        rows = action_rows(positions, gripper, ways, joints, self._tool(joints[None])[0])
-        return self.action_bins.bins(rows).astype(np.int64)
+        return self.action_bins.bins(self._rows(positions, gripper, ways, joints)).astype(np.int64)
+
+    def _rows(
+        self,
+        positions: NDArray[np.float64],
+        gripper: NDArray[np.float64],
+        ways: NDArray[np.float64],
+        joints: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        return action_rows(positions, gripper, ways, joints, self._tool(joints[None])[0])
 
     def vet(
         self,
@@ -128,10 +137,12 @@ class WorldModelSession:
         strange = self.unfamiliar(context)
         if strange:
             return strange
-        first = self.bins(positions, gripper, ways, observation.joints)
+        rows = self._rows(positions, gripper, ways, observation.joints)
+        first = self.action_bins.bins(rows).astype(np.int64)
         noisy = np.zeros((len(first), self.steps, 2, 16, self._latent), np.float32)
         found = self.evaluate(context, first, noisy, np.ones(noisy.shape[:3], np.float32), ("outcome", "cost"))
-        return self._read(found["outcome"].astype(np.float64), found["cost"].astype(np.float64))
+        read = self._read(found["outcome"].astype(np.float64), found["cost"].astype(np.float64))
+        return replace(read, beyond=self.action_bins.beyond(rows))
 
     def evaluate(
         self,
