@@ -6,9 +6,10 @@ policy was trained on. A score counts as what it reached by the end of an attemp
 most failures are attempts that time out, a clock tells them by the end, too; alarms are compared with its alarms.
 """
 
+import json
 import multiprocessing
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import betabinom
 
 from benchmarks.common import parser, write
+from vla_mbpo.core.errors import require
 from vla_mbpo.core.observation import Observation
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.eval.lockstep import Settings
@@ -171,8 +173,12 @@ def split(
     from vla_mbpo.training.detector_export import export_detector, load_detector
 
     run, made = out / f"run_{name}", out / f"detector_{name}"
-    if not (made / "manifest.json").exists():
-        trainer = Trainer(DetectorRecipe((), bundle.version, tasks, samples=steps), data["train"], run)
+    trainer = Trainer(DetectorRecipe((), bundle.version, tasks, samples=steps), data["train"], run)
+    if (made / "manifest.json").exists():
+        told = Bundle.load(made).manifest["training"]
+        ours = json.loads(json.dumps(asdict(trainer.recipe))), len(trainer.attempts)
+        require((told["recipe"], told["attempts"]) == ours, "detector", str(made), "of this recipe and these attempts")
+    else:
         trainer.run(resume=True)
         export_detector(*load_detector(run), trainer.attempts, bundle, made)
     calm = [a for a in data["calibration"] if a.success and a.task in tasks]

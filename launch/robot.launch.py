@@ -1,6 +1,8 @@
 """The node graph of `vla_mbpo.bringup` for `ros2 launch vla_mbpo robot.launch.py scene:=red_bin use_rviz:=true`."""
 
 import os
+import time
+from typing import IO
 
 from launch.actions import (
     DeclareLaunchArgument,
@@ -20,7 +22,9 @@ from vla_mbpo.bringup import (
     DEFAULT_BUNDLE,
     DEFAULT_ROBOT,
     DEFAULT_SCENE,
+    FINAL,
     RESTART_DELAY,
+    RESTART_WINDOW,
     RESTARTS,
     NodeSpec,
     Options,
@@ -31,8 +35,11 @@ from vla_mbpo.bringup import (
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.engines.budget import check
-from vla_mbpo.paths import enclave, robot_dir, ros_environment, share_dir
+from vla_mbpo.paths import domain, enclave, robot_dir, ros_environment, share_dir
+from vla_mbpo.processes import lock_domain
 from vla_mbpo.sim.tasks import TASKS
+
+_HELD: list[IO[str] | None] = []  # the domain, for this stack, until launch ends
 
 ARGUMENTS = (
     DeclareLaunchArgument("robot", default_value=DEFAULT_ROBOT, description="Robot: a name or a folder."),
@@ -120,6 +127,7 @@ def _nodes(context: LaunchContext) -> list:
     )
     specs = graph(values["robot"], options)
     check(specs, values["budget"])
+    _HELD.append(lock_domain(str(domain())))
     secured: dict[str, str] = {}  # for the nodes alone: that of launch itself has no enclave and needs none
     if values["security"]:
         from vla_mbpo.security.keystore import environment
@@ -128,9 +136,7 @@ def _nodes(context: LaunchContext) -> list:
     actions: list = []
     for spec in specs:
         action = _action(spec, secured)
-        actions.append(action)
-        if spec.restart == Restart.NEVER:
-            actions.append(RegisterEventHandler(OnProcessExit(target_action=action, on_exit=_end)))
+        actions += [action, RegisterEventHandler(OnProcessExit(target_action=action, on_exit=_Watch(spec)))]
     return actions
 
 
@@ -164,13 +170,26 @@ def _rviz(context: LaunchContext) -> list:
     ]
 
 
-def _end(event: ProcessExited, context: LaunchContext) -> list:
-    """A process that is not to be restarted has ended: so does everything, unless that is why it ended."""
-    if context.is_shutdown:
-        return []
-    if event.returncode:
-        raise RuntimeError(f"{event.process_name} ended with exit code {event.returncode}")  # so that launch fails
-    return [EmitEvent(event=Shutdown(reason=f"{event.process_name} ended"))]
+class _Watch:
+    """A process that is not to be restarted, or too often, ends everything, as in `vla-mbpo up`."""
+
+    def __init__(self, spec: NodeSpec) -> None:
+        self._spec = spec
+        self._ends: list[float] = []
+
+    def __call__(self, event: ProcessExited, context: LaunchContext) -> list:
+        if context.is_shutdown:  # that is why it ended
+            return []
+        now = time.monotonic()
+        self._ends = [*(end for end in self._ends if now - end < RESTART_WINDOW), now]
+        final = self._spec.restart == Restart.NEVER or event.returncode in FINAL
+        if self._spec.spare and (event.returncode == 0 or not final):  # the others go on without it
+            return []
+        if not final and len(self._ends) <= RESTARTS:
+            return []
+        if event.returncode:
+            raise RuntimeError(f"{event.process_name} ended with exit code {event.returncode}")  # so that launch fails
+        return [EmitEvent(event=Shutdown(reason=f"{event.process_name} ended"))]
 
 
 def _action(spec: NodeSpec, secured: dict[str, str]) -> Node:
@@ -187,7 +206,7 @@ def _action(spec: NodeSpec, secured: dict[str, str]) -> Node:
         prefix=f"nice -n {spec.nice}" if spec.nice else None,
         respawn=spec.restart == Restart.ON_FAILURE,
         respawn_delay=RESTART_DELAY,
-        respawn_max_retries=RESTARTS,
+        respawn_max_retries=RESTARTS if spec.spare else -1,  # else _Watch counts
         output="screen",
         emulate_tty=True,
     )

@@ -18,6 +18,8 @@ from vla_mbpo.sim.tasks import find_task
 DEFAULT_ROBOT, DEFAULT_BUNDLE, DEFAULT_SCENE = "sim_panda", "sft_full", "red_bin"
 MANAGER = "lifecycle_manager"
 Row = tuple[str, str, dict[str, Any], dict[str, Any]]  # executable, name, parameters, rest of a NodeSpec
+RESTART_WINDOW = 60.0  # s; a process that ends more than RESTARTS times within it stays down
+FINAL = (0, 64)  # exit codes after which none is started again: it was asked to end, or its configuration is wrong
 RESTARTS, RESTART_DELAY = 5, 0.5  # a failing process is started again at most so often, each time after so many s
 
 

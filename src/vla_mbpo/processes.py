@@ -16,12 +16,11 @@ from typing import IO, Any
 
 import yaml
 
-from vla_mbpo.bringup import MANAGER, RESTART_DELAY, RESTARTS, NodeSpec, Restart
+from vla_mbpo.bringup import FINAL, MANAGER, RESTART_DELAY, RESTART_WINDOW, RESTARTS, NodeSpec, Restart
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.paths import enclave
 
 ERROR_PREFIX = "vla-mbpo: error: "
-RESTART_WINDOW = 60.0  # s; a process that ends RESTARTS times within it stays down
 MANAGER_TIME, TOTAL_TIME = 1.0, 1.8  # s after the stop request: lifecycle shutdown is over; everything is killed
 _PR_SET_PDEATHSIG = 1
 
@@ -121,7 +120,7 @@ class Supervisor:
             ended = Ended(child.spec, child.popen.returncode)
             child.popen = None
             recent = [start for start in child.starts if now - start < RESTART_WINDOW]
-            wanted = child.spec.restart == Restart.ON_FAILURE and ended.code not in (0, 64)
+            wanted = child.spec.restart == Restart.ON_FAILURE and ended.code not in FINAL
             if child.spec.spare and (ended.code == 0 or (wanted and len(recent) > RESTARTS)):
                 self._log("up", f"{ended}; going on without it")
                 continue

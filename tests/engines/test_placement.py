@@ -5,12 +5,14 @@ import sys
 
 import numpy as np
 import pytest
+from emulated_gpu import PlayedDriver
 
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.observation import Observation
 from vla_mbpo.engines import libraries, pipeline
 from vla_mbpo.engines.build import build
 from vla_mbpo.engines.cache import Cache
+from vla_mbpo.engines.cuda import CudaError
 from vla_mbpo.engines.graphs import compiled
 from vla_mbpo.engines.pipeline import Plan, compile_bundle
 from vla_mbpo.engines.sessions import CPU, Placement, cpu_session, describe
@@ -123,6 +125,17 @@ def test_a_damaged_engine_is_refused_whatever_is_allowed(verified, tiny_bundle, 
         file.write_bytes(content)
     with pytest.raises(ConfigError, match="sha256"):
         Placement(provider, True, cache=verified).open(tiny_bundle / GRAPH, 1)
+
+
+def test_a_driver_that_fails_at_any_call_is_passed_over_by_auto(verified, gpu, tiny_bundle, monkeypatch):
+    """Only what it says of memory was: an error of its first call ended the node."""
+
+    def fail(*_):
+        raise CudaError("cuCtxSetCurrent: CUDA_ERROR_UNKNOWN")
+
+    monkeypatch.setattr(PlayedDriver, "make_current", fail)
+    graph = Placement("auto", cache=verified).open(tiny_bundle / GRAPH, 1)
+    assert graph.provider == "cpu int8" and "CUDA_ERROR_UNKNOWN" in describe([graph])
 
 
 def test_an_engine_that_says_something_else_fails_verification(gpu, cache, tiny_bundle, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.monitor import stopper
 from vla_mbpo.monitor.connections import CONNECTIONS, STREAMS
 from vla_mbpo.monitor.guard import HEADER
 from vla_mbpo.monitor.handler import BODY, BOUNDARY
@@ -359,3 +360,13 @@ def test_a_dream_is_served_larger(page):
     answer = ask(page, "GET", "/dream?7")
     assert answer.getheader("Content-Type") == "image/jpeg"
     assert Image.open(io.BytesIO(answer.read())).size == (128 * ENLARGED, 192 * ENLARGED)
+
+
+def test_a_stop_that_does_not_serve_is_an_error_and_frees_its_port(monkeypatch):
+    monkeypatch.setattr(stopper.StopServer, "_run", lambda self: None)
+    monkeypatch.setattr(stopper, "STARTING", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(OSError, match="does not serve"):
+        stopper.StopServer(lambda: None, "127.0.0.1", port)
+    socket.create_server(("127.0.0.1", port)).close()

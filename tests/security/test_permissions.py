@@ -147,6 +147,22 @@ def test_without_the_authoritys_key_nothing_is_signed(store, specs):
         keystore.create(store, stack_rights(specs))
 
 
+def test_a_call_that_was_killed_between_key_and_certificate_can_be_made_again(store, specs):
+    """The certificate came first, and from then on the key was asked for that had never been written."""
+    (store / "public" / "ca.cert.pem").unlink()
+    before = (store / "private" / "ca.key.pem").read_bytes()
+    keystore.create(store, stack_rights(specs))
+    assert (store / "private" / "ca.key.pem").read_bytes() == before
+    assert keystore.environment(str(store), specs)
+
+
+def test_a_torn_key_is_named(store, specs):
+    file = store / "private" / "ca.key.pem"
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(ConfigError, match=r"ca\.key\.pem"):
+        keystore.create(store, stack_rights(specs))
+
+
 def test_nobody_else_reads_the_keys(store):
     keys = [file for file in store.rglob("*key.pem") if not file.is_symlink()]
     assert len(keys) > 5 and all(file.stat().st_mode & 0o077 == 0 for file in keys)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 LINE = 4096  # bytes of the longest line of a request
 LINES = 100  # of a request's head
 IDLE = 60.0  # s until a silent connection is closed
+STARTING = 5.0  # s until it has to serve
 MOST = 128  # connections; one more closes the oldest
 ALLOW = (
     "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: POST\r\nAccess-Control-Allow-Headers: *\r\n"
@@ -37,7 +38,9 @@ class StopServer:
         self._loop, self._serving = asyncio.new_event_loop(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="stop", daemon=True)
         self._thread.start()
-        self._serving.wait(5.0)
+        if not self._serving.wait(STARTING):
+            self.close()
+            raise OSError(f"the stop's thread does not serve within {STARTING:g} s")
 
     def close(self) -> None:
         """Free the port. Any thread."""
@@ -97,4 +100,5 @@ class StopServer:
         stays = "close" if body else "keep-alive"
         head = f"HTTP/1.1 {status}\r\n{ALLOW}Content-Type: application/json\r\nContent-Length: {len(text)}\r\n"
         writer.write(f"{head}Connection: {stays}\r\n\r\n{text}".encode("latin-1"))
+        await writer.drain()  # whoever reads no answers is given none
         return not body

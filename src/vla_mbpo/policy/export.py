@@ -108,11 +108,24 @@ def quantize(source: Path, target: Path) -> None:
     model = onnx.load(str(source))
     del model.graph.value_info[:]
     slim = target.with_suffix(".slim.onnx")
-    onnx.save(onnxslim.slim(model), str(slim))
+    onnx.save(_unshared(onnxslim.slim(model)), str(slim))
     quantize_dynamic(
         str(slim), str(target), weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
     )
     slim.unlink()
+
+
+def _unshared(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With a copy of its weights for each product: ONNX Runtime's exact mode (engines/sessions.py) takes none twice."""
+    kept, taken = {one.name: one for one in model.graph.initializer}, set()
+    for node in model.graph.node:
+        for place, name in enumerate(node.input if node.op_type in ("MatMul", "Gemm") else ()):
+            if name in kept and name in taken:
+                copy = model.graph.initializer.add()
+                copy.CopyFrom(kept[name])
+                copy.name = node.input[place] = f"{name}_{len(model.graph.initializer)}"
+            taken.add(name)
+    return model
 
 
 def _sample(net: FlowPolicy) -> dict[str, tuple[Tensor, ...]]:

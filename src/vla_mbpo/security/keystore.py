@@ -108,12 +108,11 @@ def _authority(folder: Path, begin: datetime, end: datetime) -> _Authority:
     for place in (public, private, folder / "enclaves"):
         place.mkdir(parents=True, exist_ok=True)
     private.chmod(0o700)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = _key(key_file)  # there already, if a call was killed before it had the certificate
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vla_mbpo authority")])
     # Ten times as long: it signs what comes after those that it signs today.
     cert = _certificate(name, name, key.public_key(), key, begin, begin + 10 * (end - begin), ca=True)
     cert_file.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    _write_key(key_file, key)
     for role in _ROLES:
         _link(public / f"{role}.cert.pem", cert_file)
         _link(private / f"{role}.key.pem", key_file)
@@ -122,12 +121,7 @@ def _authority(folder: Path, begin: datetime, end: datetime) -> _Authority:
 
 def _identity(place: Path, name: str, authority: _Authority, begin: datetime, end: datetime) -> None:
     """A key, made once, and a certificate for it."""
-    key_file = place / "key.pem"
-    if key_file.exists():
-        key = _read_key(key_file)
-    else:
-        key = ec.generate_private_key(ec.SECP256R1())
-        _write_key(key_file, key)
+    key = _key(place / "key.pem")
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     cert = _certificate(subject, authority.cert.subject, key.public_key(), authority.key, begin, end)
     (place / "cert.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
@@ -162,8 +156,20 @@ def _signed_text(mime: str) -> str:
     return mime[begin : end + len("</dds>")] if 0 <= begin < end else ""
 
 
+def _key(file: Path) -> ec.EllipticCurvePrivateKey:
+    """The one in the file, or a new one that is written there."""
+    if file.exists():
+        return _read_key(file)
+    key = ec.generate_private_key(ec.SECP256R1())
+    _write_key(file, key)
+    return key
+
+
 def _read_key(file: Path) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(file.read_bytes(), None)
+    try:
+        key = serialization.load_pem_private_key(file.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError("security keystore", str(file), f"expected a key without a password: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError("security keystore", str(file), "expected an elliptic-curve key")
     return key

@@ -92,6 +92,7 @@ function lose() {
   source?.close();
   source = null;
   gate.epoch = null;
+  gate.mode = "unknown";
   connection("■ NO CONNECTION to the stack: what is shown is old. The stop still tries.", true);
 }
 
