@@ -1,6 +1,7 @@
 import http.client
 import io
 import json
+import os
 import socket
 import threading
 import time
@@ -370,3 +371,15 @@ def test_a_stop_that_does_not_serve_is_an_error_and_frees_its_port(monkeypatch):
     with pytest.raises(OSError, match="does not serve"):
         stopper.StopServer(lambda: None, "127.0.0.1", port)
     socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_the_pages_threads_step_back_and_the_stops_does_not():
+    """Incident: the page was served already when the node stepped back, so that none of its threads did."""
+    made, usual = [], os.getpriority(os.PRIO_PROCESS, 0)
+    maker = threading.Thread(target=lambda: made.append(PageServer(0, lambda: None, nice=usual + 3)))
+    maker.start()
+    maker.join()
+    threads = made[0]._stopper._thread, made[0]._thread
+    found = [os.getpriority(os.PRIO_PROCESS, thread.native_id) for thread in threads]
+    made[0].close()
+    assert found == [usual, usual + 3]

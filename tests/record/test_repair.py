@@ -15,7 +15,7 @@ from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.record.command import run
 from vla_mbpo.record.index import scan
 from vla_mbpo.record.message import Decided
-from vla_mbpo.record.repair import repair
+from vla_mbpo.record.repair import KEYS, read_labels, repair
 
 KILLED = """
 import sys, time
@@ -86,13 +86,28 @@ def test_what_is_being_recorded_is_not_repaired(tmp_path):
 @pytest.mark.parametrize("bag", ["../letter.txt", "letter.txt"])
 def test_repair_writes_to_no_file_that_is_not_the_episodes_bag(tmp_path, bag):
     """Labels that named another file had it overwritten with an empty recording."""
-    episode = tmp_path / "episode"
-    episode.mkdir()
-    (episode / "episode.json").write_text(json.dumps({"state": "complete", "bag": bag}))
+    episode = _labelled(tmp_path, bag=bag)
     (episode / bag).write_text("Dear all")
     with pytest.raises(ConfigError, match="bag"):
         repair(episode)
     assert (episode / bag).read_text() == "Dear all"
+
+
+def _labelled(tmp_path, **other):
+    """An episode whose labels say something else in one place."""
+    made = recorder(tmp_path)
+    made.put(attempt(True))
+    end(made)
+    episode = only(tmp_path)
+    (episode / "episode.json").write_text(json.dumps(labels(episode) | other))
+    return episode
+
+
+@pytest.mark.parametrize("name", sorted(KEYS))
+def test_labels_that_lack_something_are_refused_by_its_name(tmp_path, name):
+    """Only state and bag were looked at; the rest ended `record info` and reports with a traceback."""
+    with pytest.raises(ConfigError, match=f"episode.json: {name}: None"):
+        read_labels(_labelled(tmp_path, **{name: None}))
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.9, 0.999])

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping
 from html import escape
@@ -40,16 +41,20 @@ class PageServer:
         host: str = "127.0.0.1",
         stop_port: int = 0,
         tasks: Mapping[str, str] | None = None,
+        nice: int = -20,
     ) -> None:
         """Bind. ConfigError when a port is taken.
 
         ``stop`` and the orders are called from server threads. ``stop_port`` 0: any free one. ``tasks``: names of
-        scenes and what is said in them, for the page to offer.
+        scenes and what is said in them, for the page to offer. ``nice``: at least this nice are from here on the
+        calling thread and all that it starts, the page's too; the stop's stays where it is.
         """
         self.stop, self.orders, self.serving = stop, dict(orders or {}), True
         self.panels, self.scenes, self.pictures = Feed(), Feed(), Feed()
         self.viewers = Viewers(STREAMS)
         self._stopper = _bind("stop_port", stop_port, lambda: StopServer(stop, host, stop_port))
+        if nice > os.getpriority(os.PRIO_PROCESS, 0):
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
         handler = type("PageHandler", (Handler,), {"page": self})
         try:
             self._server = _bind("port", port, lambda: Server((host, port), handler))

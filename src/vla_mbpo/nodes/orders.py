@@ -125,7 +125,7 @@ class Orders:
     def _on_scene(self, body: dict[str, Any]) -> tuple[bool, str]:
         """``task`` and ``seed``: of the simulated scene."""
         task, seed = body.get("task"), _whole(body, "seed")
-        require(task in TASKS, "task", task, f"choose one of: {', '.join(TASKS)}")
+        require(isinstance(task, str) and task in TASKS, "task", task, f"choose one of: {', '.join(TASKS)}")
         answer = self._call(self._scene, ResetScene.Request(task=task, seed=seed), ANSWER_TIME)
         if answer is None:
             return False, "there is no simulated scene, or it does not answer"

@@ -14,6 +14,13 @@ from vla_mbpo.record.message import TopicInfo
 from vla_mbpo.record.metadata import write_json, write_metadata
 
 INTERRUPTED = "the recorder was interrupted; what it had not written is missing"
+KEYS: dict[str, type] = {  # of episode.json, that somebody reads
+    **dict.fromkeys(("state", "kind", "instruction", "outcome", "message", "bag"), str),
+    **dict.fromkeys(("reasons", "cost_events", "policy_versions", "releases", "interventions"), list),
+    **dict.fromkeys(("decisions", "vetoes", "rows", "topics"), dict),
+    **dict.fromkeys(("chunk_sets", "begin_ns", "end_ns"), int),
+    "duration_s": float,
+}
 DAMAGED = "the bag was damaged; what cannot be read is missing"
 
 
@@ -28,14 +35,17 @@ def episodes(folder: Path) -> list[Path]:
 
 
 def read_labels(episode: Path) -> dict[str, Any]:
-    """Content of episode.json. Raises ConfigError: it cannot be read."""
+    """Content of episode.json. Raises ConfigError: it cannot be read, or lacks something."""
+    file = episode / LABELS
     try:
-        content = json.loads((episode / LABELS).read_text())
-        content["state"], Path(content["bag"]).name
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(str(episode / LABELS), type(error).__name__, "expected the labels of an episode") from None
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(file), type(error).__name__, "expected the labels of an episode") from None
+    require(isinstance(content, dict), str(file), type(content).__name__, "expected the labels of an episode")
+    for key, kind in KEYS.items():
+        require(isinstance(content.get(key), kind), f"{file}: {key}", content.get(key), f"expected {kind.__name__}")
     bag = content["bag"]
-    require(Path(bag).name == bag, f"{episode / LABELS}: bag", bag, "a file in the episode's folder")
+    require(Path(bag).name == bag, f"{file}: bag", bag, "a file in the episode's folder")
     return content
 
 

@@ -131,6 +131,8 @@ class Store:
         partial.mkdir()
         try:
             made = build(partial)
+            for file in partial.rglob("*"):
+                sync(file)
             place = self.folder / made.version.replace("@", "-")
             if place.exists():
                 shutil.rmtree(partial)
