@@ -22,25 +22,26 @@ def demonstrate(
 ) -> dict[str, int]:
     """``count`` demonstrations of each task, in scenes from ``seed`` on; where an expert fails, in the next one.
 
-    ``bursts``: probability per row that a perturbation begins (training/demonstrations.py). Existing ones are kept.
-    Returns how many there are of each task. ConfigError: a seed is none of training.
+    ``bursts``: probability per row that a perturbation begins (training/demonstrations.py). Existing ones are kept, and
+    after an interruption the scenes are those that they would have been without. Returns how many there are of each
+    task. ConfigError: a seed is none of training.
     """
     from benchmarks.metaworld.world import TWO_CAMERAS
 
     last = seed + (SPARE + 1) * count - 1
     require(seed in TRAIN_SEEDS and last in TRAIN_SEEDS, "--seed", seed, f"so that {last} is below {TRAIN_SEEDS.stop}")
-    there = {task: len(_of(out, task)) for task in tasks}
     for turn in range(SPARE + 1):
-        missing = {task: count - there[task] for task in tasks if there[task] < count}
+        there = {task: [int(file.stem.rpartition("_")[2]) for file in _of(out, task)] for task in tasks}
+        begin = seed + turn * count
+        missing = {t: count - sum(one < begin for one in made) for t, made in there.items() if len(made) < count}
         for many in sorted(set(missing.values())):
             short = tuple(task for task in missing if missing[task] == many)
             recipe = Recipe(
                 ROBOT, max_rows=HORIZON // ROW_STEPS, look_every=1, burst_probability=bursts, openings=(0.0, 1.0),
-                seed=seed + turn * count,
+                seed=begin,
             )  # fmt: skip
             generate(out, short, many, recipe, workers, TWO_CAMERAS)
-        there = {task: len(_of(out, task)) for task in tasks}
-    return there
+    return {task: len(_of(out, task)) for task in tasks}
 
 
 def as_rollouts(demos: Path, out: Path, tasks: tuple[str, ...], count: int) -> int:

@@ -50,7 +50,7 @@ def test_pictures_become_a_camera_info_file(lab):
     assert np.allclose(np.array(found.k)[[0, 4]], PINHOLE.matrix[[0, 1], [0, 1]], rtol=0.005)
     made = found.provenance
     assert (made.serial, made.robot, made.views, made.source) == ("0815", "sim_panda", 26, "pictures in views")
-    assert 0 < made.error_px < 0.2 and made.tool.startswith("vla-mbpo calibrate camera, OpenCV 4.")
+    assert 0 < made.error_px < 0.2 and made.tool.startswith("vla-mbpo calibrate camera --anyway, OpenCV 4.")
 
 
 def test_pictures_with_poses_become_a_place(lab):

@@ -52,7 +52,8 @@ def require_good(args: argparse.Namespace, session: Session, rms: float, ask: st
 
 def provenance(args: argparse.Namespace, source: str, views: int, rms: float) -> Provenance:
     """Of what a command has made."""
-    tool = f"vla-mbpo calibrate {args.what}, OpenCV {cv2.__version__}"
+    words = [args.what, *(["--anyway"] if args.anyway else [])]
+    tool = f"vla-mbpo calibrate {' '.join(words)}, OpenCV {cv2.__version__}"
     return Provenance(source, args.serial, args.robot, views, round(rms, 4), tool)
 
 
