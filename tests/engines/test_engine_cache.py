@@ -6,6 +6,7 @@ import os
 import pytest
 
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.engines import cache as cache_module
 from vla_mbpo.engines.cache import Cache, Key
 
 KEY = Key("a" * 64, "tensorrt_rtx", "1.7.1", "SM89")
@@ -92,3 +93,22 @@ def test_a_cache_made_under_the_usual_umask_of_a_desktop_is_taken(tmp_path, ship
     finally:
         os.umask(before)
     assert cache.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_kill_while_something_is_replaced_leaves_nothing_and_no_mixture(kept, shipped, tmp_path, monkeypatch):
+    """The old record beside the new file was damage, which `compile` did not mend and no node fell back from."""
+    kept.keep_engine(KEY, b"engine", RECORD)
+    write = cache_module._write
+
+    def killed(file, content):
+        write(file, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache_module, "_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        kept.keep_engine(KEY, b"another engine", RECORD)
+    assert kept.engine(KEY) is None
+    cache = Cache(tmp_path / "engines")
+    with pytest.raises(KeyboardInterrupt):
+        cache.keep(shipped, "step", "sft@1", {"fp32": (b"other floats", {})})
+    assert cache.graph(shipped) is None

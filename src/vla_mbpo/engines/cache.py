@@ -84,6 +84,7 @@ class Compiled:
 
     def keep_engine(self, key: Key, plan: bytes, record: dict[str, Any]) -> dict[str, Any]:
         """Write engine and record; returns the record."""
+        (self.folder / f"{key.digest}.json").unlink(missing_ok=True)  # a kill in between leaves none, and no wrong one
         _write(self.folder / f"{key.digest}.engine", plan)
         whole = {**key.__dict__, **record, "sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)}
         return self.note(key, whole)
@@ -123,6 +124,7 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # the mode is not for parents, so one by one
         folder.mkdir(exist_ok=True, mode=0o700)
         self._check(folder)
+        (folder / "graph.json").unlink(missing_ok=True)  # as in keep_engine
         onnx = {}
         for precision, (content, known) in models.items():
             require(precision in PRECISIONS, "precision", precision, f"one of {', '.join(PRECISIONS)}")
@@ -164,7 +166,7 @@ def _checked(file: Path, digest: str, field: str) -> bytes:
     except OSError as error:
         raise ConfigError(field, file.name, f"cannot be read: {error.strerror}") from error
     found = hashlib.sha256(content).hexdigest()
-    require(found == digest, field, f"{file.name}, sha256 {found}", f"sha256 {digest}; run vla-mbpo compile again")
+    require(found == digest, field, f"{file.name}, sha256 {found}", f"sha256 {digest}; run vla-mbpo compile --anew")
     return content
 
 
