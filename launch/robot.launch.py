@@ -171,7 +171,10 @@ def _rviz(context: LaunchContext) -> list:
 
 
 class _Watch:
-    """A process that is not to be restarted, or too often, ends everything, as in `vla-mbpo up`."""
+    """A process that is not to be restarted, or too often, ends everything, as in `vla-mbpo up`.
+
+    Launch itself starts the others again, spare ones RESTARTS times in all: without them the rest goes on.
+    """
 
     def __init__(self, spec: NodeSpec) -> None:
         self._spec = spec

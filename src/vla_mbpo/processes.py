@@ -39,7 +39,7 @@ def lock_domain(domain: str) -> IO[str] | None:
         ConfigError: another stack of this machine holds it.
     """
     try:
-        lock = open(Path(tempfile.gettempdir()) / f"vla_mbpo_domain_{domain}.lock", "w")
+        lock = _lock_file(domain).open("w")
     except OSError:  # another user's file: what is left is to look for nodes
         return None
     try:
@@ -51,14 +51,19 @@ def lock_domain(domain: str) -> IO[str] | None:
 
 
 def domain_is_held(domain: str) -> bool:
-    """Whether a stack of this machine, and of a user whose files can be opened, runs on the domain."""
+    """Whether a stack of this machine, anybody's, holds the domain; True as well if that cannot be known."""
     try:
-        lock = lock_domain(domain)
-    except ConfigError:
+        with _lock_file(domain).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
         return True
-    if lock is not None:
-        lock.close()
     return False
+
+
+def _lock_file(domain: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"vla_mbpo_domain_{domain}.lock"
 
 
 @dataclass

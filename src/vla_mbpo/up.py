@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vla_mbpo.bringup import DEFAULT_BUNDLE, DEFAULT_ROBOT, DEFAULT_SCENE, NodeSpec, Options, graph, parse_override
 from vla_mbpo.core.errors import require
 from vla_mbpo.engines.budget import check
-from vla_mbpo.paths import ros_environment
+from vla_mbpo.paths import domain, ros_environment
 from vla_mbpo.processes import ERROR_PREFIX, Ended, Supervisor, lock_domain
 from vla_mbpo.reports.after import AfterRun
 from vla_mbpo.sim.tasks import TASKS, find_task
@@ -83,9 +83,9 @@ def run(args: argparse.Namespace) -> int:
 
     client = StackClient()  # checks the domain's number
     try:
-        domain = os.environ.get("ROS_DOMAIN_ID") or "0"
-        lock = lock_domain(domain)
-        client.require_free([spec.name for spec in specs], domain)
+        number = str(domain())
+        lock = lock_domain(number)
+        client.require_free([spec.name for spec in specs], number)
     finally:
         client.close()
     display, report = Display(), AfterRun(args.record, args.robot, _world_model(specs))

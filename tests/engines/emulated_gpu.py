@@ -3,7 +3,7 @@
 import numpy as np
 import onnxruntime
 
-from vla_mbpo.engines.cuda import CudaError, Device
+from vla_mbpo.engines.cuda import CudaError, Device, NoGpu
 
 NAME = "Played GPU"
 KINDS = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(uint8)": np.uint8, "tensor(bool)": np.bool_}
@@ -18,7 +18,11 @@ class PlayedDriver:
         self.streams: set[int] = set()
         self._made = 0
 
-    def device(self):
+    def device(self):  # as the real one
+        try:
+            self.make_current()
+        except CudaError as error:
+            raise NoGpu(f"no usable GPU: {error}") from None
         return Device(NAME, "SM89", self.free_bytes, 8_000_000_000, "13.0")
 
     def make_current(self):

@@ -12,6 +12,7 @@ import pytest
 from record_samples import attempt, by_mcap, by_rosbags, by_stream, end, labels, only, recorder, said
 
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.record import repair as repair_module
 from vla_mbpo.record.command import run
 from vla_mbpo.record.index import scan
 from vla_mbpo.record.message import Decided
@@ -110,6 +111,16 @@ def test_labels_that_lack_something_are_refused_by_its_name(tmp_path, name):
         read_labels(_labelled(tmp_path, **{name: None}))
 
 
+def test_unreadable_labels_of_one_episode_hide_no_other(tmp_path, capsys):
+    episode = _labelled(tmp_path, topics=None)
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another" / "episode.json").write_text(json.dumps(labels(episode) | {"topics": {}}))
+    arguments = type("Arguments", (), {"what": "info", "folders": [tmp_path], "json": False})
+    assert run(arguments) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("another") and f"{episode.name}/episode.json: topics: None" in said.err
+
+
 @pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.9, 0.999])
 def test_a_file_that_was_cut_anywhere_can_be_repaired(tmp_path, cut):
     made = recorder(tmp_path)
@@ -124,11 +135,9 @@ def test_a_file_that_was_cut_anywhere_can_be_repaired(tmp_path, cut):
     assert len(by_rosbags(only(tmp_path))) <= 62
 
 
-@pytest.mark.parametrize("cut", [False, True])
-@pytest.mark.parametrize("which", [0, 1, -2])
-@pytest.mark.parametrize("index", [False, True])
-def test_one_damaged_chunk_costs_what_is_in_it(tmp_path, which, cut, index):
-    """All that followed it was cut off. Only the first one has what is said of the topics, unless the end has, too."""
+@pytest.fixture
+def long(tmp_path):
+    """The bag of an episode of several chunks, these, and the times of its messages [ns]."""
     made = recorder(tmp_path)
     made.put(attempt(True))
     for number in range(150):
@@ -137,19 +146,64 @@ def test_one_damaged_chunk_costs_what_is_in_it(tmp_path, which, cut, index):
     end(made)
     path = only(tmp_path) / labels(only(tmp_path))["bag"]
     chunks, times = scan(path).chunks, [message.log_time for message in by_stream(path)]
-    damaged = chunks[which]
-    left = [at for at in times if not damaged.message_start_time <= at <= damaged.message_end_time]
-    assert len(chunks) > 3 and 0 < len(left) < len(times)
+    assert len(chunks) > 3
+    return path, chunks, times
+
+
+def overwrite(path, at, content=b"\xfe" * 4):
     with path.open("r+b") as file:
-        file.seek(damaged.chunk_start_offset + (damaged.chunk_length + 11 if index else damaged.chunk_length // 2))
-        file.write(b"\xfe" * 4)
+        file.seek(at)
+        file.write(content)
+
+
+def without(times, chunk):
+    left = [at for at in times if not chunk.message_start_time <= at <= chunk.message_end_time]
+    assert 0 < len(left) < len(times)
+    return len(left)
+
+
+def cut_behind(path, chunk):
+    os.truncate(path, chunk.chunk_start_offset + chunk.chunk_length + chunk.message_index_length)
+
+
+def assert_repaired(path, count):
+    assert repair(path.parent) and "damaged" in labels(path.parent)["reasons"][0]
+    assert len(by_rosbags(path.parent)) == len(by_mcap(path)) == count
+    assert not repair(path.parent)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("which", [0, 1, -2])
+@pytest.mark.parametrize("part", ["data", "index", "length", "kind"])
+def test_one_damaged_chunk_costs_what_is_in_it(long, which, cut, part):
+    """All that followed it was cut off."""
+    path, chunks, times = long
+    damaged = chunks[which]
+    places = {"data": damaged.chunk_length // 2, "index": damaged.chunk_length + 11, "length": 2, "kind": 0}
+    overwrite(path, damaged.chunk_start_offset + places[part], b"\x7d" if part == "kind" else b"\xfe" * 4)
     if cut:
-        os.truncate(path, chunks[-1].chunk_start_offset + chunks[-1].chunk_length + chunks[-1].message_index_length)
-    assert repair(only(tmp_path)) and "damaged" in labels(only(tmp_path))["reasons"][0]
-    assert (
-        len(by_rosbags(only(tmp_path))) == len(by_mcap(path)) == (0 if cut and which == 0 and not index else len(left))
-    )
-    assert not repair(only(tmp_path))
+        cut_behind(path, chunks[-1])
+    if cut and which == 0 and part != "index":  # only the first chunk and the end have what is said of the topics
+        assert repair(path.parent) and not repair(path.parent)
+        assert path.stat().st_size > chunks[-1].chunk_start_offset + chunks[-1].chunk_length  # nothing is cut off
+    else:
+        assert_repaired(path, without(times, damaged))
+
+
+def test_a_repair_that_is_cut_short_leaves_nothing_that_counts_as_complete(long, monkeypatch):
+    """Incident: index first, labels last. In between the episode was complete, and the next repair saw a whole file."""
+    path, chunks, times = long
+    overwrite(path, chunks[1].chunk_start_offset + chunks[1].chunk_length // 2)
+    monkeypatch.setattr(repair_module, "write_metadata", lambda *_: _raise(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        repair(path.parent)
+    assert labels(path.parent)["state"] != "complete"
+    monkeypatch.undo()
+    assert_repaired(path, without(times, chunks[1]))
+
+
+def _raise(error):
+    raise error
 
 
 def test_the_command_repairs_and_tells(killed, capsys):

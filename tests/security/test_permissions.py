@@ -156,6 +156,21 @@ def test_a_call_that_was_killed_between_key_and_certificate_can_be_made_again(st
     assert keystore.environment(str(store), specs)
 
 
+def test_links_that_are_missing_are_named_and_made_again(store, specs):
+    for file in (store / "public" / "identity_ca.cert.pem", store / "private" / "permissions_ca.key.pem"):
+        file.unlink()
+    with pytest.raises(ConfigError, match=r"identity_ca\.cert\.pem"):
+        keystore.environment(str(store), specs)
+    keystore.create(store, stack_rights(specs))
+    assert keystore.environment(str(store), specs) and (store / "private" / "permissions_ca.key.pem").exists()
+
+
+def test_a_torn_certificate_is_named(store, specs):
+    (store / "public" / "ca.cert.pem").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"ca\.cert\.pem"):
+        keystore.create(store, stack_rights(specs))
+
+
 def test_a_torn_key_is_named(store, specs):
     file = store / "private" / "ca.key.pem"
     file.write_bytes(file.read_bytes()[:60])

@@ -70,7 +70,13 @@ class Driver:
         self._call("cuCtxSetCurrent", self._context)
 
     def device(self) -> Device:
-        """What the GPU is, and how much of its memory is free now."""
+        """What the GPU is, and how much of its memory is free now. NoGpu: its driver fails."""
+        try:
+            return self._device_now()
+        except CudaError as error:
+            raise NoGpu(f"no usable GPU: {error}") from None
+
+    def _device_now(self) -> Device:
         self.make_current()
         name, version = ctypes.create_string_buffer(128), ctypes.c_int()
         self._call("cuDeviceGetName", name, 128, self._device)

@@ -248,8 +248,9 @@ def cpu_session(model: Path | bytes, threads: int) -> "onnxruntime.InferenceSess
     try:
         return onnxruntime.InferenceSession(source, _options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common type but this
-        name = "graph" if isinstance(model, bytes) else str(model)
-        what = f"a graph that ONNX Runtime {onnxruntime.__version__} loads (export it anew?): {error}"
+        name, said = "graph" if isinstance(model, bytes) else str(model), " ".join(str(error).split())[-200:]
+        one = "on a CPU without VNNI each weight of signed bytes belongs to one product"
+        what = f"a graph that ONNX Runtime {onnxruntime.__version__} loads ({one}): {said}"
         raise ConfigError("graph", name, what) from error
 
 

@@ -46,15 +46,13 @@ class PageServer:
         """Bind. ConfigError when a port is taken.
 
         ``stop`` and the orders are called from server threads. ``stop_port`` 0: any free one. ``tasks``: names of
-        scenes and what is said in them, for the page to offer. ``nice``: at least this nice are from here on the
-        calling thread and all that it starts, the page's too; the stop's stays where it is.
+        scenes and what is said in them, for the page to offer. ``nice``: at least this nice are the page's threads;
+        the stop's is as nice as the calling one.
         """
         self.stop, self.orders, self.serving = stop, dict(orders or {}), True
         self.panels, self.scenes, self.pictures = Feed(), Feed(), Feed()
         self.viewers = Viewers(STREAMS)
         self._stopper = _bind("stop_port", stop_port, lambda: StopServer(stop, host, stop_port))
-        if nice > os.getpriority(os.PRIO_PROCESS, 0):
-            os.setpriority(os.PRIO_PROCESS, 0, nice)
         handler = type("PageHandler", (Handler,), {"page": self})
         try:
             self._server = _bind("port", port, lambda: Server((host, port), handler))
@@ -70,8 +68,13 @@ class PageServer:
         self.policy = f"default-src 'self'; connect-src 'self' {stops}; base-uri 'none'; form-action 'none'; "
         self.policy += "frame-ancestors 'none'"
         self.files = _files(self.stop_port, tasks or {})
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="page", daemon=True)
+        self._thread = threading.Thread(target=self._serve, args=(nice,), name="page", daemon=True)
         self._thread.start()
+
+    def _serve(self, nice: int) -> None:
+        if nice > os.getpriority(os.PRIO_PROCESS, 0):  # of this thread and of those that it starts
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
+        self._server.serve_forever(0.1)
 
     def show(self, jpeg: bytes) -> None:
         """Next picture for all viewers."""

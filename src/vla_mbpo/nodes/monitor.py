@@ -1,5 +1,6 @@
 """Node `monitor`: the web page. It watches; what it can order goes through the stack's own services."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -50,6 +51,8 @@ class MonitorNode(ManagedNode):
         tasks = {name: task.instruction for name, task in tasks_of(p["robot"]).items()}
         nice = STEP_BACK if self.alone else -20  # others' threads are not this node's to change
         self._page = PageServer(p["port"], self._stop, orders, stop_port=p["stop_port"], tasks=tasks, nice=nice)
+        if self.alone:  # from here on: the stop's thread, which was started before, stays where it is
+            os.setpriority(os.PRIO_PROCESS, 0, max(STEP_BACK, os.getpriority(os.PRIO_PROCESS, 0)))
         print(f"page: {self._page.link}", flush=True)  # not logged: whoever reads /rosout has no need of the token
 
     def activate(self) -> None:

@@ -35,30 +35,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 1 if an episode could not be repaired or a dataset could not be written."""
+    """Returns 1 if an episode could not be read or repaired, or a dataset could not be written."""
     folders = [folder.expanduser() for folder in args.folders]
     if args.what == "report":
         return _report(args, folders)
     require(len(folders) == 1, "FOLDER", [str(folder) for folder in folders], "one folder, several for a report only")
     if args.what in ("export", "import"):
         return _convert(args, folders[0])
-    found = episodes(folders[0])
+    labels: dict[str, dict[str, Any]] = {}
     failed = 0
-    if args.what == "repair":
-        for episode in found:
-            try:
-                if repair(episode):
-                    print(f"{episode.name}: repaired")
-            except (ConfigError, OSError) as error:
-                print(f"vla-mbpo: error: {error}", file=sys.stderr)
-                failed = 1
-    labels = {episode.name: read_labels(episode) for episode in found}
+    for episode in episodes(folders[0]):
+        try:
+            if args.what == "repair" and repair(episode):
+                print(f"{episode.name}: repaired")
+        except (ConfigError, OSError) as error:
+            failed = _say(error)
+        try:
+            labels[episode.name] = read_labels(episode)
+        except ConfigError as error:  # the others are told of all the same
+            failed = failed or _say(error)
     if args.json:
         print(json.dumps(labels, indent=1))
     else:
         for name, content in labels.items():
             print(_line(name, content))
     return failed
+
+
+def _say(error: Exception) -> int:
+    print(f"vla-mbpo: error: {error}", file=sys.stderr)
+    return 1
 
 
 def _report(args: argparse.Namespace, folders: list[Path]) -> int:
@@ -71,8 +77,7 @@ def _report(args: argparse.Namespace, folders: list[Path]) -> int:
     try:
         count = write(folders, out, RobotSpec.load(robot_dir(args.robot)), args.world_model)
     except OSError as error:
-        print(f"vla-mbpo: error: {error}", file=sys.stderr)
-        return 1
+        return _say(error)
     print(json.dumps({"report": str(out), "episodes": count}) if args.json else f"{out}: {count} episodes")
     return 0
 
@@ -83,8 +88,7 @@ def _convert(args: argparse.Namespace, folder: Path) -> int:
     try:
         report = _export(args, folder) if args.what == "export" else _import(args, folder)
     except OSError as error:  # a full disk; nothing of it is left
-        print(f"vla-mbpo: error: {error}", file=sys.stderr)
-        return 1
+        return _say(error)
     if args.json:
         print(json.dumps(report, indent=1))
         return 0

@@ -4,8 +4,10 @@ import os
 import struct
 import zlib
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
+from mmap import PROT_READ, mmap
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +33,7 @@ MAGIC = b"\x89MCAP0\r\n"
 _KINDS: dict[int, Any] = {
     Opcode.MESSAGE_INDEX: MessageIndex, Opcode.SCHEMA: Schema, Opcode.CHANNEL: Channel, Opcode.CHUNK_INDEX: ChunkIndex
 }  # fmt: skip
+_OURS = frozenset(Opcode) | frozenset(range(0x80, 0x100))  # of MCAP, and free for anybody
 _HEAD = struct.Struct("<BQ")  # kind and length of a record
 
 
@@ -39,9 +42,10 @@ class Scan:
     """What a file holds.
 
     Attributes:
-        end: where its last whole chunk with its message indexes ends [bytes].
+        end: where the last chunk that is whole ends, with its message indexes if it has them [bytes].
         whole: it ends with a footer, and an index of just the chunks that can be read.
-        damaged: chunks that cannot be read, or whose channels stood in one of those; the index leaves them out.
+        damaged: chunks and records that cannot be read, or whose channels stood in one of those; the index leaves them
+            out.
         counts: messages by channel.
         begin, finish: of the messages' log times [ns].
     """
@@ -58,10 +62,11 @@ class Scan:
 
 
 def scan(path: Path) -> Scan:
-    """Read a file up to its footer, or to where it was cut off or is no sequence of records any more. OSError."""
+    """Read a file up to its footer, or to where it was cut off; what is damaged is passed over. OSError."""
     found = _scan(path, Scan())
     if found.damaged:  # definitions that stood there stand again at the end, if it was reached
         found = _scan(path, Scan(schemas=found.schemas, channels=found.channels))
+    found.channels = {number: one for number, one in found.channels.items() if one.schema_id in found.schemas}
     return found
 
 
@@ -74,29 +79,31 @@ def _scan(path: Path, found: Scan) -> Scan:
         counted: dict[int, int] = {}
         expected: dict[int, int] = {}
         listed: list[int] = []  # places of chunks, in the index
-        while (record := _record(file)) is not None:
-            kind, content, at = record
+        for kind, content, at in _records(file, found):
             read = _read(kind, content)
+            found.damaged += read is None and (kind in _KINDS or kind not in _OURS)
             if isinstance(read, MessageIndex) and chunk is not None:
                 chunk.message_index_offsets[read.channel_id] = at
                 counted[read.channel_id] = len(read.records)
                 chunk.message_index_length += _HEAD.size + len(content)
                 if chunk.message_index_offsets.keys() == expected.keys():
-                    _take(found, chunk, counted, file.tell())
-                    chunk = None
+                    _take(found, chunk, counted)
+                    found.end, chunk = file.tell(), None
             elif isinstance(read, Schema | Channel):
-                _define(found, read)
+                _define(found, read, anew=False)  # nothing says here whether it is as it was written
             elif isinstance(read, ChunkIndex):
                 listed.append(read.chunk_start_offset)
             elif kind == Opcode.CHUNK:
-                found.damaged += chunk is not None  # its message indexes are
-                chunk, expected = _chunk(content, at, found) or (None, {})
-                found.damaged += chunk is None
+                made = _chunk(content, at, found)
+                found.damaged += made is None
+                found.end = found.end if made is None else file.tell()
+                # Without one of its channels it stays where it is, and out of the index.
+                chunk, expected = made if made is not None and _known(made[1], found) else (None, {})
+                found.damaged += made is not None and chunk is None
                 counted = {}
             elif kind == Opcode.HEADER:
                 found.end = file.tell()
             elif kind == Opcode.FOOTER:
-                found.damaged += chunk is not None
                 readable = [one.chunk_start_offset for one in found.chunks]
                 found.whole = file.read(len(MAGIC)) == MAGIC and listed == readable
                 break
@@ -131,8 +138,19 @@ def append_index(path: Path, found: Scan | None = None) -> Scan:
     return found
 
 
+def _records(file: IO[bytes], found: Scan) -> Iterator[tuple[int, bytes, int]]:
+    """Kind, content and place of each record. Where one has no end, it goes on with the next chunk that is one."""
+    while True:
+        at = file.tell()
+        if (record := _record(file)) is None:
+            if (record := _next_chunk(file, at + 1)) is None:
+                return
+            found.damaged += 1
+        yield record
+
+
 def _record(file: IO[bytes]) -> tuple[int, bytes, int] | None:
-    """Kind, content and place of the next record; None: there is no whole one."""
+    """None: there is no whole one."""
     at, head = file.tell(), file.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return None
@@ -140,6 +158,20 @@ def _record(file: IO[bytes]) -> tuple[int, bytes, int] | None:
     if not kind or length > os.fstat(file.fileno()).st_size - file.tell():
         return None
     return kind, file.read(length), at
+
+
+def _next_chunk(file: IO[bytes], begin: int) -> tuple[int, bytes, int] | None:
+    """The first one from ``begin`` on whose checksum is right."""
+    file.seek(begin)
+    with mmap(file.fileno(), 0, prot=PROT_READ) as content:
+        at = content.find(bytes([Opcode.CHUNK]), begin)
+        while at >= 0:
+            file.seek(at)
+            record = _record(file)
+            if record is not None and _breakup(record[1]) is not None:
+                return record
+            at = content.find(bytes([Opcode.CHUNK]), at + 1)
+    return None
 
 
 def _read(kind: int, content: bytes) -> Any:
@@ -154,22 +186,26 @@ def _stream(content: bytes) -> ReadDataStream:
     return ReadDataStream(BytesIO(content))
 
 
-def _chunk(content: bytes, at: int, found: Scan) -> tuple[ChunkIndex, dict[int, int]] | None:
-    """Index of a chunk and its messages by channel; None: it is damaged. Its definitions go into ``found``."""
-    counts: dict[int, int] = defaultdict(int)
+def _breakup(content: bytes) -> tuple[Chunk, list[Any]] | None:
+    """A chunk and its records; None: it is damaged."""
     try:
         chunk = Chunk.read(_stream(content))
-        records = breakup_chunk(chunk, validate_crc=True)
+        return chunk, breakup_chunk(chunk, validate_crc=True)
     except Exception:  # as in _read
         return None
-    for record in records:
+
+
+def _chunk(content: bytes, at: int, found: Scan) -> tuple[ChunkIndex, dict[int, int]] | None:
+    """Index of a chunk and its messages by channel; None: it is damaged. Its definitions go into ``found``."""
+    if (made := _breakup(content)) is None:
+        return None
+    chunk, counts = made[0], defaultdict[int, int](int)
+    for record in made[1]:
         if isinstance(record, Message):
             counts[record.channel_id] += 1
         else:
             _define(found, record)
-    if not counts.keys() <= found.channels.keys():
-        return None
-    made = ChunkIndex(
+    index = ChunkIndex(
         chunk_length=_HEAD.size + len(content),
         chunk_start_offset=at,
         compression=chunk.compression,
@@ -180,19 +216,23 @@ def _chunk(content: bytes, at: int, found: Scan) -> tuple[ChunkIndex, dict[int, 
         message_start_time=chunk.message_start_time,
         uncompressed_size=chunk.uncompressed_size,
     )
-    return made, counts
+    return index, counts
 
 
-def _define(found: Scan, record: Any) -> None:
-    if isinstance(record, Schema):
-        found.schemas[record.id] = record
-    elif isinstance(record, Channel):
-        found.channels[record.id] = record
+def _known(counts: dict[int, int], found: Scan) -> bool:
+    """Whether it can be said what the messages of these channels are."""
+    return all(number in found.channels and found.channels[number].schema_id in found.schemas for number in counts)
 
 
-def _take(found: Scan, chunk: ChunkIndex, counts: dict[int, int], end: int) -> None:
+def _define(found: Scan, record: Any, anew: bool = True) -> None:
+    """Take a schema or channel; without ``anew`` only one that is not known."""
+    kept: dict[int, Any] = found.schemas if isinstance(record, Schema) else found.channels
+    if isinstance(record, Schema | Channel) and (anew or record.id not in kept):
+        kept[record.id] = record
+
+
+def _take(found: Scan, chunk: ChunkIndex, counts: dict[int, int]) -> None:
     found.chunks.append(chunk)
-    found.end = end
     for channel, count in counts.items():
         found.counts[channel] += count
     start = chunk.message_start_time

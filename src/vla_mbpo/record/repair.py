@@ -18,7 +18,7 @@ KEYS: dict[str, type] = {  # of episode.json, that somebody reads
     **dict.fromkeys(("state", "kind", "instruction", "outcome", "message", "bag"), str),
     **dict.fromkeys(("reasons", "cost_events", "policy_versions", "releases", "interventions"), list),
     **dict.fromkeys(("decisions", "vetoes", "rows", "topics"), dict),
-    **dict.fromkeys(("chunk_sets", "begin_ns", "end_ns"), int),
+    **dict.fromkeys(("chunk_sets", "begin_ns", "end_ns", "bytes"), int),
     "duration_s": float,
 }
 DAMAGED = "the bag was damaged; what cannot be read is missing"
@@ -68,28 +68,26 @@ def repair(episode: Path) -> bool:
         found = scan(path)
         if labels["state"] != RECORDING and found.whole:
             return False
+        happened = [DAMAGED] * bool(found.damaged) + [INTERRUPTED] * (labels["state"] == RECORDING or not found.damaged)
+        labels["reasons"] += [reason for reason in happened if reason not in labels["reasons"]]
+        write_json(episode / LABELS, {**labels, "state": RECORDING})  # a kill leaves nothing that counts as complete
         (episode / ".reserve").unlink(missing_ok=True)
         append_index(path, found)
-    topics = [_topic(found, channel) for channel in found.channels.values()]
-    counts = [found.counts.get(channel, 0) for channel in found.channels]
     begin, end = found.begin, found.finish
-    write_metadata(episode, path.name, topics, counts, begin, end)
-    listed = {
-        topic.name: {**labels["topics"].get(topic.name, {}), "type": topic.type, "recorded": count}
-        for topic, count in zip(topics, counts, strict=True)
-        if count
-    }
-    happened = [DAMAGED] * bool(found.damaged) + [INTERRUPTED] * (labels["state"] == RECORDING or not found.damaged)
-    reasons = [*labels["reasons"], *(reason for reason in happened if reason not in labels["reasons"])]
-    span = {"begin_ns": begin, "end_ns": end, "duration_s": round(max(0, end - begin) / 1e9, 3)}
-    spans = [{**part, "end_ns": part["end_ns"] or end} for part in labels["interventions"]]
+    topics = {_topic(found, channel): found.counts.get(number, 0) for number, channel in found.channels.items()}
+    write_metadata(episode, path.name, list(topics), list(topics.values()), begin, end)
     changed = {
         "state": BAD,
-        "interventions": spans,
-        "reasons": reasons,
-        **span,
+        "interventions": [{**part, "end_ns": part["end_ns"] or end} for part in labels["interventions"]],
+        "begin_ns": begin,
+        "end_ns": end,
+        "duration_s": round(max(0, end - begin) / 1e9, 3),
         "bytes": path.stat().st_size,
-        "topics": listed,
+        "topics": {
+            topic.name: {**labels["topics"].get(topic.name, {}), "type": topic.type, "recorded": count}
+            for topic, count in topics.items()
+            if count
+        },
     }
     write_json(episode / LABELS, {**labels, **changed})
     return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vla_mbpo.paths import ros_environment
+from vla_mbpo.paths import domain, ros_environment
 from vla_mbpo.processes import domain_is_held
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def running_stack(store: Path, ask: bool = True) -> Iterator[Running]:
 
 def _wait(client: "StackClient") -> Running | None:
     """Until a stack says what it uses and can be asked to swap. What is known if none does within its time."""
-    number = os.environ.get("ROS_DOMAIN_ID") or "0"
+    number = str(domain())
     for patience in (DISCOVERY, STARTING):
         until = time.monotonic() + patience
         while time.monotonic() < until:

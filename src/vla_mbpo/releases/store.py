@@ -131,7 +131,7 @@ class Store:
         partial.mkdir()
         try:
             made = build(partial)
-            for file in partial.rglob("*"):
+            for file in (*partial.rglob("*"), partial):
                 sync(file)
             place = self.folder / made.version.replace("@", "-")
             if place.exists():

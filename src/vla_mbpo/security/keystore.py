@@ -75,7 +75,8 @@ def environment(folder: str, specs: Sequence[NodeSpec]) -> dict[str, str]:
 
 def _check(folder: Path, name: str, rights: Rights) -> None:
     place = _place(folder, name)
-    for file in ("cert.pem", "key.pem", "permissions.p7s", "governance.p7s"):
+    authority = [f"{role}.cert.pem" for role in _ROLES]
+    for file in ("cert.pem", "key.pem", "permissions.p7s", "governance.p7s", *authority):
         require((place / file).is_file(), "security keystore", str(place / file), f"one with the enclave of {name}")
     text = _signed_text((place / "permissions.p7s").read_text())
     found, of = granted(text, str(place / "permissions.p7s"))
@@ -100,23 +101,24 @@ class _Authority:
 def _authority(folder: Path, begin: datetime, end: datetime) -> _Authority:
     public, private = folder / "public", folder / "private"
     cert_file, key_file = public / "ca.cert.pem", private / "ca.key.pem"
-    if cert_file.exists():
-        require(
-            key_file.exists(), "security keystore", str(key_file), "the authority's key: bring it back to sign anew"
-        )
-        return _Authority(_read_key(key_file), x509.load_pem_x509_certificate(cert_file.read_bytes()))
     for place in (public, private, folder / "enclaves"):
         place.mkdir(parents=True, exist_ok=True)
     private.chmod(0o700)
-    key = _key(key_file)  # there already, if a call was killed before it had the certificate
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vla_mbpo authority")])
-    # Ten times as long: it signs what comes after those that it signs today.
-    cert = _certificate(name, name, key.public_key(), key, begin, begin + 10 * (end - begin), ca=True)
-    cert_file.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    if cert_file.exists():
+        lost = "the authority's key: bring it back to sign anew"
+        require(key_file.exists(), "security keystore", str(key_file), lost)
+        authority = _Authority(_read_key(key_file), _read_certificate(cert_file))
+    else:
+        key = _key(key_file)  # there already, if a call was killed before it had the certificate
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vla_mbpo authority")])
+        # Ten times as long: it signs what comes after those that it signs today.
+        cert = _certificate(name, name, key.public_key(), key, begin, begin + 10 * (end - begin), ca=True)
+        _write(cert_file, cert.public_bytes(serialization.Encoding.PEM), 0o644)
+        authority = _Authority(key, cert)
     for role in _ROLES:
         _link(public / f"{role}.cert.pem", cert_file)
         _link(private / f"{role}.key.pem", key_file)
-    return _Authority(key, cert)
+    return authority
 
 
 def _identity(place: Path, name: str, authority: _Authority, begin: datetime, end: datetime) -> None:
@@ -124,7 +126,7 @@ def _identity(place: Path, name: str, authority: _Authority, begin: datetime, en
     key = _key(place / "key.pem")
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     cert = _certificate(subject, authority.cert.subject, key.public_key(), authority.key, begin, end)
-    (place / "cert.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    _write(place / "cert.pem", cert.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
 def _certificate(
@@ -175,11 +177,26 @@ def _read_key(file: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def _read_certificate(file: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError("security keystore", str(file), f"expected a certificate: {error}") from None
+
+
 def _write_key(file: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """A new file that nobody else ever could read."""
     formats = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(key.private_bytes(*formats))
+    _write(file, key.private_bytes(*formats), 0o600)
+
+
+def _write(file: Path, content: bytes, mode: int) -> None:
+    """All of it, or nothing."""
+    partial = file.with_name(f".{file.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
+        out.write(content)
+    partial.rename(file)
 
 
 def _link(link: Path, target: Path) -> None:

@@ -92,8 +92,8 @@ def _opened(bundle: Bundle, name: str, threads: int) -> onnxruntime.InferenceSes
     require(name in bundle.manifest["files"], f"bundle {bundle.path.name}", f"without {name}", "a file of the manifest")
     try:
         return cpu_session(bundle.path / name, threads)
-    except Exception as error:
-        raise ConfigError(f"bundle {bundle.path.name}: {name}", " ".join(str(error).split())[:200], "ONNX") from error
+    except ConfigError as error:
+        raise ConfigError(f"bundle {bundle.path.name}: {name}", "not loaded", error.valid) from error
 
 
 def _fits(name: str, graph: onnxruntime.InferenceSession, given: set[str], read: set[str]) -> dict[str, Any]:
