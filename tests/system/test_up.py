@@ -111,7 +111,8 @@ def test_the_stop_on_the_page_ends_the_task(up, graph, spec):
         return json.loads(urlopen(f"{address}/state", timeout=3).read())
 
     def speed():
-        return np.abs(graph.heard[qos.JOINT_STATES.name][-1].velocity[: len(spec.joints)]).max()
+        heard = graph.heard[qos.JOINT_STATES.name]
+        return np.abs(heard[-1].velocity[: len(spec.joints)]).max() if heard else 0.0
 
     def pictured():
         with urlopen(f"{address}/picture", timeout=10) as stream:  # ends by itself after 5 s without a picture
