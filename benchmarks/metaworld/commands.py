@@ -24,7 +24,6 @@ SCENES = {
 # An expert needs 20 rows, and what is knocked away stays away: of 27 looks after 2.5 s of three attempts that
 # failed, three had a candidate from which it could go on, and most of the time went there.
 BRANCHING = {"wander": 0.02, "finished": 1.0, "until": 2.5, "longest": 60}
-ATTEMPTS = ".attempts.jsonl"  # beside an evaluation's file: what came of each attempt, to pair them by
 
 
 def declare(found: Any) -> None:
@@ -118,10 +117,17 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.ablate:
         return evaluation.run(args)
     _, outcomes = evaluation.evaluate(args)
-    lines = [json.dumps({"task": o.task, "seed": o.seed, "success": o.success, "seconds": o.seconds}) for o in outcomes]
-    args.json.with_suffix(ATTEMPTS).write_text("\n".join(lines) + "\n")
+    attempts: dict[str, str] = {}
+    for one in sorted(outcomes, key=lambda o: o.seed):
+        attempts[one.task] = attempts.get(one.task, "") + str(int(one.success))
+    write_result(args.json, attempts)
     evaluation.partial_of(args).unlink()
     return 0
+
+
+def write_result(file: Path, attempts: dict[str, str]) -> None:
+    """Add to an evaluation's file what came of each scene, by task: 1 and 0 from its first scene on."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"attempts": attempts}, indent=1) + "\n")
 
 
 def _score(args: argparse.Namespace) -> int:
@@ -147,12 +153,13 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _results(files: list[Path]) -> dict[Scene, Result]:
-    """Of the attempts that were kept beside the result files."""
+    """Of each attempt, by its task and number of its scene."""
     found: dict[Scene, Result] = {}
     for file in files:
-        for line in file.with_suffix(ATTEMPTS).read_text().splitlines():
-            one = json.loads(line)
-            found[one["task"], one["seed"]] = Result(one["success"])
+        said = json.loads(file.read_text())
+        require("attempts" in said, str(file), "no attempts", "a result of `evaluate` that has them")
+        for task, attempts in said["attempts"].items():
+            found |= {(task, said["seed"] + i): Result(one == "1") for i, one in enumerate(attempts)}
     return found
 
 
