@@ -44,7 +44,7 @@ def main() -> None:
 
     def sampled(session: WorldModelSession) -> None:
         context = session.observe(seen, WORDS)
-        bins = session.bins(positions, gripper, session.tool_ways(positions), seen.joints)
+        bins, _ = session.bins(positions, gripper, session.tool_ways(positions), seen.joints)
         for k in range(args.k):
             x = rng.standard_normal((1, session.steps, 2, *context["latents"].shape[2:])).astype(np.float32)
             for step in range(FLOW_STEPS):

@@ -1,11 +1,15 @@
 """Products of bytes are exact on every CPU."""
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import pytest
 
-from vla_mbpo.engines.sessions import cpu_session
-from vla_mbpo.policy.export import quantize
+onnx = pytest.importorskip("onnx", reason="needs onnx: `make setup-dev`")
+pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from vla_mbpo.engines.sessions import cpu_session  # noqa: E402
+from vla_mbpo.policy.export import quantize  # noqa: E402
 
 
 def test_large_weights_and_activations_do_not_saturate(tmp_path):

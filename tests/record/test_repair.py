@@ -121,15 +121,20 @@ def test_unreadable_labels_of_one_episode_hide_no_other(tmp_path, capsys):
     assert said.out.startswith("another") and f"{episode.name}/episode.json: topics: None" in said.err
 
 
-@pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.9, 0.999])
-def test_a_file_that_was_cut_anywhere_can_be_repaired(tmp_path, cut):
-    made = recorder(tmp_path)
+def _bag(root, count, size):
+    """The bag of an attempt with so many messages of ``size`` random bytes in hex."""
+    made = recorder(root)
     made.put(attempt(True))
-    for number in range(60):
-        made.put(said(f"{number} " + os.urandom(2000).hex()))
+    for number in range(count):
+        made.put(said(f"{number} " + os.urandom(size).hex()))
         time.sleep(0.005)
     end(made)
-    path = only(tmp_path) / labels(only(tmp_path))["bag"]
+    return only(root) / labels(only(root))["bag"]
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.9, 0.999])
+def test_a_file_that_was_cut_anywhere_can_be_repaired(tmp_path, cut):
+    path = _bag(tmp_path, 60, 2000)
     os.truncate(path, int(cut * path.stat().st_size))
     assert repair(only(tmp_path))
     assert len(by_rosbags(only(tmp_path))) <= 62
@@ -138,13 +143,7 @@ def test_a_file_that_was_cut_anywhere_can_be_repaired(tmp_path, cut):
 @pytest.fixture
 def long(tmp_path):
     """The bag of an episode of several chunks, these, and the times of its messages [ns]."""
-    made = recorder(tmp_path)
-    made.put(attempt(True))
-    for number in range(150):
-        made.put(said(f"{number} " + os.urandom(20_000).hex()))
-        time.sleep(0.005)
-    end(made)
-    path = only(tmp_path) / labels(only(tmp_path))["bag"]
+    path = _bag(tmp_path, 150, 20_000)
     chunks, times = scan(path).chunks, [message.log_time for message in by_stream(path)]
     assert len(chunks) > 3
     return path, chunks, times

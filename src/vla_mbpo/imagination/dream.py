@@ -55,7 +55,7 @@ def dream(
     for positions, gripper in chunks:
         context = session.observe(observation, instruction)
         ways = session.tool_ways(positions[None])
-        bins = session.bins(positions[None], gripper[None], ways, observation.joints)
+        bins, _ = session.bins(positions[None], gripper[None], ways, observation.joints)
         x = rng.standard_normal((1, 2, *context["latents"].shape[2:])).astype(np.float32)
         for view in (HEAD, WRIST):  # the one that is not at work is unknown first, then known
             for step in range(flow_steps):

@@ -107,18 +107,13 @@ class WorldModelSession:
         gripper: NDArray[np.float64],
         ways: NDArray[np.float64],
         joints: NDArray[np.float64],
-    ) -> NDArray[np.int64]:
-        """Integers (K, H, A) of chunks (K, H, n) [rad], openings (K, H) [m] and tool ways, seen from ``joints``."""
-        return self.action_bins.bins(self._rows(positions, gripper, ways, joints)).astype(np.int64)
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Integers (K, H, A) of chunks, and whether each is beyond what the model was shown (K,).
 
-    def _rows(
-        self,
-        positions: NDArray[np.float64],
-        gripper: NDArray[np.float64],
-        ways: NDArray[np.float64],
-        joints: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        return action_rows(positions, gripper, ways, joints, self._tool(joints[None])[0])
+        Chunks (K, H, n) [rad], openings (K, H) [m] and tool ways, seen from ``joints``.
+        """
+        rows = action_rows(positions, gripper, ways, joints, self._tool(joints[None])[0])
+        return self.action_bins.bins(rows).astype(np.int64), self.action_bins.beyond(rows)
 
     def vet(
         self,
@@ -137,12 +132,11 @@ class WorldModelSession:
         strange = self.unfamiliar(context)
         if strange:
             return strange
-        rows = self._rows(positions, gripper, ways, observation.joints)
-        first = self.action_bins.bins(rows).astype(np.int64)
+        first, beyond = self.bins(positions, gripper, ways, observation.joints)
         noisy = np.zeros((len(first), self.steps, 2, 16, self._latent), np.float32)
         found = self.evaluate(context, first, noisy, np.ones(noisy.shape[:3], np.float32), ("outcome", "cost"))
         read = self._read(found["outcome"].astype(np.float64), found["cost"].astype(np.float64))
-        return replace(read, beyond=self.action_bins.beyond(rows))
+        return replace(read, beyond=beyond)
 
     def evaluate(
         self,
