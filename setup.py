@@ -12,7 +12,7 @@ NODES = (
     "arm_driver camera failure_detector gate imagination joy lifecycle_manager markers mock_arm monitor policy "
     "recorder sim sway task teleop trainer".split()
 )
-EXECUTABLES = {"vla-mbpo": "vla_mbpo.cli:main", **{node: f"vla_mbpo.nodes.{node}:main" for node in NODES}}
+EXECUTABLES = {"vla-mbpo": "vla_mbpo.cli:main", **{node: "vla_mbpo.nodes.__main__:main" for node in NODES}}
 
 RUNTIME = [
     "cryptography>=41,<51",

@@ -16,9 +16,10 @@ from benchmarks.separation import Separation
 from vla_mbpo.core.chunk import JointRows
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.eval.statistics import wilson
-from vla_mbpo.gate import Gate, GateConfig
 from vla_mbpo.gate.checks import CHECKS as GATE_CHECKS
 from vla_mbpo.gate.checks import Stage
+from vla_mbpo.gate.config import GateConfig
+from vla_mbpo.gate.gate import Gate
 from vla_mbpo.paths import robot_dir
 
 CLEARLY = 0.005  # a refusal this far [m] beyond the margin is a false stop

@@ -13,7 +13,8 @@ from vla_mbpo.core.chunk import ActionChunk, JointRows
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState, Trajectory
 from vla_mbpo.eval.statistics import wilson
-from vla_mbpo.gate import Gate, GateConfig
+from vla_mbpo.gate.config import GateConfig
+from vla_mbpo.gate.gate import Gate
 from vla_mbpo.sim.experts import Expert
 from vla_mbpo.sim.robot import SimRobot
 from vla_mbpo.sim.scene import Scene

@@ -149,7 +149,9 @@ def start_gate(robot: Path) -> subprocess.Popen:
     words = ["-p", f"robot:={robot}", "-p", "start_engaged:=true", "-p", "checks.max_state_age:=0.2"]
     for name in ("imagination", "failure_detector"):
         words += ["-p", f'vetting.{name}:="off"']
-    return subprocess.Popen([sys.executable, "-m", "vla_mbpo.nodes.gate", "--ros-args", *words], env=ros_environment())
+    return subprocess.Popen(
+        [sys.executable, "-m", "vla_mbpo.nodes", "gate", "--ros-args", *words], env=ros_environment()
+    )
 
 
 def bring_up(feeder: Feeder) -> None:

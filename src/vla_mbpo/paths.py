@@ -108,6 +108,8 @@ def ros_environment() -> dict[str, str]:
         "MUJOCO_GL": "egl",
         "LP_NUM_THREADS": "1",
     }
+    if "FASTRTPS_DEFAULT_PROFILES_FILE" not in environment:  # the same variable's name before Fast DDS 3
+        defaults["FASTDDS_DEFAULT_PROFILES_FILE"] = str(share_dir() / "config" / "fastdds.xml")
     for name, value in defaults.items():
         environment.setdefault(name, value)
     return environment

@@ -91,7 +91,7 @@ def command(spec: NodeSpec, python: str = sys.executable) -> list[str]:
     arguments = ["-r", f"__node:={spec.name}", "--enclave", enclave(spec.name), "--params-file", str(spec.params_file)]
     for name, value in spec.parameters.items():
         arguments += ["-p", f"{name}:={_flow(value)}"]
-    return [python, "-m", f"vla_mbpo.nodes.{spec.executable}", "--ros-args", *arguments]
+    return [python, "-m", "vla_mbpo.nodes", spec.executable, "--ros-args", *arguments]
 
 
 def _flow(value: Any) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_mbpo.arm import ArmDriver
+from vla_mbpo.arm.driver import ArmDriver
 from vla_mbpo.core.chunk import JointRows
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState, Trajectory

@@ -6,7 +6,8 @@ from arm_samples import PERIOD, START, TICK, Loop, measured, rows, spec, towards
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_mbpo.arm import ArmDriver, DriverConfig
+from vla_mbpo.arm.config import DriverConfig
+from vla_mbpo.arm.driver import ArmDriver
 from vla_mbpo.core.errors import ConfigError
 
 HOME = spec().home

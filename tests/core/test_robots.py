@@ -10,7 +10,7 @@ import yaml
 from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState
-from vla_mbpo.gate import Gate
+from vla_mbpo.gate.gate import Gate
 from vla_mbpo.paths import robot_dir, robots
 
 ROBOTS = robots()

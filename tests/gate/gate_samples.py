@@ -9,7 +9,7 @@ import numpy as np
 from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState
-from vla_mbpo.gate import Gate
+from vla_mbpo.gate.gate import Gate
 
 ROBOT = Path(__file__).parents[2] / "config" / "robots" / "sim_panda"
 STAMP = 1_000_000_000_000

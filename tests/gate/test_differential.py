@@ -13,7 +13,7 @@ from benchmarks.gate_differential import REACH, judge, summary  # noqa: E402
 from benchmarks.gate_motions import motion, obstructed, poses, standing  # noqa: E402
 from benchmarks.oracle import CHECKS, Oracle  # noqa: E402
 from benchmarks.separation import Separation  # noqa: E402
-from vla_mbpo.gate import Gate  # noqa: E402
+from vla_mbpo.gate.gate import Gate  # noqa: E402
 from vla_mbpo.gate.kinematics import Kinematics  # noqa: E402
 
 POSES, CHUNKS = 1500, 150

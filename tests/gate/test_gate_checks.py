@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from vla_mbpo.arm.smoother import MARGIN
 from vla_mbpo.core.chunk import ActionType, JointRows
 from vla_mbpo.core.errors import ConfigError
-from vla_mbpo.gate import Gate, GateConfig
 from vla_mbpo.gate.checks import CHECKS, REQUIRED, Context, Stage, complete_set, gateable, required
 from vla_mbpo.gate.checks.check import BRAKE_SHARE
+from vla_mbpo.gate.config import GateConfig
 from vla_mbpo.gate.conversion import CARTESIAN
+from vla_mbpo.gate.gate import Gate
 
 JOINT = st.integers(0, 6)
 SIGN = st.sampled_from([-1.0, 1.0])

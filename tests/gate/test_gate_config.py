@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_mbpo.core.errors import ConfigError
-from vla_mbpo.gate import Gate, GateConfig
-from vla_mbpo.gate.config import RANGES, check_spec
+from vla_mbpo.gate.config import RANGES, GateConfig, check_spec
+from vla_mbpo.gate.gate import Gate
 
 LIMITS = ("lower", "upper", "velocity", "acceleration", "jerk", "workspace_lower", "workspace_upper", "home")
 SCALARS = ("gripper_speed", "table_height", "table_margin", "self_collision_margin")

@@ -7,7 +7,7 @@ from vla_mbpo.arm.driver import ArmDriver
 from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState
-from vla_mbpo.gate import Gate
+from vla_mbpo.gate.gate import Gate
 from vla_mbpo.paths import robot_dir
 
 TICK = 20_000_000

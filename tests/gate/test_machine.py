@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from vla_mbpo.gate import Mode, StateMachine
-from vla_mbpo.gate.machine import COOL_DOWN
+from vla_mbpo.gate.machine import COOL_DOWN, Mode, StateMachine
 
 LONG = 10 * COOL_DOWN
 

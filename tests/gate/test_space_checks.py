@@ -11,7 +11,8 @@ from gate_samples import ROBOT, checks, chunk, gate, spec, still_rows, vet
 from vla_mbpo.core.chunk import JointRows
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.robot import Obstacle, RobotSpec
-from vla_mbpo.gate import Gate, GateConfig
+from vla_mbpo.gate.config import GateConfig
+from vla_mbpo.gate.gate import Gate
 
 
 def tool_at_home():

@@ -116,7 +116,7 @@ def test_a_killed_server_ends_the_chunks_of_the_real_node_until_it_is_back(graph
     port = free_port()
     bundle = served(tmp_path / "served", spec, f"ws://127.0.0.1:{port}", server__answer_within=0.5)
     server = foreign_server.process(port)
-    node = spawn("vla_mbpo.nodes.policy", "--ros-args", "-p", f"bundle:={bundle}", "-p", "max_age:=2.0")
+    node = spawn("vla_mbpo.nodes", "policy", "--ros-args", "-p", f"bundle:={bundle}", "-p", "max_age:=2.0")
     processes += [server, node]
     graph.start()
     service = "/policy/change_state"

@@ -31,13 +31,13 @@ def processes():
 
 def camera(processes, name, *arguments):
     """A node that needs nothing else."""
-    process = spawn("vla_mbpo.nodes.camera", "--ros-args", "-r", f"__node:={name}", *arguments)
+    process = spawn("vla_mbpo.nodes", "camera", "--ros-args", "-r", f"__node:={name}", *arguments)
     processes.append(process)
     return process
 
 
 def manager(processes, *names):
-    process = spawn("vla_mbpo.nodes.lifecycle_manager", "--ros-args", "-p", f"nodes:=[{', '.join(names)}]")
+    process = spawn("vla_mbpo.nodes", "lifecycle_manager", "--ros-args", "-p", f"nodes:=[{', '.join(names)}]")
     processes.append(process)
     return process
 

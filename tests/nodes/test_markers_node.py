@@ -254,7 +254,7 @@ def test_no_writer_waits_for_it(bench):
 
 def test_a_process_activates_itself_in_its_namespace_and_ends(graph):
     """The lifecycle manager, which everything else waits for, does not know it."""
-    process = spawn("vla_mbpo.nodes.markers", "--ros-args", "-r", "__ns:=/cell")
+    process = spawn("vla_mbpo.nodes", "markers", "--ros-args", "-r", "__ns:=/cell")
     graph.start()
     topic = replace(qos.VOLUMES, name=f"/cell/{qos.VOLUMES.name}")
     graph.listen(topic)

@@ -28,8 +28,8 @@ def test_every_node_ends_within_two_seconds_without_a_traceback(graph, started):
     needed = {"gate": STATED, "monitor": ("-p", f"port:={free_port()}")}
     for node in NODES:
         number = signal.SIGTERM if node in ("sim", "gate") else signal.SIGINT
-        started.append((node, number, spawn(f"vla_mbpo.nodes.{node}", "--ros-args", *needed.get(node, ()))))
-    waiting = spawn("vla_mbpo.nodes.lifecycle_manager", "--ros-args", "-p", "nodes:=[nobody]")
+        started.append((node, number, spawn("vla_mbpo.nodes", node, "--ros-args", *needed.get(node, ()))))
+    waiting = spawn("vla_mbpo.nodes", "lifecycle_manager", "--ros-args", "-p", "nodes:=[nobody]")
     started.append(("lifecycle_manager", signal.SIGINT, waiting))
     graph.start()
     names = {"camera": "head_camera"}
@@ -75,7 +75,7 @@ def test_a_wrong_configuration_is_one_line(tmp_path, node, arguments, words):
     file = tmp_path / "params.yaml"
     file.write_text("task:\n  bundle: x\n")
     arguments = [str(file) if a == "FILE" else a for a in arguments]
-    process = spawn(f"vla_mbpo.nodes.{node}", "--ros-args", *arguments)
+    process = spawn("vla_mbpo.nodes", node, "--ros-args", *arguments)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 64
     (line,) = output.splitlines()
@@ -95,6 +95,35 @@ def test_a_middleware_that_does_not_let_go_is_not_waited_for():
 @pytest.mark.parametrize("domain", ["999", "-1", "x"])
 def test_a_wrong_domain_is_one_line(monkeypatch, domain):
     monkeypatch.setenv("ROS_DOMAIN_ID", domain)
-    process = spawn("vla_mbpo.nodes.task", "--ros-args")
+    process = spawn("vla_mbpo.nodes", "task", "--ros-args")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 64 and len(output.splitlines()) == 1 and "0 to 232" in output
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "rclpy":
+            os.kill(os.getpid(), NUMBER)
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["gate"]
+from vla_mbpo.nodes.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_node_interrupted_while_it_imports_ends_without_a_traceback(number):
+    """Incident: Ctrl-C in the first second of `ros2 launch` printed one KeyboardInterrupt per node."""
+    program = INTERRUPTED.replace("NUMBER", str(int(number)))
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_a_node_that_does_not_exist_is_one_line():
+    for arguments in (["gaet"], ["qos"], ["."], []):
+        output, _ = (process := spawn("vla_mbpo.nodes", *arguments)).communicate(timeout=30)
+        assert process.returncode == 64 and output.startswith("vla-mbpo: error: node ") and output.count("\n") == 1

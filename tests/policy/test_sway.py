@@ -7,7 +7,7 @@ from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.observation import Observation
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState
-from vla_mbpo.gate import Gate
+from vla_mbpo.gate.gate import Gate
 from vla_mbpo.paths import robot_dir
 from vla_mbpo.policy.sway import SWING, SwaySession
 

@@ -1,6 +1,5 @@
 """Node `arm_driver`: approved rows become trajectories at 50 Hz, and a controlled stop when anything is amiss."""
 
-import sys
 import time
 from collections.abc import Sequence
 
@@ -202,7 +201,3 @@ class ArmDriverNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: ArmDriverNode("arm_driver"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,6 @@
 """Node `camera`: publishes one camera's images and calibration. Two instances, head_camera and wrist_camera."""
 
 import queue
-import sys
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -186,7 +185,3 @@ def _camera_info(calibration: Calibration, frame_id: str) -> CameraInfo:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: CameraNode("head_camera"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

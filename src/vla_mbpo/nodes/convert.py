@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
@@ -16,9 +16,11 @@ from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.core.state import RobotState, Trajectory
 from vla_mbpo.core.verdict import Reason
-from vla_mbpo.failure.detector import Risk
-from vla_mbpo.imagination.vetting import Judgement
 from vla_mbpo.teleop.command import Jog, Reading
+
+if TYPE_CHECKING:  # every node reads this module, few of them judge
+    from vla_mbpo.failure.detector import Risk
+    from vla_mbpo.imagination.vetting import Judgement
 
 FloatArray = NDArray[np.float64]
 _S = 1_000_000_000
@@ -88,7 +90,7 @@ def to_decision(
 
 
 def to_verdict(
-    judgement: Judgement, of: ours.ActionChunkSet, version: str, now: int, seconds: float
+    judgement: "Judgement", of: ours.ActionChunkSet, version: str, now: int, seconds: float
 ) -> ours.ImaginationVerdict:
     """The world model's judgement of a chunk set, ``seconds`` after its arrival."""
     choice, imagined = judgement.choice, judgement.imagined
@@ -117,7 +119,7 @@ def to_verdict(
 
 
 def to_risk(
-    risk: Risk, of: ours.ActionChunkSet, members: Sequence[str], calibration: str, now: int
+    risk: "Risk", of: ours.ActionChunkSet, members: Sequence[str], calibration: str, now: int
 ) -> ours.FailureRisk:
     """The failure detector's judgement of the attempt, at a chunk set."""
     message = ours.FailureRisk(

@@ -1,6 +1,5 @@
 """Node `failure_detector`: whether the attempt under way is going wrong, with a false-alarm rate that is chosen."""
 
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -150,7 +149,3 @@ class FailureDetectorNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: FailureDetectorNode("failure_detector"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """Node `gate`: the only way from a chunk to the arm. Owns mode, epoch and e-stop latch."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -393,7 +392,3 @@ class GateNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: GateNode("gate"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """Node `imagination`: vets every chunk set in the world model before the gate looks at it."""
 
-import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -246,7 +245,3 @@ class ImaginationNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: ImaginationNode("imagination"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """Node `joy`: a gamepad on /joy, for machines without ROS's game_controller_node."""
 
-import sys
 from array import array
 from collections.abc import Sequence
 
@@ -76,7 +75,3 @@ class JoyNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: JoyNode("joy"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

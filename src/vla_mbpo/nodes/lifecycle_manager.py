@@ -177,7 +177,3 @@ class LifecycleManager(Node):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: LifecycleManager("lifecycle_manager"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

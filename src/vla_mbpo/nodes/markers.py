@@ -1,6 +1,5 @@
 """Node `markers`: what RViz shows beside robot, transforms and dreams. It only listens, and polls what it hears."""
 
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -166,7 +165,3 @@ def _active() -> MarkersNode:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(_active, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

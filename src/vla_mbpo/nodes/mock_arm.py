@@ -1,6 +1,5 @@
 """Node `mock_arm`: ros2_control's topics without hardware, for a dry run of a real arm's stack."""
 
-import sys
 from collections.abc import Callable, Sequence
 
 from std_msgs.msg import Float64MultiArray
@@ -93,7 +92,3 @@ class MockArmNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: MockArmNode("mock_arm"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

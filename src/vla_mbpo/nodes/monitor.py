@@ -1,7 +1,6 @@
 """Node `monitor`: the web page. It watches; what it can order goes through the stack's own services."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -162,7 +161,3 @@ class MonitorNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: MonitorNode("monitor"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """Node `policy`: looks at the scene every few rows and proposes K action chunks."""
 
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -242,7 +241,3 @@ class PolicyNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: PolicyNode("policy"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

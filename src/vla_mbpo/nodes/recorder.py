@@ -1,6 +1,5 @@
 """Node `recorder`: everything on the path of the data, as rosbag2 episodes. It only listens."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -138,7 +137,3 @@ class RecorderNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: RecorderNode("recorder"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

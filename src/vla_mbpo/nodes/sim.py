@@ -1,6 +1,5 @@
 """Node `sim`: the simulated robot in real time."""
 
-import sys
 import threading
 import time
 from collections import deque
@@ -162,7 +161,3 @@ class SimNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: SimNode("sim"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """Node `sway`: the policy node of a dry run without a model bundle. It proposes a small motion of the last joint."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,3 @@ class SwayNode(PolicyNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: SwayNode("policy"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

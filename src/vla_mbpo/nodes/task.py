@@ -1,6 +1,5 @@
 """Node `task`: the ExecuteTask action. Gives out the instruction, watches, and says how it ended."""
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -238,7 +237,3 @@ class TaskNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: TaskNode("task"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """Node `teleop`: from a gamepad to a person's command for the gate."""
 
-import sys
 import time
 from collections.abc import Sequence
 
@@ -120,7 +119,3 @@ class TeleopNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: TeleopNode("teleop"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,6 @@
 """Node `trainer`: a training loop beside the stack, set aside while the arm moves."""
 
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +117,3 @@ class TrainerNode(ManagedNode):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run(lambda: TrainerNode("trainer"), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
