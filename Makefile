@@ -10,7 +10,7 @@ TASK ?= put the red cube in the bin
 # The ones that take minutes at most.
 BENCHMARKS ?= policy_latency pipeline_latency seams gate_latency gate_soak
 
-ALONE = tests/cameras tests/nodes tests/faults tests/system
+ALONE = tests/faults tests/system
 
 # Meta-World: its own environment, and a folder for what the protocols make (docs/benchmark.md).
 METAWORLD_VENV ?= .venv-metaworld
@@ -41,7 +41,7 @@ setup-dev:
 demo: setup
 	$(VENV)/bin/vla-mbpo up --task "$(TASK)"
 
-# What waits for processes and clocks runs by itself, the rest on two processors.
+# What disturbs a whole stack runs by itself, the rest on two processors.
 test: setup-dev
 	@status=0; \
 	OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -m "not slow" -n 2 --dist loadfile tests $(ALONE:%=--ignore=%) || status=1; \

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.common import write
 from benchmarks.metaworld.frames import TIMEOUT
-from benchmarks.metaworld.scores import by_group
+from benchmarks.metaworld.scores import attempts_of, by_group
 from benchmarks.metaworld.tasks import INSTRUCTIONS, ROBOT
 from vla_mbpo.core.errors import require
 from vla_mbpo.eval import command as evaluation
@@ -50,6 +50,7 @@ def declare(found: Any) -> None:
         score = found.add_parser(name, help=text)
         score.add_argument("--of", type=Path, nargs="+", required=True, help="result files of evaluate")
         score.add_argument("--json", type=Path, required=True)
+    score.add_argument("--earlier", type=Path, help="a comparison of other seeds that comes in, by its counts")
     detect = found.add_parser("detect", help="the failure detector beside every baseline")
     detect.add_argument("--data", type=Path, required=True, help="folder with train, calibration and test")
     detect.add_argument("--bundle", required=True)
@@ -143,8 +144,13 @@ def _compare(args: argparse.Namespace) -> int:
     half = len(args.of) // 2
     require(len(args.of) == 2 * half, "--of", len(args.of), "as many files of the one side as of the other")
     before, after = (_results(part) for part in (args.of[:half], args.of[half:]))
-    found = compare(before, after)
     each = [compare(_results([b]), _results([a])).gain for b, a in zip(args.of[:half], args.of[half:], strict=True)]
+    if args.earlier:
+        earlier = json.loads(args.earlier.read_text())["metrics"]
+        each = [*earlier["gain_of_each_seed"], *each]
+        old, new = attempts_of(earlier, first=-earlier["n"])
+        before, after = old | before, new | after
+    found = compare(before, after)
     write("metaworld", {
         "n": found.n, "success_before": found.success[0], "success_after": found.success[1], "gain": found.gain,
         "gain_of_each_seed": each, "won_and_lost": found.discordant, "tasks": found.tasks,

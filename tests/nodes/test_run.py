@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers import finish, free_port, spawn
@@ -98,6 +99,12 @@ def test_a_wrong_domain_is_one_line(monkeypatch, domain):
     process = spawn("vla_mbpo.nodes", "task", "--ros-args")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 64 and len(output.splitlines()) == 1 and "0 to 232" in output
+
+
+def test_an_installed_executable_is_the_node_of_its_name():
+    program = Path(sys.prefix, "bin", "lifecycle_manager")
+    found = subprocess.run([program], capture_output=True, text=True, timeout=60)
+    assert found.returncode == 64 and "lifecycle_manager.nodes" in found.stderr
 
 
 INTERRUPTED = """

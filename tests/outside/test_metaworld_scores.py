@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks.metaworld.__main__ import main
 from benchmarks.metaworld.commands import write_result
+from benchmarks.metaworld.scores import attempts_of
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.releases.decision import Result, compare
 
 
 def result(folder, name, seed, **attempts):
@@ -31,3 +35,38 @@ def test_a_file_without_attempts_is_named(tmp_path, capsys):
     files = [str(tmp_path / "a.json"), result(tmp_path, "b", 0, soccer="1")]
     assert main(["compare", "--of", *files, "--json", str(tmp_path / "out.json")]) == 2
     assert "a.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_a_comparison_by_its_counts_all_but_the_scenes_is_as_it_was(seed):
+    rng = np.random.default_rng(seed)
+    ease = rng.uniform(0.0, 1.0, 4)
+    sides = [
+        {(f"t{t}", i): Result(bool(rng.random() < ease[t])) for t in range(4) for i in range(10)} for _ in range(2)
+    ]
+    was = compare(*sides)
+    counted = {"won_and_lost": was.discordant, "tasks": was.tasks}
+    found = compare(*attempts_of(counted, first=-40))
+    assert (found.n, found.success, found.discordant) == (was.n, was.success, was.discordant)
+    assert found.tasks == was.tasks
+    assert found.gain == pytest.approx(was.gain, abs=0.03)
+    with pytest.raises(ConfigError, match="won_and_lost"):
+        attempts_of(counted | {"won_and_lost": (was.discordant[0] + 1, was.discordant[1])}, first=0)
+
+
+def test_a_comparison_whose_attempts_are_lost_comes_in_by_its_counts(tmp_path):
+    """Incident: the attempts of one seed of three were on a machine that was gone."""
+    out = tmp_path / "out.json"
+    every = [
+        result(tmp_path, f"{side}{seed}", 1000 * seed, soccer=f"{bits:04b}")
+        for side, values in (("a", (3, 5)), ("b", (12, 13)))
+        for seed, bits in enumerate(values)
+    ]
+    assert main(["compare", "--of", *every, "--json", str(out)]) == 0
+    at_once = json.loads(out.read_text())["metrics"]
+    assert main(["compare", "--of", every[0], every[2], "--json", str(tmp_path / "earlier.json")]) == 0
+    arguments = ["--of", every[1], every[3], "--earlier", str(tmp_path / "earlier.json"), "--json", str(out)]
+    assert main(["compare", *arguments]) == 0
+    found = json.loads(out.read_text())["metrics"]
+    for name in ("n", "success_before", "success_after", "won_and_lost", "gain_of_each_seed", "tasks"):
+        assert found[name] == at_once[name], name
