@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,14 @@ class Graph:
             self.probe.create_subscription(topic.type, topic.name, lambda m, k=kept: k.append(m), topic.qos)
 
     def talk(self, topic: Topic) -> Callable[[Any], None]:
-        """A function that publishes, connected to at least one listener."""
+        """A function that publishes, connected to every listener that is there and may hear it, and to one at least.
+
+        Incident: the page heard of an e-stop's publisher before the gate did, which never heard the e-stop.
+        """
         publisher = self.probe.create_publisher(topic.type, topic.name, topic.qos)
         self.until(lambda: publisher.get_subscription_count() > 0)
+        with suppress(AssertionError):  # other qualities of service never connect
+            self.until(lambda: publisher.get_subscription_count() >= self.probe.count_subscribers(topic.name), 2.0)
         self.spin(0.05)  # the listener may need a little longer to know of the publisher
         return publisher.publish
 
