@@ -77,11 +77,12 @@ class Attempt:
             message.header.stamp = convert.to_time(self.stamp(row))
         self._said.append((self.stamp(row), topic, message))
 
-    def decide(self, look, candidate, check=""):
+    def decide(self, look, candidate, check="", verdict=CandidateVerdict.UNSAFE):
         reasons = [Reason(check=check)] if check else []
         stamp = convert.to_time(self.set_id(look))
         decision = GateDecision(chunk_set_id=self.set_id(look), candidate=candidate, accepted=not check,
                                 reasons=reasons, observation_stamp=stamp)  # fmt: skip
+        decision.imagination.verdict = verdict
         self.say(qos.GATE_DECISION, decision, self.looks[look] + 0.7)
 
     def imagine(self, look, verdicts):

@@ -28,7 +28,8 @@ from vla_mbpo.training.sft import demonstrations
 pytestmark = pytest.mark.usefixtures("interfaces")
 INSTRUCTION = TASKS["button"].instruction
 WORDS = Vocabulary.of([task.instruction for task in TASKS.values()])
-SAFE, RISKY, UNSAFE = CandidateVerdict.SAFE, CandidateVerdict.RISKY, CandidateVerdict.UNSAFE
+UNKNOWN, SAFE = CandidateVerdict.UNKNOWN, CandidateVerdict.SAFE
+RISKY, UNSAFE = CandidateVerdict.RISKY, CandidateVerdict.UNSAFE
 
 
 def arrays(file):
@@ -123,10 +124,17 @@ def test_candidates_that_the_imagination_finds_unsafe_are_vetoed(spec, tmp_path)
     np.testing.assert_array_equal(np.argwhere(taken(attempt, tmp_path)["vetoed"]), [[3, 1]])
 
 
-@pytest.mark.parametrize("check", ["mode", "order", "vetting", "failure_detector"])
+@pytest.mark.parametrize("check", ["mode", "order", "vetting", "failure_detector", "age", "servo_lag"])
 def test_a_set_that_was_not_looked_at_vetoes_no_candidate(spec, tmp_path, check):
+    """Incident: chunks of a busy machine, refused for their age, were learned from as bad ones."""
     attempt = Attempt(spec)
     attempt.decide(2, 0, check)
+    assert not taken(attempt, tmp_path)["vetoed"].any()
+
+
+def test_a_candidate_of_which_the_imagination_knew_nothing_is_not_vetoed(spec, tmp_path):
+    attempt = Attempt(spec)
+    attempt.decide(2, 0, "imagination", UNKNOWN)
     assert not taken(attempt, tmp_path)["vetoed"].any()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_mbpo.failure.scores import FloatArray, Look, Score
+from vla_mbpo.failure.scores import FloatArray, Look, Score, Turns
 from vla_mbpo.training.episodes import rollout_files
 
 
@@ -82,7 +82,13 @@ def read_all(folders: Iterable[str | Path], robot: str = "sim_panda") -> list[At
 
 
 def curve(attempt: Attempt, scores: list[Score]) -> FloatArray:
-    """(scores, looks) of an attempt."""
+    """(scores, looks) of an attempt, its looks counted as on the robot (scores.Turns); a missing one is as the last."""
     for score in scores:
         score.reset()
-    return np.array([[score.add(look) for look in attempt.looks] for score in scores])
+    turns, numbers, found = Turns(), [], []
+    for look in attempt.looks:
+        if (number := turns.number(look)) is not None:
+            numbers.append(number)
+            found.append([score.add(look) for score in scores])
+    last = np.searchsorted(numbers, np.arange(numbers[-1] + 1), side="right") - 1
+    return np.array(found, float)[last].T

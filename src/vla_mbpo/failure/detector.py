@@ -24,6 +24,7 @@ from vla_mbpo.failure.scores import (
     SetOverlap,
     Spread,
     Sum,
+    Turns,
 )
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
@@ -106,6 +107,7 @@ class FailureDetector:
         self._size: int = parts.bundle.manifest["features"]
         self._k: int = parts.bundle.manifest["candidates"] if READ_SETS & set(self.members) else 0  # 0: any number
         self._scores, self._curve, self._width = parts.scores(self.members), Curve(band), width
+        self._turns = Turns()
         self.calibrated_rows: int = band.shape.mean.shape[1] * REPLAN_ROWS  # the longest attempt of the calibration
         self.reset()
 
@@ -131,8 +133,8 @@ class FailureDetector:
         for score in self._scores:
             score.reset()
         self._curve.reset()
-        self._first: float | None = None
-        self._last, self._risk, self._unknown = -np.inf, Risk(False), ""
+        self._turns.reset()
+        self._risk, self._unknown = Risk(False), ""
 
     def add(self, look: Look) -> Risk:
         """Take a look. What is not a number stays UNKNOWN until the next attempt: its curves cannot be trusted.
@@ -143,14 +145,13 @@ class FailureDetector:
         self._unknown = self._unknown or self._fault(look)
         if self._unknown:
             return Risk(False, reason=self._unknown)
-        if look.row - self._last < REPLAN_ROWS - 1:
+        if (number := self._turns.number(look)) is None:
             return self._risk
-        self._first, self._last = look.row if self._first is None else self._first, look.row
         found: FloatArray = np.array([score.add(look) for score in self._scores])
         if not np.isfinite(found).all():
             self._unknown = f"{self.members[int(np.argmin(np.isfinite(found)))]} is not a number"
             return Risk(False, reason=self._unknown)
-        reached, highest = self._curve.add(found, round((look.row - self._first) / REPLAN_ROWS))
+        reached, highest = self._curve.add(found, number)
         votes = tuple(bool(one > self._width) for one in highest)
         self._risk = Risk(True, reached, self._width, reached > self._width, votes)
         return self._risk

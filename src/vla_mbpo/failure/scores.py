@@ -39,6 +39,25 @@ class Look:
     failure: float = float("nan")
 
 
+class Turns:
+    """Which looks of an attempt count, and as the how-manieth: bands are of one look per period of the policy."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """A new attempt begins."""
+        self._first, self._last = float("nan"), -np.inf
+
+    def number(self, look: Look) -> int | None:
+        """By its time, from 0 on. None: it came sooner than the period, as other samples for the same look do."""
+        if look.row - self._last < REPLAN_ROWS - 1:
+            return None
+        self._first = look.row if np.isnan(self._first) else self._first
+        self._last = look.row
+        return round((look.row - self._first) / REPLAN_ROWS)
+
+
 class Score(Protocol):
     """One way to score an attempt. One thread."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from vla_mbpo.core.errors import ConfigError
 
-MAKING = 3  # to be raised when what is made of a recording changes
+MAKING = 4  # to be raised when what is made of a recording changes
 
 
 def plain(folder: Path) -> list[Path]:

@@ -8,8 +8,10 @@ from vla_mbpo_msgs.msg import ActionChunkSet, CandidateVerdict, FailureRisk, Gat
 
 from vla_mbpo.nodes.convert import to_ns
 
-# The gate's reasons to refuse a set as a whole: they say nothing about the candidate that the decision names.
-OF_SETS = {"mode", "instruction", "chunks", "order", "measured_state", "failure_detector", "vetting"}
+# The gate's reasons to refuse whatever was proposed: they say nothing about the candidate that the decision names.
+OF_SETS = {
+    "mode", "instruction", "chunks", "order", "measured_state", "failure_detector", "vetting", "age", "servo_lag",
+}  # fmt: skip
 SLACK = 25_000_000  # ns, half a row: looks lie on whole rows, their pictures beside them
 
 
@@ -32,13 +34,16 @@ def vetoed(
     decisions: Iterable[GateDecision],
     verdicts: Iterable[ImaginationVerdict],
 ) -> NDArray[np.bool_]:
-    """(M, K) ``shape``: candidates that the gate refused or the imagination found unsafe, by ``sets`` of each look."""
+    """(M, K) ``shape``: candidates that the gate refused or the imagination found unsafe, by ``sets`` of each look.
+
+    Not those that were refused because they came late, the arm was held, or nobody knew.
+    """
     look_of = {message.chunk_set_id: look for look, message in sets.items()}
     found = np.zeros(tuple(shape), bool)
     against = [
         (one.chunk_set_id, one.candidate)
         for one in decisions
-        if not one.accepted and not {reason.check for reason in one.reasons} & OF_SETS
+        if not one.accepted and not {reason.check for reason in one.reasons} & OF_SETS and not _unknown(one)
     ]
     for verdict in verdicts:
         unsafe = [one.candidate for one in verdict.candidates if one.verdict == CandidateVerdict.UNSAFE]
@@ -47,6 +52,11 @@ def vetoed(
         if set_id in look_of and candidate < found.shape[1]:
             found[look_of[set_id], candidate] = True
     return found
+
+
+def _unknown(decision: GateDecision) -> bool:
+    checks = {reason.check for reason in decision.reasons}
+    return checks == {"imagination"} and decision.imagination.verdict == CandidateVerdict.UNKNOWN
 
 
 def alarms(risks: Iterable[FailureRisk], sets: set[int], looks: NDArray[np.int64]) -> NDArray[np.bool_]:
