@@ -287,7 +287,7 @@ def test_a_clock_that_goes_back_drops_everything():
     loop.now -= 5 * TICK
     assert loop.driver.tick(loop.now) is None
     assert len(loop.driver.commitment(loop.now).positions) == 0
-    loop.tick(1)
+    loop.tick(40)
     assert refused(loop) == set()
 
 
@@ -296,8 +296,23 @@ def test_a_restart_in_motion_drops_everything():
     loop.now += 20 * TICK
     loop.driver.restart(loop.now, "clock went forward")
     assert loop.driver.tick(loop.now) is None and loop.driver.stop_reason == "clock went forward"
-    loop.tick(1)
+    assert refused(loop) == {"before_stop"}
+    loop.tick(40)
     assert refused(loop) == set()
+
+
+@pytest.mark.parametrize("driver", ["restarted", "new"])
+def test_an_arm_that_still_moves_is_no_start_of_a_motion(driver):
+    """Incident: rows after a step of the clock began at rest 20 ms later, at 1 rad/s, with 35 rad/s^2."""
+    loop = moving(10)
+    if driver == "new":
+        loop.driver = ArmDriver(spec())
+    loop.driver.restart(loop.now, "")
+    speed = np.array([0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0])
+    for moves in (speed, speed * np.nan, speed * 0.0):
+        loop.now += 40 * TICK
+        loop.driver.measure(measured(loop.now, loop.q, velocities=moves))
+        assert refused(loop) == (set() if not moves.any() else {"in_motion"})
 
 
 def test_silence_before_the_first_rows():

@@ -15,6 +15,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_lag": (0.01, 1.0),
     "servo_delay": (0.0, 0.5),
     "reanchor": (0.0, 0.2),
+    "start_speed": (0.001, 0.5),
     "settle": (0.01, 0.5),
     "look_ahead": (0.0, 0.2),
     "quiet_after": (0.0, 10.0),
@@ -34,6 +35,7 @@ class DriverConfig:
         max_lag: largest distance between measured and commanded pose at rest; above it: stop.
         servo_delay: delay of the servos; allows ``servo_delay * |velocity|`` more while moving.
         reanchor: distance between measured and commanded pose above which a new motion starts at the measured one.
+        start_speed: highest measured speed of a joint at which a motion may start at the measured pose [rad/s].
         settle: time to reach the wanted velocity: averages row noise away.
         look_ahead: beyond the end of a step at which the step's target is read off the path. With a settling time of a
             tick and no look ahead the path is followed as it is, its noise included (benchmarks/metaworld/world.py).
@@ -48,6 +50,7 @@ class DriverConfig:
     max_lag: float = 0.3
     servo_delay: float = 0.15
     reanchor: float = 0.02
+    start_speed: float = 0.05
     settle: float = 0.06
     look_ahead: float = 0.04
     quiet_after: float = 0.2

@@ -80,7 +80,7 @@ class ArmDriver:
         self.stop_reason = reason
         self._latched |= latch
         self._stopping = not self.at_rest(self._now)
-        self._resume_after = self._now
+        self._resume_after = max(self._resume_after, self._now)
 
     def release(self) -> None:
         """End a latched stop."""
@@ -107,6 +107,8 @@ class ArmDriver:
                 return (reason,)
         moving = self.clock.first_due(now) is not None
         start = self._start(now)
+        if isinstance(start, Reason):
+            return (start,)
         first = next((k for k in range(len(rows.positions)) if rows.due(k) > now), None)
         if first is None:
             late = (now - rows.due(len(rows.positions) - 1)) / 1e9
@@ -239,14 +241,22 @@ class ArmDriver:
             return target
         return Target(target.q, np.zeros_like(target.v), np.zeros_like(target.a))
 
-    def _start(self, now: int) -> JointState:
-        """State from which new rows go on: the commanded one, or the measured one if the arm rests elsewhere."""
+    def _start(self, now: int) -> JointState | Reason:
+        """State from which new rows go on: the commanded one, or the measured one if the arm rests elsewhere.
+
+        An arm that moves and that nobody here has a plan of has no such state: a driver that was restarted finds it in
+        the brake of its last trajectory.
+        """
         assert self._state is not None  # _refusal has looked
         state = None if self._plan is None else self._plan.at(now)
         if state is not None:
             near = np.abs(self._state.positions - state.q).max() <= self.config.reanchor
             if near or not state.at_rest or self.clock.first_due(now) is not None:
                 return state
+        speed = np.abs(self._state.velocities)
+        if not speed.max() <= self.config.start_speed:
+            joint = int(np.argmax(speed))
+            return Reason("in_motion", -1, self.spec.joints[joint], float(speed[joint]), self.config.start_speed)
         return JointState.rest(self._state.positions)
 
     def _begin(self, now: int, start: JointState) -> None:
@@ -316,8 +326,12 @@ class ArmDriver:
         return False
 
     def restart(self, now: int, reason: str) -> None:
-        """Drop everything: ``now`` is of another time than what is known, as after a step of the clock."""
-        self._now = now
+        """Drop everything: ``now`` is of another time than what is known, as after a step of the clock.
+
+        The controller still ends the last trajectory, whose motion no row may be planned from.
+        """
+        left = 0 if self._plan is None else max(0, self._plan.end - self._now)
+        self._now, self._resume_after = now, now + left
         self._plan, self._state, self._last, self._rest_since = None, None, None, None
         self._last_observation = -1
         self.stop(reason)

@@ -42,6 +42,11 @@ class Plan:
         """Time at which the brake begins [ns]."""
         return self.start + len(self.motions) * self.tick
 
+    @property
+    def end(self) -> int:
+        """Time from which on the arm is to stand [ns]."""
+        return self.motion_end + round(self.brake.duration * 1e9)
+
     def trajectory(self, joint_names: tuple[str, ...], least: int) -> Trajectory:
         """A point for every tick to the standstill, at least ``least`` points."""
         braking = -int(-self.brake.duration * 1e9 // self.tick)

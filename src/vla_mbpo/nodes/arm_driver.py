@@ -46,8 +46,9 @@ class ArmDriverNode(ManagedNode):
         self._taken = self._refused = self._stops = 0
 
     def activate(self) -> None:
-        """Start without rows, at rest."""
+        """Start without rows; nothing that was planned before is taken, since the arm may have moved then."""
         self._driver = ArmDriver(self._spec, self._config)
+        self._driver.restart(self.now(), "")
         self._joints: JointState | None = None
         self._gate: GateState | None = None
         self._estop = False
