@@ -27,12 +27,13 @@ def one_camera(arm: Arm, size: int) -> Camera:
 
 
 # The tool may be far behind its set point: pressed against something that is how it is made to push. Set points are no
-# servo's: rows are followed as they are. Smoothed as for an arm, demonstrations whose rows are driven again fail.
+# servo's: rows are followed as they are. Smoothed as for an arm, demonstrations whose rows are driven again fail. What
+# stands in place of velocities (Arm.state) says nothing of motion.
 _MANNER: dict[str, Any] = {
     "waits": True,
     "replan_rows": REPLAN_ROWS,
     "gate": GateConfig(servo_lag=0.5, join_slack=0.2, reference_slack=0.5),
-    "driver": DriverConfig(max_lag=1.0, max_gap=0.5, settle=0.02, look_ahead=0.0),
+    "driver": DriverConfig(max_lag=1.0, max_gap=0.5, start_speed=10.0, settle=0.02, look_ahead=0.0),
 }
 TWO_CAMERAS = World(Arm, Camera, Expert, truth, name="metaworld, two cameras", **_MANNER)
 ONE_CAMERA = World(Arm, one_camera, Expert, truth, name="metaworld, one camera", **_MANNER)

@@ -15,7 +15,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_lag": (0.01, 1.0),
     "servo_delay": (0.0, 0.5),
     "reanchor": (0.0, 0.2),
-    "start_speed": (0.001, 0.5),
+    "start_speed": (0.001, 10.0),
     "settle": (0.01, 0.5),
     "look_ahead": (0.0, 0.2),
     "quiet_after": (0.0, 10.0),
