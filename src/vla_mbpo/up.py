@@ -196,6 +196,7 @@ class Session:
         self._phase = Phase.START
         self._since = time.monotonic()
         self._pending: Any = None
+        self._task: int | None = None  # process of the task node that the goal was sent to
         self._code = EXIT_OK if args.task is None else EXIT_STOPPED
         self._over = False
 
@@ -247,10 +248,13 @@ class Session:
         elif self._phase == Phase.SEND:
             self._pending = self._client.execute(self._args.task, self._args.timeout, self._display.progress)
             if self._pending is not None:
-                self._phase = Phase.ATTEMPT
+                self._phase, self._task = Phase.ATTEMPT, self._supervisor.pid("task")
                 self._display.begin(self._args.task)
             elif waited > ENGAGE_TIME:
                 self._fail("the task node does not answer")
+        elif self._phase == Phase.ATTEMPT and self._supervisor.pid("task") != self._task:
+            self._display.end()  # nobody will ever say what came of it
+            self._finish(EXIT_STOPPED, "stopped: the task node ended, and the attempt with it")
         elif self._phase == Phase.ATTEMPT and self._pending.done():
             result = self._pending.result()
             self._display.end()

@@ -1,10 +1,12 @@
+import copy
 import threading
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from std_msgs.msg import Bool, String, UInt64
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Header, String, UInt64
 from vla_mbpo_msgs.msg import GateState
 
 from vla_mbpo.core.chunk import JointRows
@@ -181,6 +183,19 @@ def test_silence_of_the_joint_states_stops_the_arm(bench, graph):
     sim._running.set()
     sim._thread = threading.Thread(target=sim._loop, daemon=True)
     sim._thread.start()
+
+
+def test_joint_states_of_other_joints_or_of_a_recording_do_not_take_the_arms_place(bench, graph):
+    """Incident (review): the driver kept whatever came last, and with it between the ticks there was no state."""
+    graph.until(lambda: bench.node._joints is not None)
+    arm = bench.node._joints
+    other = JointState(name=["another_joint"], position=[0.0], velocity=[0.0])
+    other.header.stamp = convert.to_time(time.time_ns())
+    recorded = copy.copy(arm)
+    recorded.header = Header(stamp=convert.to_time(convert.to_ns(arm.header.stamp) - 10**9))
+    for message in (other, recorded):
+        bench.node._on_joints(message)
+        assert bench.node._joints is arm
 
 
 @pytest.mark.parametrize("kind", [qos.LATEST, qos.SENSOR], ids=["reliable", "best effort"])

@@ -117,3 +117,20 @@ def test_a_deadman_that_is_held_through_a_reset_moves_nothing(graph, spec):
     graph.spin(0.1)
     stick.message.deadman = True
     bench.until_mode(GateState.TELEOP)
+
+
+def test_a_deadman_that_is_held_while_the_gate_is_activated_moves_nothing(graph, spec):
+    """Incident (review): one that had been let go before the gate was deactivated counted as let go for ever."""
+    bench = Bench(graph, spec)
+    stick = Stick(bench)
+    graph.spin(0.1)
+    bench.node.trigger_deactivate()
+    stick.hold(0.1)
+    graph.spin(0.1)
+    bench.node.trigger_activate()
+    graph.spin(0.5)
+    assert bench.state.mode == GateState.HOLD
+    stick.message.deadman = False
+    graph.spin(0.1)
+    stick.message.deadman = True
+    bench.until_mode(GateState.TELEOP)

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from sensor_msgs.msg import Joy
@@ -64,6 +66,18 @@ def test_a_message_that_no_gamepad_sends_releases(bench, axes):
     bench.joy(Joy(axes=axes, buttons=[0] * 15))
     bench.graph.spin(0.1)
     assert not bench.heard[-1].deadman and "expected" in bench.node.warning()
+
+
+@pytest.mark.parametrize("off", [-3600.0, 3600.0])
+def test_a_gamepad_of_another_time_drives_nothing_but_stops(bench, off):
+    """Incident (review): a recorded /joy was stamped anew, passed for a person of now, and engaged the gate."""
+    for buttons in ((), (DEADMAN,), (ESTOP,)):
+        message = Joy(axes=[0.0, 1.0, 0.0, 0.0, 0.0, 0.0], buttons=[int(i in buttons) for i in range(15)])
+        message.header.stamp = convert.to_time(time.time_ns() + int(off * 1e9))
+        bench.joy(message)
+        bench.graph.spin(0.1)
+    assert not any(command.deadman for command in bench.heard) and bench.heard[-1].estop
+    assert f"stamped {off:+.0f}"[:9] in bench.node.warning() and "0.3" in bench.node.warning()
 
 
 def test_the_estop_button_is_passed_on(bench):

@@ -1,6 +1,7 @@
 """`vla-mbpo up`: real processes, real time."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -95,6 +96,19 @@ def test_an_estop_ends_the_task(up, graph):
     graph.until(lambda: process.process.poll() is not None, 10.0)
     assert process.wait(1.0) == 3
     assert "[up] stopped: the gate is in ESTOP" in process.output
+
+
+def test_an_attempt_whose_task_node_is_killed_is_over(up, graph):
+    """Incident: its result never came, and `up --headless` waited for it without end."""
+    graph.start()
+    graph.listen(qos.COMMITMENT)
+    process = up("--task", SAY)
+    moving = graph.heard[qos.COMMITMENT.name]
+    graph.until(lambda: bool(moving) and moving[-1].chunk_set_id > 0, 40.0)
+    os.kill(process.children()["task"], signal.SIGKILL)
+    graph.until(lambda: process.process.poll() is not None, 10.0)
+    assert process.wait(1.0) == 3
+    assert "[up] stopped: the task node ended, and the attempt with it" in process.output
 
 
 def test_the_stop_on_the_page_ends_the_task(up, graph, spec):

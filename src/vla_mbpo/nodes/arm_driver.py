@@ -97,7 +97,12 @@ class ArmDriverNode(ManagedNode):
         return self._output.warning or ("the gate is silent" if self._silent else "")
 
     def _on_joints(self, message: JointState) -> None:
-        self._joints = message
+        """Keep the newest. One of other joints, or an old one of a recording, does not take its place."""
+        if not self._reader.reads(message):
+            return
+        newest = 0 if self._joints is None else convert.to_ns(self._joints.header.stamp)
+        if not convert.to_ns(message.header.stamp) <= newest <= self.now():
+            self._joints = message
 
     def _on_gate(self, message: GateState) -> None:
         self._gate = message

@@ -153,10 +153,14 @@ class JointStateReader:
         self._names: list[str] = []
         self._arm = self._fingers = np.zeros(0, dtype=np.intp)
 
+    def reads(self, message: JointState) -> bool:
+        """Whether the message is about the arm, and not only about other joints, as what a gripper's own node says."""
+        return message.name == self._names or set(self._wanted[0]) | set(self._wanted[1]) <= set(message.name)
+
     def read(self, message: JointState) -> RobotState | None:
         """The state, or None when the message lacks a joint or the velocities."""
         if message.name != self._names:
-            if not set(self._wanted[0]) | set(self._wanted[1]) <= set(message.name):
+            if not self.reads(message):
                 return None
             self._names = list(message.name)
             self._arm, self._fingers = (

@@ -69,8 +69,9 @@ class ObservationBuilder:
         return self.pairs >= DEAF_PAIRS and not self._joints
 
     def add_joints(self, message: JointState) -> None:
-        """Take joint states; they are read when needed."""
-        self._joints.append(message)
+        """Take joint states; they are read when needed. Those of other joints are passed over."""
+        if self._reader.reads(message):
+            self._joints.append(message)
 
     def add_image(self, view: str, image: Image) -> int | None:
         """Take an image. Returns the stamp of the pair that it completes [ns], or None.

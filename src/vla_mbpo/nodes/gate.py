@@ -89,6 +89,7 @@ class GateNode(ManagedNode):
         self._measured: RobotState | None = None
         self._commitment: Commitment | None = None
         self._heard = {"joint_states": 0, "arm_driver": 0}
+        self._let_go = self._asked = False
         self._instruction = self._was_silent = ""
         self._pending_engage = self.parameters["start_engaged"]
         self.subscribe(qos.JOINT_STATES, self._on_joints)

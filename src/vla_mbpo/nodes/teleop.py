@@ -73,6 +73,7 @@ class TeleopNode(ManagedNode):
 
     def _on_joy(self, message: Joy) -> None:
         try:
+            self._check_time(message)
             reading = self._mapping.read(message.axes, message.buttons)
         except ValueError as error:
             self._fault = f"{qos.JOY.name}: {error}"
@@ -90,6 +91,13 @@ class TeleopNode(ManagedNode):
         self._out.publish(self._command)
         if reading.engage and self._gate is not None and self._engage.service_is_ready():
             self._engage.call_async(GateCommand.Request(epoch=self._gate.epoch)).add_done_callback(self._on_engaged)
+
+    def _check_time(self, message: Joy) -> None:
+        """ValueError: stamped at another time than now. Without a stamp it counts as of now."""
+        stamp, limit = convert.to_ns(message.header.stamp), self.parameters["joy_timeout"]
+        apart = (stamp - self.now()) / 1e9
+        if stamp and abs(apart) > limit:
+            raise ValueError(f"stamped {apart:+.1f} s from now, at most {limit:g}: a recording, late, or clocks apart")
 
     def _on_engaged(self, future: object) -> None:
         answer = future.result()  # type: ignore[attr-defined]
