@@ -216,8 +216,9 @@ def test_it_learns_that_attempts_which_move_succeed(make):
     assert after < 0.7 * before
 
 
-def test_it_learns_from_branches_which_candidate_leaves_less_to_do(make, tmp_path):
-    """At every look the second chunk, which moves, leaves 40 rows less; also at looks it was not trained on."""
+@pytest.fixture
+def branches(tmp_path):
+    """At every look the second chunk, which moves, leaves 40 rows less."""
     folder, rng = tmp_path / "branches", np.random.default_rng(1)
     folder.mkdir()
     for seed in range(16):
@@ -232,13 +233,23 @@ def test_it_learns_from_branches_which_candidate_leaves_less_to_do(make, tmp_pat
             to_go=np.array([[60, 20, 20], [UNTRIED] * 3]),
         )  # fmt: skip
     np.savez(folder / "few_button_19.npz", source="few", task="button", seed=19)  # nothing was branched
-    trainer = make(60, branches=(str(folder),), branched=1.0)
+    return folder
+
+
+def test_it_learns_from_branches_which_candidate_leaves_less_to_do(make, branches, tmp_path):
+    """Also at looks that it was not trained on."""
+    trainer = make(60, branches=(str(branches),), branched=1.0)
     assert len(trainer.tried.branches) == 32
     trainer.run()
     choice = json.loads((tmp_path / "run" / CALIBRATION).read_text())["choice"]
     assert choice["looks"] == 2 * choice["finished"] == len(trainer.tried_validation) > 0
     assert choice["rows_saved"] == choice["rows_saved_at_best"] == 20.0
     assert choice["cost_safest_chosen"] == choice["cost_safest"] == 0.0 and choice["cost_random"] == 0.5
+
+
+def test_branches_are_named_among_what_a_model_was_trained_on(make, branches, data):
+    """Incident: only folders of rollouts were named, and dream RL took scenes of branches for unseen ones."""
+    assert make(branches=(str(branches),)).trained_on == {str(data), str(branches)}
 
 
 def test_without_its_runs_training_says_which_is_missing(data, tmp_path):
