@@ -136,6 +136,24 @@ def test_what_nothing_here_has_labels_of_stays_as_it_was(make, started, tmp_path
     np.testing.assert_allclose(constants, found["outcome"])  # also where too few attempts have labels
 
 
+def test_few_finished_branches_leave_the_constants_of_the_value_as_they_were(make, started, branches, tmp_path):
+    """Incident: a fit to none of them gave scale 1 and shift 0 for those of the run that was gone on from."""
+    trainer = make(init=str(tmp_path / "first"), branches=(str(branches),))
+    calibrate(trainer, trainer.net.eval())
+    constants = np.array(json.loads((tmp_path / "run" / CALIBRATION).read_text())["outcome"])
+    np.testing.assert_allclose(constants[:, VALUE], [0.839, -0.300])
+
+
+def test_what_no_finished_branch_tells_is_none(make, branches, tmp_path):
+    """Incident: it was NaN, which is no JSON."""
+    trainer = make(branches=(str(branches),))
+    trainer.tried.branches.finished[:] = False
+    calibrate(trainer, trainer.net.eval())
+    text = (tmp_path / "run" / CALIBRATION).read_text()
+    choice = json.loads(text, parse_constant=lambda number: pytest.fail(f"{number} is no JSON"))["choice"]
+    assert choice["rows_saved"] is choice["rows_saved_at_best"] is None and choice["cost_random"] == 0.5
+
+
 def test_heads_without_labels_are_not_taken_over_without_their_constants(make, started, tmp_path):
     started[2].unlink()
     with pytest.raises(ConfigError, match=CALIBRATION):
