@@ -19,6 +19,15 @@ def calibrate(detector, out, *more):
     return main(["calibrate", "detector", "--detector", str(detector), "--out", str(out), *map(str, more)])
 
 
+def taught_by(folder, detector, tmp_path):
+    """A copy of the detector, trained on attempts in a folder."""
+    copy = shutil.copytree(detector, tmp_path / "tiny_detector")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["training"]["recipe"]["data"] = [folder]
+    write_manifest(copy, {k: v for k, v in manifest.items() if k != "files"})
+    return copy
+
+
 def test_bands_are_made_from_the_attempts_of_the_policy_that_went_well(tiny_detector, policy, tmp_path):
     data = tapes(tmp_path / "data", policy, range(200, 240))
     tapes(data, policy, range(300, 310), success=False)
@@ -55,10 +64,7 @@ def test_attempts_that_the_detector_was_trained_on_are_refused_however_they_are_
 ):
     """Incident: paths were compared as they were written, so bands were fitted on the training's own attempts."""
     monkeypatch.chdir(tmp_path)
-    detector = shutil.copytree(tiny_detector, tmp_path / "tiny_detector")
-    manifest = json.loads((detector / "manifest.json").read_text())
-    manifest["training"]["recipe"]["data"] = ["train"]
-    write_manifest(detector, {k: v for k, v in manifest.items() if k != "files"})
+    detector = taught_by("train", tiny_detector, tmp_path)
     (tmp_path / "train" / "more").mkdir(parents=True)
     (tmp_path / "link").symlink_to("train")
     data = tapes(tmp_path / "own", policy, range(200, 240))
@@ -92,6 +98,36 @@ def test_the_report_is_a_picture(tiny_detector, policy, tmp_path):
 
 def test_a_report_needs_both_outcomes(tiny_detector, policy, tmp_path, capsys):
     data = tapes(tmp_path / "data", policy, range(200, 240))
-    more = ("--data", data, "--report", tmp_path / "report.png", "--test", data)
+    test = tapes(tmp_path / "test", policy, range(600, 610))
+    more = ("--data", data, "--report", tmp_path / "report.png", "--test", test)
     assert calibrate(tiny_detector, tmp_path / "bands.json", *more) == 64
     assert "0 failures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["data", "data/more", "train"])
+def test_a_report_is_of_attempts_that_neither_bands_nor_detector_know(
+    tiny_detector, policy, tmp_path, monkeypatch, capsys, said
+):
+    """Incident: bands were drawn with the false alarms of the attempts that they had been fitted on."""
+    monkeypatch.chdir(tmp_path)
+    detector = taught_by("train", tiny_detector, tmp_path)
+    data = tapes(tmp_path / "data", policy, range(200, 240))
+    more = ("--data", data, "--report", "report.png", "--test", said)
+    assert calibrate(detector, tmp_path / "bands.json", *more) == 64
+    assert f"--test: '{said}' is not valid; attempts of neither --data nor" in capsys.readouterr().err
+    assert not (tmp_path / "bands.json").exists()
+
+
+@pytest.mark.parametrize(
+    "newer, text", [(40, "false alarms in 40 attempts"), (0, "no other attempts to compare on")], ids=["some", "none"]
+)
+def test_bands_in_use_are_not_compared_on_the_attempts_that_they_were_fitted_on(
+    tiny_detector, policy, tmp_path, capsys, newer, text
+):
+    """Incident: of newer attempts beside the old ones the share of false alarms was that of both."""
+    out, data = tmp_path / "bands.json", tapes(tmp_path / "data", policy, range(200, 240))
+    assert calibrate(tiny_detector, out, "--data", data) == 0
+    more = [tapes(tmp_path / "newer", policy, range(500, 500 + newer))] if newer else []
+    assert calibrate(tiny_detector, out, "--data", data, *more, "--propose") == 0
+    said = capsys.readouterr().out
+    assert f"fitted on attempts in {data}: these are not compared" in said and text in said

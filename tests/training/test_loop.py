@@ -55,3 +55,30 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_learned_from(tmp_pat
     assert made.step == 7 and all(value.isfinite().all() for value in made.net.state_dict().values())
     tensors, state = averaged(tmp_path)
     assert state["step"] == 5 and all(value.isfinite().all() for value in tensors.values())
+
+
+CARD = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card"))
+
+
+@pytest.mark.parametrize("device", ["cpu", CARD])
+def test_a_resumed_run_draws_what_it_would_have_drawn(tmp_path, device):
+    """Incident: a checkpoint had the state of the CPU's generator alone, and on a card each resume drew anew."""
+    drawn = {}
+
+    def noisy(folder, seed):
+        torch.manual_seed(seed)
+        net, at = torch.nn.Linear(1, 1), drawn.setdefault(seed, {})
+
+        def losses(index):
+            at[made.step] = float(torch.randn((), device=device))
+            return {"nothing": net(torch.ones(1, 1, device=device)).sum() * 0}
+
+        made = Loop(Recipe(20), net, folder, 8, losses, lambda: {"recipe": {}}, device=device)
+        made.checkpoint_steps = 5
+        return made
+
+    whole = noisy(tmp_path, 1)
+    whole.save = lambda: Loop.save(whole) if whole.step == 5 else None
+    whole.run()
+    noisy(tmp_path, 2).run(resume=True)
+    assert drawn[2] == {step: drawn[1][step] for step in range(5, 10)}

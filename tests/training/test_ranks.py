@@ -57,6 +57,21 @@ def train(out, resume=False, odd_one=False):
     return loop
 
 
+def draws(out, resume=False):
+    """What noise each step drew, of a run whose last checkpoint is at half of its steps."""
+    net, drawn = Two(), []
+
+    def losses(index):
+        drawn.append(float(torch.randn(())))
+        return {"nothing": net.first(x).sum() * 0}
+
+    x, loop = torch.ones(1, 4), Loop(Recipe(), net, out, 31, losses, lambda: {"recipe": {}})
+    loop.checkpoint_steps = 10
+    loop.save = lambda: Loop.save(loop) if loop.step == 10 else None
+    loop.run(resume)
+    return drawn
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """Run folder, and the weights that each of two ranks ended with."""
@@ -98,6 +113,14 @@ def test_both_end_where_a_loss_is_no_number_on_one_of_them(pair):
     assert first == second and "loss at step 4: 'error nan, gradient nan' is not valid" in first
 
 
+def test_a_resumed_run_draws_on_each_rank_what_it_would_have_drawn(pair):
+    """Incident: each resume began with the noise of the run's beginning."""
+    first, second = (load_file(pair[0] / f"noise_{rank}.safetensors") for rank in range(2))
+    for one in (first, second):
+        assert len(one["again"]) == 10 and torch.equal(one["whole"][10:], one["again"])
+    assert not torch.equal(first["whole"], second["whole"])
+
+
 def test_what_was_dealt_out_comes_back_in_order(pair):
     assert all(list(weights["dealt"]) == [0, 1, 2, 3, 4] for weights in pair[1])
 
@@ -120,5 +143,7 @@ if __name__ == "__main__":
     except ConfigError as error:
         (to / f"odd_{made.ranks.number}.txt").write_text(str(error))
     mine = list(range(made.ranks.number, 5, 2))
+    noise = {name: torch.tensor(draws(to / "noise", name == "again")) for name in ("whole", "again")}
+    save_file(noise, to / f"noise_{made.ranks.number}.safetensors")
     found = {"dealt": torch.tensor(made.ranks.gathered(mine)), **made.net.state_dict()}
     save_file(found, to / f"rank_{made.ranks.number}.safetensors")

@@ -1,5 +1,7 @@
 """Rollouts: what a tape holds, and what the world model is told of it."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +10,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: `make setup-dev`")
 
 from vla_mbpo.core.errors import ConfigError  # noqa: E402  (after the check that torch is there)
+from vla_mbpo.policy.bundle import write_manifest  # noqa: E402
 from vla_mbpo.policy.vocabulary import Vocabulary  # noqa: E402
 from vla_mbpo.sim.tasks import TASKS  # noqa: E402
 from vla_mbpo.sim.world import TABLETOP  # noqa: E402
 from vla_mbpo.training import rollouts  # noqa: E402
+from vla_mbpo.training.demonstrations import RECIPE  # noqa: E402
 from vla_mbpo.training.rollout_data import AMBIGUOUS, HALF_TIME, Rollouts  # noqa: E402
 from vla_mbpo.training.rollouts import POLICIES, SOURCES, Branching, TapedAttempt, generate, roll  # noqa: E402
 from vla_mbpo.training.tape import LOOK_ROWS  # noqa: E402
@@ -82,6 +86,72 @@ def test_what_is_there_is_kept(made):
     before = {f: f.stat().st_mtime_ns for f in folder.glob("*.npz")}
     generate(folder, ("button", "drawer"), {"expert": 1, "random": 1}, 5, workers=1)
     assert {f: f.stat().st_mtime_ns for f in folder.glob("*.npz")} == before
+
+
+BUTTON = {"tasks": ("button",), "episodes": {"expert": 1}, "seed": 5}
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A folder with the one rollout of BUTTON, written in an instant; whatever else is asked for is written too."""
+    monkeypatch.setattr(rollouts, "spread", lambda _, work, jobs, *more: [(job.file, b"") for job in jobs])
+    monkeypatch.setattr(rollouts, "_ended", lambda job: {"source": job.source, "success": True, "events": 0})
+    generate(tmp_path, **BUTTON)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"timeout": 5.0},
+        {"disturbed": 0.5},
+        {"world_model": "world_model"},
+        {"world": replace(TABLETOP, name="elsewhere")},
+        {"episodes": {"expert": 2}},
+        {"episodes": {"expert": 1, "random": 1}},
+        {"tasks": ("button", "drawer")},
+        {"seed": 6},
+    ],
+    ids=lambda odd: "-".join(odd),
+)
+def test_a_folder_holds_rollouts_of_one_recipe(kept, odd, request):
+    """Incident: `train rollouts` kept what another recipe had made, and its summary told of both as of one run."""
+    if "world_model" in odd:
+        odd = {"world_model": str(request.getfixturevalue("tiny_world_model"))}
+    (name,), before = odd, sorted(kept.iterdir())
+    with pytest.raises(ConfigError, match=rf"recipe\.{name}: .* is not valid; .* holds rollouts made with .*another f"):
+        generate(kept, **BUTTON | odd)
+    assert sorted(kept.iterdir()) == before
+
+
+def test_a_bundle_that_was_exported_anew_does_not_go_on_with_the_rollouts_of_the_one_before(
+    kept, tiny_bundle, tmp_path
+):
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "policy")
+    one = BUTTON | {"episodes": {str(bundle): 1}}
+    generate(tmp_path / "log", **one)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    write_manifest(bundle, {k: v for k, v in manifest.items() if k != "files"} | {"name": "anew"})
+    with pytest.raises(ConfigError, match=r"recipe\.policies: .*anew@"):
+        generate(tmp_path / "log", **one)
+
+
+def test_rollouts_from_before_recipes_were_kept_are_gone_on_with(kept):
+    (kept / RECIPE).unlink()
+    generate(kept, **BUTTON)
+    assert json.loads((kept / RECIPE).read_text())["episodes"] == {"expert": 1}
+
+
+def test_the_recipe_of_branches_is_plain_json_and_fits_itself(kept, tiny_bundle, tmp_path):
+    def fails(number):
+        pytest.fail(f"{number} is no JSON")
+
+    for _ in range(2):
+        generate(tmp_path / "log", ("button",), {str(tiny_bundle): 1}, 5, branching=Branching(0.02))
+    said = json.loads((tmp_path / "log" / RECIPE).read_text(), parse_constant=fails)
+    assert said["branching"]["wander"] == 0.02
+    with pytest.raises(ConfigError, match=r"recipe\.branching"):
+        generate(tmp_path / "log", ("button",), {str(tiny_bundle): 1}, 5, branching=Branching())
 
 
 def test_an_unknown_source_is_refused_by_name(tmp_path):

@@ -136,6 +136,24 @@ def test_what_nothing_here_has_labels_of_stays_as_it_was(make, started, tmp_path
     np.testing.assert_allclose(constants, found["outcome"])  # also where too few attempts have labels
 
 
+def test_few_finished_branches_leave_the_constants_of_the_value_as_they_were(make, started, branches, tmp_path):
+    """Incident: a fit to none of them gave scale 1 and shift 0 for those of the run that was gone on from."""
+    trainer = make(init=str(tmp_path / "first"), branches=(str(branches),))
+    calibrate(trainer, trainer.net.eval())
+    constants = np.array(json.loads((tmp_path / "run" / CALIBRATION).read_text())["outcome"])
+    np.testing.assert_allclose(constants[:, VALUE], [0.839, -0.300])
+
+
+def test_what_no_finished_branch_tells_is_none(make, branches, tmp_path):
+    """Incident: it was NaN, which is no JSON."""
+    trainer = make(branches=(str(branches),))
+    trainer.tried.branches.finished[:] = False
+    calibrate(trainer, trainer.net.eval())
+    text = (tmp_path / "run" / CALIBRATION).read_text()
+    choice = json.loads(text, parse_constant=lambda number: pytest.fail(f"{number} is no JSON"))["choice"]
+    assert choice["rows_saved"] is choice["rows_saved_at_best"] is None and choice["cost_random"] == 0.5
+
+
 def test_heads_without_labels_are_not_taken_over_without_their_constants(make, started, tmp_path):
     started[2].unlink()
     with pytest.raises(ConfigError, match=CALIBRATION):
@@ -216,8 +234,9 @@ def test_it_learns_that_attempts_which_move_succeed(make):
     assert after < 0.7 * before
 
 
-def test_it_learns_from_branches_which_candidate_leaves_less_to_do(make, tmp_path):
-    """At every look the second chunk, which moves, leaves 40 rows less; also at looks it was not trained on."""
+@pytest.fixture
+def branches(tmp_path):
+    """At every look the second chunk, which moves, leaves 40 rows less."""
     folder, rng = tmp_path / "branches", np.random.default_rng(1)
     folder.mkdir()
     for seed in range(16):
@@ -232,13 +251,23 @@ def test_it_learns_from_branches_which_candidate_leaves_less_to_do(make, tmp_pat
             to_go=np.array([[60, 20, 20], [UNTRIED] * 3]),
         )  # fmt: skip
     np.savez(folder / "few_button_19.npz", source="few", task="button", seed=19)  # nothing was branched
-    trainer = make(60, branches=(str(folder),), branched=1.0)
+    return folder
+
+
+def test_it_learns_from_branches_which_candidate_leaves_less_to_do(make, branches, tmp_path):
+    """Also at looks that it was not trained on."""
+    trainer = make(60, branches=(str(branches),), branched=1.0)
     assert len(trainer.tried.branches) == 32
     trainer.run()
     choice = json.loads((tmp_path / "run" / CALIBRATION).read_text())["choice"]
     assert choice["looks"] == 2 * choice["finished"] == len(trainer.tried_validation) > 0
     assert choice["rows_saved"] == choice["rows_saved_at_best"] == 20.0
     assert choice["cost_safest_chosen"] == choice["cost_safest"] == 0.0 and choice["cost_random"] == 0.5
+
+
+def test_branches_are_named_among_what_a_model_was_trained_on(make, branches, data):
+    """Incident: only folders of rollouts were named, and dream RL took scenes of branches for unseen ones."""
+    assert make(branches=(str(branches),)).trained_on == {str(data), str(branches)}
 
 
 def test_without_its_runs_training_says_which_is_missing(data, tmp_path):

@@ -34,12 +34,14 @@ class Calibration:
         policy: version that it holds for.
         alpha: false-alarm rate that it is meant for.
         band: see Band.
+        data: folders of the attempts that it was fitted on, as they were named; empty: the file does not say.
     """
 
     id: str
     policy: str
     alpha: float
     band: Band
+    data: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path, detector: Bundle) -> "Calibration":
@@ -51,6 +53,7 @@ class Calibration:
             band = Band(shape, np.array(found["statistics"], float), found["votes"])
             said, alpha = str(found["detector"]), float(found["alpha"])
             policy, members, kind = str(found["policy"]), list(found["members"]), found["kind"]
+            data = tuple(map(str, found.get("data", ())))
         except (OSError, ValueError, KeyError, TypeError) as error:
             hint = "run `vla-mbpo calibrate detector`"
             raise ConfigError("calibration", str(path), f"{type(error).__name__}: {error}; {hint}") from error
@@ -58,7 +61,7 @@ class Calibration:
         require(said == detector.version, "calibration", f"bands of {said}", f"of {detector.version}: calibrate anew")
         require(members == detector.manifest["members"], "calibration", members, detector.manifest["members"])
         _check(band, len(members), path)
-        return cls(f"{policy}/{hashlib.sha256(raw).hexdigest()[:12]}", policy, alpha, band)
+        return cls(f"{policy}/{hashlib.sha256(raw).hexdigest()[:12]}", policy, alpha, band, data)
 
     def width(self, policy: str, alpha: float) -> float:
         """The band for attempts of ``policy``. ConfigError: another policy version, or too few successes for alpha."""

@@ -36,11 +36,14 @@ def run(args: argparse.Namespace) -> int:
     detector = Bundle.load(bundle_dir(args.detector))
     parts, policy = Parts(detector), detector.manifest["policies"][0]
     curves, facts = successes(parts, args.data, args.alpha, robot=args.robot)
+    if args.report:
+        known = overlapping(args.test, (*args.data, *_taught(parts)))
+        require(not known, "--test", ", ".join(known), "attempts of neither --data nor the detector's training")
     file = args.out or calibration_file(args.detector)
     if args.propose:
         require(file.exists(), "--propose", str(file), "a file of bands to compare with; leave --propose out")
         before = Calibration.load(file, detector)
-        _compare(before, curves, args.alpha)
+        _compare(before, _newer(args, parts, before, curves), args.alpha)
         file = file.with_suffix(".proposed.json")
     band = write(file, detector, curves, args.alpha, facts)
     if args.report:
@@ -65,7 +68,7 @@ def successes(
     odd = sum(len(look.chunks) != k for a in attempts for look in a.looks)
     what = f"{k} candidates, as it was trained with"
     require(not odd, option, f"{odd} looks with another number of candidates", what)
-    taught = overlapping(data, manifest["training"]["recipe"].get("data", ()))
+    taught = overlapping(data, _taught(parts))
     require(not taught, option, ", ".join(taught), "attempts that the detector was not trained on")
     least = needed(alpha)
     found = f"{len(attempts)} successes of {policy} in {', '.join(data)}"
@@ -74,6 +77,22 @@ def successes(
     tasks = sorted({a.task for a in attempts})
     facts = {"data": data, "seeds": [min(seeds), max(seeds)], "tasks": tasks}
     return [curve(attempt, scores) for attempt in attempts], facts
+
+
+def _taught(parts: Parts) -> tuple[str, ...]:
+    """Folders of what the detector was trained on."""
+    return tuple(parts.bundle.manifest["training"]["recipe"].get("data", ()))
+
+
+def _newer(args: argparse.Namespace, parts: Parts, before: Calibration, curves: list[FloatArray]) -> list[FloatArray]:
+    """Those of the ``curves`` that the bands in use were not fitted on; says which folders do not count."""
+    old = overlapping(args.data, before.data)
+    if not old:
+        return curves
+    print(f"bands in use: they were fitted on attempts in {', '.join(old)}: these are not compared")
+    attempts = read_all([folder for folder in args.data if folder not in old], args.robot)
+    scores = parts.scores(parts.bundle.manifest["members"])
+    return [curve(a, scores) for a in attempts if a.policy == before.policy and a.success]
 
 
 def _report(args: argparse.Namespace, band: Band, attempts: list[Attempt], parts: Parts) -> None:
@@ -89,6 +108,9 @@ def _report(args: argparse.Namespace, band: Band, attempts: list[Attempt], parts
 
 def _compare(before: Calibration, curves: list[FloatArray], alpha: float) -> None:
     """Say how the bands in use do on these attempts."""
+    if not curves:
+        print("bands in use: no other attempts to compare on")
+        return
     try:
         width = before.width(before.policy, alpha)
     except ConfigError as error:

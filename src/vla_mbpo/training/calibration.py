@@ -37,25 +37,28 @@ def calibrate(trainer: "Trainer", net: WorldModel) -> None:
 
     ``outcome``, ``cost``: scale and shift of the fast mode's logits; ``slow_outcome``, ``slow_cost``: of what is read
     off imagined images, as a dream does. They are fitted in half of the scenes, ``trainer.calibration``: the other half
-    has to check them where dream RL learns from the same log (training/logged.py).
+    has to check them where dream RL learns from the same log (training/logged.py). The value's are fitted to branches,
+    in all of the scenes, where these are enough; ``choice``: see ``gain``.
     """
     index = trainer.validation
     fast, slow = predictions(trainer, net, index), predictions(trainer, net, index, slow=True)
     found: dict[str, Any] = {}
     before = started_from(trainer.recipe.init) or {}
+    least = LEAST if before else 1
     for name, (outcome, cost) in (("", fast), ("slow_", slow)):
         kept = np.array(before.get(f"{name}outcome", [[1.0] * 4, [0.0] * 4])).T.tolist()
         kept.append(before.get(f"{name}cost", [1.0, 0.0]))
-        fitted = _constants(trainer, np.concatenate([outcome, cost[..., None]], -1), kept, LEAST if before else 1)
+        fitted = _constants(trainer, np.concatenate([outcome, cost[..., None]], -1), kept, least)
         found[f"{name}outcome"], found[f"{name}cost"] = np.array(fitted[:4]).T.tolist(), fitted[4]
     if trainer.tried is not None:
-        soon, hit = tried_predictions(net, trainer.tried, trainer.tried_validation, trainer.device)
-        branches = trainer.tried.branches
-        timed = branches.finished[trainer.tried_validation]
-        wanted = branches.to_go[trainer.tried_validation][timed].ravel().astype(float)
-        scale, shift = platt(soon[:, timed].reshape(len(soon), -1), wanted)
-        found["outcome"][0][VALUE], found["outcome"][1][VALUE] = scale, shift
-        found["choice"] = gain(soon, hit, branches, trainer.tried_validation)
+        tried, branches = trainer.tried_validation, trainer.tried.branches
+        soon, hit = tried_predictions(net, trainer.tried, tried, trainer.device)
+        timed = branches.finished[tried]
+        if len(np.unique(branches.seed[tried][timed])) >= least:
+            wanted = branches.to_go[tried][timed].ravel().astype(float)
+            scale, shift = platt(soon[:, timed].reshape(len(soon), -1), wanted)
+            found["outcome"][0][VALUE], found["outcome"][1][VALUE] = scale, shift
+        found["choice"] = gain(soon, hit, branches, tried)
     likely = 1 / (1 + np.exp(-fast[0][..., 2] * found["outcome"][0][2] - found["outcome"][1][2]))
     vetted = np.array([bool(fact["policy"]) for fact in trainer.rollouts.facts])[trainer.rollouts.episode[index]]
     usual = vetted if vetted.any() else ~vetted  # what is vetted are policies; random motion leads to other pictures

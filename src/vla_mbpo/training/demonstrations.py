@@ -11,8 +11,10 @@ An episode is a folder-free npz of arrays over T rows (20 Hz) and the M <= T row
 
 import json
 import multiprocessing
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,13 +179,18 @@ def generate(
 
 def _claim(out: Path, recipe: Recipe) -> None:
     """Write the recipe beside the episodes, without the seeds: they are in the file names."""
-    mine = json.loads(json.dumps({**asdict(recipe), "pilot_sha256": ""}))
+    mine = {**asdict(recipe), "pilot_sha256": ""}
     if recipe.pilot:
         mine["pilot_sha256"] = Bundle.load(bundle_dir(recipe.pilot)).digest
     del mine["seed"]
-    file = out / RECIPE
+    claim(out, mine, "demonstrations")
+
+
+def claim(out: Path, recipe: Mapping[str, Any], what: str) -> None:
+    """Write what a folder's files depend on beside them. ConfigError: it holds ``what`` of another recipe."""
+    mine, file = json.loads(json.dumps(recipe)), out / RECIPE
     if not file.exists():
         file.write_text(json.dumps(mine, indent=1) + "\n")
     for name, value in json.loads(file.read_text()).items():
-        text = f"{out} holds demonstrations made with {value!r}; choose another folder"
+        text = f"{out} holds {what} made with {value!r}; choose another folder"
         require(mine.get(name) == value, f"recipe.{name}", mine.get(name), text)

@@ -110,8 +110,7 @@ class Loop:
         if resume and (self.out / "state.json").exists():
             self._load()
         self.ranks.same(self.net, self.step)
-        if self.ranks.count > 1:  # else all would draw the same noise
-            torch.manual_seed(self.config.seed * self.ranks.count + self.ranks.number)
+        self._part()
         order, batch = np.random.default_rng(self.config.seed), self.config.batch
         for _ in range(self.step):
             order.integers(self._population, size=batch)
@@ -135,7 +134,14 @@ class Loop:
                     sums, since, first = {}, time.time(), self.step
                 if self.step % self.checkpoint_steps == 0:
                     self.save()
+                    self._part()
         self.save()
+
+    def _part(self) -> None:
+        """Of several ranks each draws its own noise; anew from each checkpoint on, which only has the first one's."""
+        if self.ranks.count > 1:
+            said = np.random.SeedSequence([self.config.seed, self.ranks.number, self.step])
+            torch.manual_seed(int(said.generate_state(1, np.uint64)[0]))
 
     def _update(self, index: NDArray[np.int64]) -> dict[str, Tensor]:
         config = self.config
@@ -178,6 +184,8 @@ class Loop:
         for i, state in self.optimiser.state_dict()["state"].items():
             flat |= {f"optimiser.{i}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
         flat["rng"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            flat["rng_cuda"] = torch.cuda.get_rng_state(self.device)
         name = f"checkpoint_{self.step}.safetensors"
         save_file({k: v.cpu().contiguous() for k, v in flat.items()}, self.out / "checkpoint.partial")
         (self.out / "checkpoint.partial").rename(self.out / name)
@@ -209,6 +217,8 @@ class Loop:
         self.optimiser.load_state_dict({"state": saved, "param_groups": full["param_groups"]})
         if "rng" in tensors:  # so that a resumed run draws what it would have drawn
             torch.set_rng_state(tensors["rng"])
+        if "rng_cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["rng_cuda"], self.device)
         self._restore(state)
 
     def _restore(self, state: dict[str, Any]) -> None:

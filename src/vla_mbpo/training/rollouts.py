@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.runtime import Candidates, PolicySession
 from vla_mbpo.sim.world import TABLETOP, World
 from vla_mbpo.spread import Place, nothing, spread
-from vla_mbpo.training.demonstrations import Perturbation, Recipe
+from vla_mbpo.training.demonstrations import Perturbation, Recipe, claim
 from vla_mbpo.training.tape import LOOK_ROWS, Tape
 
 TIMEOUT = 10.0  # s; half of it for random motion
@@ -306,7 +306,7 @@ def generate(
         Per source: number, share of successes, cost events per attempt. Also in ``out/summary.json``.
 
     Raises:
-        ConfigError: unknown source; Ray is asked for and not there.
+        ConfigError: unknown source; Ray is asked for and not there; ``out`` holds rollouts of another recipe.
     """
     _check_sources(episodes, branching is not None)
     require(0.0 <= disturbed <= 1.0, "disturbed", disturbed, "0 to 1")
@@ -314,6 +314,7 @@ def generate(
     require(world == TABLETOP or not disturbed, "disturbed", disturbed, "0 but on the tabletop")
     out.mkdir(parents=True, exist_ok=True)
     how = (robot, branching, world_model, disturbed, timeout, world)
+    claim(out, _recipe(episodes, tasks, Job(out, "", "", seed, *how)), "rollouts")
     jobs = [
         Job(out / f"{Path(source).name}_{task}_{number:07d}.npz", source, task, number, *how)
         for number, (source, task) in enumerate(_in_turns(episodes, tasks), seed)
@@ -325,6 +326,30 @@ def generate(
     summary = {source: _summary([one for one in done if one["source"] == source]) for source in episodes}
     (out / "summary.json").write_text(json.dumps({"seed": seed, "tasks": tasks, "sources": summary}, indent=1) + "\n")
     return summary
+
+
+def _recipe(episodes: dict[str, int], tasks: tuple[str, ...], first: Job) -> dict[str, Any]:
+    """What the files of a folder depend on; numbers too, since scenes are dealt to all sources and tasks in turns."""
+    how = asdict(first.branching) if first.branching else None
+    if how and math.isinf(how["until"]):  # JSON has no such number
+        how["until"] = None
+    drivers = {source: driver(source)[0] for source in episodes if source not in ("expert", "clumsy")}
+    return {
+        "episodes": episodes,
+        "tasks": tasks,
+        "seed": first.seed,
+        "policies": {source: _version(bundle) for source, bundle in drivers.items() if bundle},
+        "robot": first.robot,
+        "branching": how,
+        "world_model": _version(first.world_model) if first.world_model else "",
+        "disturbed": first.disturbed,
+        "timeout": first.timeout,
+        "world": first.world.name,
+    }
+
+
+def _version(bundle: str) -> str:
+    return Bundle.load(bundle_dir(bundle)).version
 
 
 def _in_turns(episodes: dict[str, int], tasks: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -92,19 +92,23 @@ def gain(soon: NDArray[np.float64], hit: NDArray[np.float64], tried: Branches, i
 
     Returns:
         looks; rows [row periods] to go less than after a random candidate, by the model's choice and by the best, at
-        the ``finished`` looks; cost events per chunk of a random candidate, of the one that the model takes for the
-        safest, and of the safest.
+        the ``finished`` looks (None: there are none); cost events per chunk of a random candidate, of the one that the
+        model takes for the safest, and of the safest.
     """
     value, risk = (1 / (1 + np.exp(-x)) for x in (soon, hit))
     timed, each = tried.finished[index], np.arange(len(index))
     pick, safe = value.mean(0)[timed, :-1].argmax(1), risk.mean(0)[:, :-1].argmin(1)
     to_go = np.maximum(tried.to_go[index][timed, :-1], SHORTEST)
     rows, cost = -HALF_TIME * np.log2(to_go), tried.cost[index][:, :-1]
+
+    def saved(after: NDArray[np.float64]) -> float | None:
+        return round(float((rows.mean(1) - after).mean()), 3) if timed.any() else None
+
     return {
         "looks": len(index),
         "finished": int(timed.sum()),
-        "rows_saved": round(float((rows.mean(1) - rows[each[: len(pick)], pick]).mean()), 3),
-        "rows_saved_at_best": round(float((rows.mean(1) - rows.min(1)).mean()), 3),
+        "rows_saved": saved(rows[each[: len(pick)], pick]),
+        "rows_saved_at_best": saved(rows.min(1)),
         "cost_random": round(float(cost.mean()), 4),
         "cost_safest_chosen": round(float(cost[each, safe].mean()), 4),
         "cost_safest": round(float(cost.min(1).mean()), 4),

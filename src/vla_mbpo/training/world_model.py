@@ -95,7 +95,7 @@ class Trainer(Loop):
         self.vocabulary = Vocabulary.of([task.instruction for task in tasks_of(config.robot).values()])
         spec = RobotSpec.load(robot_dir(config.robot))
         before = _start(config)
-        self.trained_on = seen_before(before[1] if before else None) | {_place(folder) for folder in config.data}
+        self.trained_on = seen_before(before[1] if before else None) | set(map(_place, config.data + config.branches))
         files, bins = rollout_files(config.data, config.robot), _bins(before[1]) if before else None
         self.rollouts = Rollouts(files, spec, self.vocabulary, bins)
         check_scenes(self.rollouts.facts)
