@@ -29,6 +29,7 @@ VALUE = 3  # of the outcomes, the one that candidates are ranked by
 RARE = 0.999  # share of the validation looks that are within ``strange_limit`` and ``uncertainty_limit``, before ...
 MARGIN = 1.3  # ... this factor
 LEAST = 40  # attempts with labels; a fit to fewer is worse than the constants of ``init``, which stay
+LEAST_TRIED = 10  # likewise, scenes with branches that were driven to their end: each has every candidate of many looks
 Logits = NDArray[np.float64]
 
 
@@ -54,7 +55,7 @@ def calibrate(trainer: "Trainer", net: WorldModel) -> None:
         tried, branches = trainer.tried_validation, trainer.tried.branches
         soon, hit = tried_predictions(net, trainer.tried, tried, trainer.device)
         timed = branches.finished[tried]
-        if len(np.unique(branches.seed[tried][timed])) >= least:
+        if len(np.unique(branches.seed[tried][timed])) >= (LEAST_TRIED if before else 1):
             wanted = branches.to_go[tried][timed].ravel().astype(float)
             scale, shift = platt(soon[:, timed].reshape(len(soon), -1), wanted)
             found["outcome"][0][VALUE], found["outcome"][1][VALUE] = scale, shift
