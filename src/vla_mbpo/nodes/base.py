@@ -2,12 +2,14 @@
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.callback_groups import CallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
@@ -137,8 +139,18 @@ class ManagedNode(LifecycleNode):
         self._activated.append(lambda: self.destroy_timer(made))
 
     def serve(self, kind: Any, name: str, callback: Callable) -> None:
-        """Answer a service until deactivated. While a callback that is a coroutine waits, all others go on."""
-        made = self.create_service(kind, name, callback, callback_group=ReentrantCallbackGroup())
+        """Answer a service until deactivated. While a callback that is a coroutine waits, all others go on.
+
+        One that is still at it then goes on to its end; its answer is dropped.
+        """
+        made: Any = self.create_service(kind, name, callback, callback_group=ReentrantCallbackGroup())
+        send = made.send_response
+
+        def answer(*words: Any) -> None:
+            with suppress(InvalidHandle):  # destroyed meanwhile: raised, it would end the executor
+                send(*words)
+
+        made.send_response = answer
         self._activated.append(lambda: self.destroy_service(made))
 
     def publish_diagnostics(self) -> None:
