@@ -1,6 +1,8 @@
 """Common base of all nodes: lifecycle, parameters, diagnostics."""
 
 import gc
+import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -46,6 +48,7 @@ class ManagedNode(LifecycleNode):
         self.ended: Future = Future()  # a node may end its own process
         self.exit_code = 0
         self.alone = False  # the only node of its process
+        self._process = f"{os.getpid()}@{time.time_ns()}"  # another one after each restart, also under the same pid
         self._diagnostics = self.create_publisher(*_spread(qos.DIAGNOSTICS))
         self.create_timer(1.0, self.publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -161,7 +164,7 @@ class ManagedNode(LifecycleNode):
         if not self._fault and (state != "active" or warning):
             status.level = DiagnosticStatus.WARN
         status.message = self._fault or warning or state
-        values = {"state": state, **(self.report() if state == "active" else {})}
+        values = {"state": state, "process": self._process, **(self.report() if state == "active" else {})}
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
