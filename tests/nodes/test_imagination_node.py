@@ -226,6 +226,26 @@ def test_dreams_show_the_imagined_above_what_was_seen(graph, spec, tiny_world_mo
     assert bench.ask(bench.frame()).dream_id == stamp
 
 
+def test_a_node_that_is_activated_again_amid_a_dream_dreams_on(graph, spec, tiny_world_model, tiny_bundle):
+    """Incident: nobody took the answer of the dream from before, and the process was never asked again."""
+    bench = Bench(graph, spec, tiny_world_model, tiny_bundle, dream_period=0.01)
+    process = bench.node._dreamer._process
+    os.kill(process.pid, signal.SIGSTOP)
+    bench.ask(bench.frame())
+    bench.frame()
+    assert not bench.node._dreams.idle
+    bench.node.trigger_deactivate()
+    bench.node.trigger_activate()
+    os.kill(process.pid, signal.SIGCONT)
+    graph.until(lambda: graph.probe.count_subscribers(qos.ACTION_CHUNKS.name) == 1)
+    graph.spin(0.3)
+    end = time.monotonic() + 20.0
+    while bench.node._dreams.idle:
+        assert time.monotonic() < end
+        bench.ask(bench.frame())
+        bench.frame()
+
+
 def test_a_dream_does_not_hold_up_the_verdicts(graph, spec, tiny_world_model, tiny_bundle):
     bench = Bench(graph, spec, tiny_world_model, tiny_bundle, dream_period=0.01)
     os.kill(bench.node._dreamer._process.pid, signal.SIGSTOP)  # the longest of all dreams

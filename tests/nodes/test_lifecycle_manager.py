@@ -109,7 +109,8 @@ def test_a_restarted_node_whose_device_is_away_is_tried_again(graph, monkeypatch
     spin(1.0)
     assert node.state == "inactive"  # on purpose
     device.opens = False
-    node.trigger_cleanup()  # as it is after a restart
+    node.trigger_cleanup()  # as it is after a restart,
+    node._process = "another"
     until = time.monotonic() + 10.0
     while node.state != "inactive" or not node._fault:
         assert time.monotonic() < until
@@ -125,6 +126,25 @@ def test_a_restarted_node_whose_device_is_away_is_tried_again(graph, monkeypatch
     node.trigger_deactivate()
     spin(1.0)
     assert node.state == "inactive"  # on purpose, again
+
+
+def test_what_a_person_cleaned_up_stays_so(graph, monkeypatch):
+    """Incident: cleaned up to change a parameter, a node was brought up again within a second, and engaged."""
+    device = Broken(opens=True)
+    device.read = lambda timeout: time.sleep(0.05)
+    monkeypatch.setitem(SOURCES, "sim", device)
+    names = {"lifecycle_manager.nodes": "[first]"}
+    node = graph.start(lambda: LifecycleManager("lifecycle_manager"), lambda: CameraNode("first"), parameters=names)
+    graph.until(lambda: node.state == "active" and bool(graph.nodes[0]._processes), 20.0)
+    graph.until(lambda: not graph.nodes[0]._busy)
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    graph.spin(2.5)
+    assert node.state == "unconfigured"
+    node.trigger_configure()
+    node.trigger_activate()
+    graph.spin(1.5)
+    assert node.state == "active"
 
 
 def test_questions_that_nobody_answers_are_not_kept(graph):

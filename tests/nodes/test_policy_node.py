@@ -192,6 +192,15 @@ def test_unknown_words_are_refused_by_name(graph, spec, bundle):
     assert bench.sets and bench.node.warning() == ""
 
 
+def test_the_end_of_an_attempt_with_unknown_words_ends_the_warning(graph, spec, bundle):
+    """Incident: the node warned of the instruction until the next one."""
+    bench = Bench(graph, spec, bundle)
+    bench.go("juggle the cubes")
+    graph.until(lambda: "juggle" in bench.node.warning())
+    bench.instruct(String(data=""))
+    graph.until(lambda: bench.node.warning() == "")
+
+
 def test_a_changed_bundle_is_refused(graph, bundle, tmp_path):
     copy = tmp_path / "changed"
     copy.mkdir()

@@ -154,6 +154,14 @@ def test_an_order_that_makes_no_sense_says_why(bench):
     assert not answer.success and "none is being recorded" in answer.message
 
 
+def test_an_order_that_fails_in_an_unforeseen_way_says_how(bench, monkeypatch):
+    """Incident: the error was only in the log, and the answer was that the disk is busy."""
+    monkeypatch.setattr(bench.node._recorder, "_stop", lambda order: {}["bag"])
+    answer = bench.ask("stop")
+    assert not answer.success and answer.message == "KeyError: 'bag'"
+    assert "KeyError" in bench.node.warning()
+
+
 def test_deactivation_ends_the_episode(bench):
     bench.attempt(True)
     bench.node.trigger_deactivate()

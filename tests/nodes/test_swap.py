@@ -1,6 +1,7 @@
 """Another release in the running nodes: all of them or none, between attempts, and back."""
 
 import shutil
+import threading
 import time
 
 import pytest
@@ -285,3 +286,23 @@ def test_who_cannot_follow_proposes_nothing_and_says_why(graph, releases, tmp_pa
 
 def test_services_are_named_after_the_node():
     assert models.service_of("policy") == "/policy/release"
+
+
+@pytest.mark.parametrize("cleaned", [False, True], ids=["deactivated", "cleaned up"])
+@pytest.mark.parametrize("name", ["policy", "task"])
+def test_a_node_that_is_taken_down_while_it_answers_goes_on(bench, releases, graph, monkeypatch, name, cleaned):
+    """Incident: the answer to a service that was gone ended the process, which came back active, unasked."""
+    monkeypatch.setattr(swapping, "LOAD_TIME", 2.0)
+    monkeypatch.setattr(swapping, "APPEAR_TIME", 0.3)
+    load, may = bench.policy._models._load, threading.Event()
+    monkeypatch.setattr(bench.policy._models, "_load", lambda release: (may.wait(20.0), load(release))[1])
+    bench.ask(releases["new"])
+    graph.until(lambda: bool(bench.policy._models._loading) and str(releases["new"]) in bench.task._models._loaded)
+    node = getattr(bench, name)
+    node.trigger_deactivate()
+    if cleaned:
+        node.trigger_cleanup()
+    may.set()
+    graph.until(lambda: not bench.policy._models._loading and not bench.task._swapping._busy, 30.0)  # raises nothing
+    graph.spin(0.3)
+    assert node.state == ("unconfigured" if cleaned else "inactive")

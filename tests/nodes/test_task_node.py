@@ -1,7 +1,9 @@
 import time
 
 import pytest
+from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
+from rclpy.task import Future
 from std_msgs.msg import String
 from vla_mbpo_msgs.action import ExecuteTask
 from vla_mbpo_msgs.msg import GateDecision, GateState, TaskStatus
@@ -140,6 +142,34 @@ def test_cancel(bench, graph):
     assert bench.result(future).outcome == Result.STOPPED
     graph.spin(0.1)
     assert bench.instructions[-1] == ""
+
+
+def test_a_goal_that_is_cancelled_while_it_waits_never_begins(bench, graph):
+    """Incident: cancelled while nodes changed their release, it was given out all the same, and the arm moved."""
+    graph.listen(qos.ATTEMPT)
+    gap = bench.node._swapping._gap = Future()
+    future = bench.goal()
+    graph.until(bench.handle.cancel_goal_async().done)
+    bench.node._swapping._gap = None
+    gap.set_result(None)
+    assert bench.result(future).outcome == Result.STOPPED
+    assert future.result().status == GoalStatus.STATUS_CANCELED
+    graph.spin(0.3)
+    assert SAY not in bench.instructions and graph.heard[qos.ATTEMPT.name] == []
+
+
+def test_a_goal_that_waits_for_the_gate_ends_with_the_nodes_deactivation(bench, graph):
+    """Incident: its client waited for ever, as the next activation waited for the gate anew."""
+    graph.probe.destroy_timer(bench.beat)
+    graph.probe.destroy_publisher(bench.gate.__self__)  # with its latched last word
+    graph.spin(0.2)
+    bench.node.trigger_deactivate()
+    bench.node.trigger_activate()
+    future = bench.goal()
+    graph.spin(0.2)
+    assert not future.done()
+    bench.node.trigger_deactivate()
+    assert "not active" in bench.result(future).message
 
 
 def test_unknown_words_are_refused_with_the_known_ones(bench):

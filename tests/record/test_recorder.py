@@ -142,6 +142,19 @@ def test_an_order_that_cannot_be_carried_out_says_why(tmp_path, what, words):
     made.stop(5.0)
 
 
+@pytest.mark.parametrize(
+    ("text", "named"), [("{", "JSONDecodeError"), ("[]", "list"), ("{}", "state")], ids=["cut off", "a list", "empty"]
+)
+def test_labels_that_are_damaged_are_named_at_once(tmp_path, text, named):
+    """Incident: who gave such an episode an outcome was told ten seconds later that the disk is busy."""
+    made = recorder(tmp_path)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "episode.json").write_text(text)
+    with pytest.raises(ConfigError, match=rf"episode\.json.*{named}.*expected"):
+        made.ask("label", outcome="failed", episode="old").result(5.0)
+    made.stop(5.0)
+
+
 def test_a_gap_in_a_writers_numbers_makes_the_episode_bad(tmp_path):
     an_attempt(recorder(tmp_path), said("a", lost=2))
     content = labels(only(tmp_path))

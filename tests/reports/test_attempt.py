@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from report_samples import (
     BEGIN,
     RISKY,
@@ -107,6 +108,14 @@ def test_risk_and_costs_are_those_of_this_attempt():
     one = told("a", labels(), said)
     assert one.risk == ((0.2, 0.5, 1.0, False), (0.6, None, None, False), (1.0, 2.0, 1.0, True))
     assert one.alarm == 1.0 and one.costs == ((1.0, "drop"), (2.0, "table_hit"))
+
+
+@pytest.mark.parametrize("first", [-0.5, 0.1])
+def test_costs_are_charged_to_the_attempt_in_which_they_were_added(first):
+    """Incident: events listed since the last reset were another attempt's, and those after a reset were missed."""
+    lists = ["drop"] * 2, ["drop", "drop", "spill"], [], ["late"]
+    status = [Said(header=header(first + n), cost_events=events) for n, events in enumerate(lists)]
+    assert told("a", labels(), heard(task__status=status)).costs == ((first + 1, "spill"), (first + 3, "late"))
 
 
 def test_takeovers_are_counted_with_their_duration():

@@ -1,13 +1,17 @@
 """Common base of all nodes: lifecycle, parameters, diagnostics."""
 
 import gc
+import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.callback_groups import CallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
@@ -44,6 +48,7 @@ class ManagedNode(LifecycleNode):
         self.ended: Future = Future()  # a node may end its own process
         self.exit_code = 0
         self.alone = False  # the only node of its process
+        self._process = f"{os.getpid()}@{time.time_ns()}"  # another one after each restart, also under the same pid
         self._diagnostics = self.create_publisher(*_spread(qos.DIAGNOSTICS))
         self.create_timer(1.0, self.publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -137,8 +142,18 @@ class ManagedNode(LifecycleNode):
         self._activated.append(lambda: self.destroy_timer(made))
 
     def serve(self, kind: Any, name: str, callback: Callable) -> None:
-        """Answer a service until deactivated. While a callback that is a coroutine waits, all others go on."""
-        made = self.create_service(kind, name, callback, callback_group=ReentrantCallbackGroup())
+        """Answer a service until deactivated. While a callback that is a coroutine waits, all others go on.
+
+        One that is still at it then goes on to its end; its answer is dropped.
+        """
+        made: Any = self.create_service(kind, name, callback, callback_group=ReentrantCallbackGroup())
+        send = made.send_response
+
+        def answer(*words: Any) -> None:
+            with suppress(InvalidHandle):  # destroyed meanwhile: raised, it would end the executor
+                send(*words)
+
+        made.send_response = answer
         self._activated.append(lambda: self.destroy_service(made))
 
     def publish_diagnostics(self) -> None:
@@ -149,7 +164,7 @@ class ManagedNode(LifecycleNode):
         if not self._fault and (state != "active" or warning):
             status.level = DiagnosticStatus.WARN
         status.message = self._fault or warning or state
-        values = {"state": state, **(self.report() if state == "active" else {})}
+        values = {"state": state, "process": self._process, **(self.report() if state == "active" else {})}
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()

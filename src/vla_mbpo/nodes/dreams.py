@@ -69,6 +69,8 @@ class Dreams:
 
     def see(self, observation: Observation) -> None:
         """A new observation: when it is of the moment that was imagined, both are published side by side."""
+        if self._asked is None:
+            self._dreamer.answer()  # to who asked before the node was activated again: of no use, but it frees it
         self._begin()
         if self._asked is None:
             return

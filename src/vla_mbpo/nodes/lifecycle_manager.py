@@ -30,7 +30,7 @@ AGAIN = 2.0  # s between attempts to bring up a node that was restarted and coul
 class LifecycleManager(Node):
     """Drives the lifecycle of other nodes. A node that was restarted is brought up again, until that has worked.
 
-    A node that somebody deactivated stays as it is.
+    A node that somebody deactivated or cleaned up stays as it is: its process is still the same.
     """
 
     TABLE = (
@@ -53,6 +53,7 @@ class LifecycleManager(Node):
         self._faults: dict[str, str] = {}
         self._up: dict[str, list[int]] = {n: [] for n in self._names}  # transitions that take each node down
         self._busy: set[str] = set(self._names)
+        self._processes: dict[str, str] = {}  # by node, as it said when it was last seen
         self._missed: set[str] = set()  # nodes that were up, and since a restart could not be brought up
         self.create_subscription(DiagnosticArray, qos.DIAGNOSTICS.name, self._on_diagnostics, qos.DIAGNOSTICS.qos)
         self._start = self.create_timer(0.0, self._begin, clock=self._steady)
@@ -151,13 +152,22 @@ class LifecycleManager(Node):
                 continue
             if status.level == DiagnosticStatus.ERROR:
                 self._faults[status.name] = status.message
-            state = next((v.value for v in status.values if v.key == "state"), "")
-            if state == "active":
+            values = {v.key: v.value for v in status.values}
+            if values.get("state") == "active":
                 self._missed.discard(status.name)
-            down = state == "unconfigured" or (state == "inactive" and status.name in self._missed)
-            if down and status.name not in self._busy:
+            if self._restarted(status.name, values.get("state", ""), values.get("process", "")):
                 self._busy.add(status.name)
                 self._run(self._bring_up_again, status.name)
+
+    def _restarted(self, name: str, state: str, process: str) -> bool:
+        """Whether a node is to be brought up again, by its word. One that a person took down is not."""
+        if name in self._busy:  # the first word is kept; a later process is looked at when this one has been brought up
+            self._processes.setdefault(name, process)
+            return False
+        before, self._processes[name] = self._processes.get(name), process  # None: it died before its first word
+        if name in self._missed:
+            return state in ("unconfigured", "inactive")
+        return state == "unconfigured" and process != before
 
     def shut_down(self) -> None:
         """Take the nodes down in reverse order."""

@@ -130,10 +130,11 @@ class PolicyNode(ManagedNode):
             self._restart()
 
     def _on_instruction(self, message: String) -> None:
+        self._refused = ""  # also at the end of an attempt whose instruction was refused: to this node it is no news
         if message.data == self._instruction:
             return
         self._restart()
-        self._instruction, self._refused = message.data, ""
+        self._instruction = message.data
         if message.data:
             try:
                 self._session.check_instruction(message.data)

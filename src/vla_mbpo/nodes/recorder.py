@@ -129,9 +129,13 @@ class RecorderNode(ManagedNode):
             response.message = f"no answer within {ANSWER_TIME:.0f} s: the disk is busy"
             return response
         fault = asked.exception()
-        response.success, response.message = fault is None, str(fault) if fault else what
+        response.success, response.message = fault is None, _text(fault) if fault else what
         response.episode = "" if fault else asked.result()
         return response
+
+
+def _text(fault: BaseException) -> str:
+    return str(fault) if isinstance(fault, ConfigError | OSError) else f"{type(fault).__name__}: {fault}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rclpy.exceptions import InvalidHandle
 from rclpy.task import Future
 from vla_mbpo_msgs.msg import ReleaseState
 from vla_mbpo_msgs.srv import SwapRelease
@@ -91,6 +93,12 @@ class Swapping:
         return self._node.executor.create_task(self._answer, node, release, now)
 
     async def _answer(self, node: str, release: str, now: bool) -> Answer:
+        try:
+            return await self._answer_of(node, release, now)
+        except InvalidHandle:  # raised, it would end the executor
+            return Answer(False, "the task node was cleaned up meanwhile")
+
+    async def _answer_of(self, node: str, release: str, now: bool) -> Answer:
         client, until = self._clients[node], time.monotonic() + APPEAR_TIME
         while not client.service_is_ready():
             if time.monotonic() > until:
@@ -123,7 +131,8 @@ class Swapping:
         state = ReleaseState(release=models.live, version=models.version if models.live else "", reason=reason)
         state.header.stamp = convert.to_time(self._node.now())
         state.policy, state.previous = self._policy, self._previous
-        self._out.publish(state)
+        with suppress(InvalidHandle):  # cleaned up while others loaded
+            self._out.publish(state)
 
 
 def _stated(release: str) -> dict[str, str]:

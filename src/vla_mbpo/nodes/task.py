@@ -75,8 +75,9 @@ class TaskNode(ManagedNode):
         self._instruction_out.publish(String(data=""))
 
     def deactivate(self) -> None:
-        """End a running attempt."""
+        """End a running attempt, and the wait of a goal for the gate: it is refused."""
         self._end_attempt("the task node was deactivated")
+        self._settle()
         self._instruction_out.publish(String(data=""))
 
     def cleanup(self) -> None:
@@ -129,6 +130,9 @@ class TaskNode(ManagedNode):
             await self._settled
             if self._attempt is None:
                 await self._swapping.pause()
+        if goal.is_cancel_requested:  # while it waited
+            goal.canceled()
+            return _RESULT(outcome=_RESULT.STOPPED, message="cancelled before it began")
         refusal = self._refusal(goal.request)
         if refusal:
             self.get_logger().warning(f"goal refused: {refusal}")

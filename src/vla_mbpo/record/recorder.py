@@ -1,6 +1,5 @@
 """The recorder: a thread of its own between a bounded queue and the disk."""
 
-import json
 import shutil
 import threading
 import time
@@ -17,6 +16,7 @@ from vla_mbpo.record.episode import ATTEMPT, LABELS, MANUAL, RECORDING, SAVED, E
 from vla_mbpo.record.intake import Intake
 from vla_mbpo.record.message import Attempt, Message, TopicInfo
 from vla_mbpo.record.metadata import write_json
+from vla_mbpo.record.repair import read_labels
 from vla_mbpo.record.ring import Ring
 
 PERIOD = 0.1  # s between two looks at the queue
@@ -77,7 +77,7 @@ class Recorder:
         self._intake.put(message)
 
     def ask(self, what: str, instruction: str = "", outcome: str = "", episode: str = "") -> Future:
-        """``start``, ``stop``, ``save`` or ``label``; the result is the episode's name, or a ConfigError, OSError."""
+        """``start``, ``stop``, ``save`` or ``label``; the result is the episode's name, or most often a ConfigError."""
         order = _Order(what, instruction, outcome, episode)
         self._intake.order(order)
         return order.answer
@@ -233,8 +233,10 @@ class Recorder:
         try:
             actions = {"start": self._start, "stop": self._stop, "save": self._save, "label": self._label}
             result = actions[order.what](order) if order.what in actions else ""
-        except (ConfigError, OSError) as error:
+        except Exception as error:
             order.answer.set_exception(error)
+            if not isinstance(error, ConfigError | OSError):
+                raise  # for the log
         else:
             order.answer.set_result(result)
 
@@ -274,7 +276,7 @@ class Recorder:
         path = self._root / name / LABELS
         known = bool(name) and Path(name).name == name and path.is_file()
         require(known, "episode", name, f"expected the name of a folder in {self._root}")
-        content: dict[str, Any] = json.loads(path.read_text())
+        content = read_labels(path.parent)
         require(content["state"] != RECORDING, "episode", name, "it is being recorded: stop it with its outcome")
         write_json(path, {**content, "outcome": order.outcome, "message": "labelled by service"})
         return name

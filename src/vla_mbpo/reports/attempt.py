@@ -203,12 +203,12 @@ def _first(messages: Iterable[Any]) -> dict[int, int]:
 
 
 def _costs(said: Iterable[tuple[float, Sequence[str]]]) -> Iterable[tuple[float, str]]:
-    """When each cost event was first listed; what was listed before the begin is of another attempt."""
-    known = 0
+    """When each cost event was first listed; what was listed before the begin, or at first, is of another attempt."""
+    known: int | None = None
     for time, events in said:
-        if time >= 0:
+        if time >= 0 and known is not None:
             yield from ((time, name) for name in events[known:])
-            known = max(known, len(events))
+        known = len(events)  # fewer: the scene was reset
 
 
 def _known(value: float) -> float:
