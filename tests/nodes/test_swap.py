@@ -306,3 +306,19 @@ def test_a_node_that_is_taken_down_while_it_answers_goes_on(bench, releases, gra
     graph.until(lambda: not bench.policy._models._loading and not bench.task._swapping._busy, 30.0)  # raises nothing
     graph.spin(0.3)
     assert node.state == ("unconfigured" if cleaned else "inactive")
+
+
+def test_what_is_loading_when_a_node_is_cleaned_up_does_not_come_into_use(bench, releases, graph, monkeypatch):
+    """Incident (review): it took the place of what the next configuration had loaded."""
+    made, used, may = bench.policy._models, [], threading.Event()
+    load = made._load
+    monkeypatch.setattr(made, "_load", lambda release: (may.wait(20.0), load(release))[1])
+    monkeypatch.setattr(made, "_use", used.append)
+    made._on_release(ReleaseState(release=str(releases["new"])))
+    graph.until(lambda: bool(made._loading))
+    bench.policy.trigger_deactivate()
+    bench.policy.trigger_cleanup()
+    may.set()
+    graph.until(lambda: not made._loading, 30.0)
+    graph.spin(0.2)
+    assert not used

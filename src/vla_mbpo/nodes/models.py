@@ -58,6 +58,12 @@ class Models(Generic[Parts]):
         self._loaded = {self.live: load(self.live)}
         self.parts, self.version = self._loaded[self.live]
         use(self.parts)
+        self._over = False
+        node.on_cleanup_do(self._end)
+
+    def _end(self) -> None:
+        """What is still loading must not take the place of what the next configuration loads."""
+        self._over = True
 
     def listen(self) -> None:
         """Answer the task node, and follow it, until deactivated."""
@@ -122,7 +128,7 @@ class Models(Generic[Parts]):
             executor.create_task(found.set_result, result)
 
     def _switch(self, release: str) -> None:
-        if release == self.live:
+        if release == self.live or self._over:
             return
         self.live, self._previous = release, self.live
         self.parts, self.version = self._loaded[release]
