@@ -34,6 +34,11 @@ class Stick:
         message.twist.linear.x = speed
         self.message = message
 
+    def press_anew(self):
+        self.message.deadman = False
+        self.bench.graph.spin(0.1)
+        self.message.deadman = True
+
 
 def test_a_person_goes_before_the_policy_and_is_marked(graph, spec):
     bench = Bench(graph, spec, start_engaged=True)
@@ -113,9 +118,7 @@ def test_a_deadman_that_is_held_through_a_reset_moves_nothing(graph, spec):
     assert bench.command("/gate/reset").success
     graph.spin(0.3)
     assert bench.state.mode == GateState.HOLD
-    stick.message.deadman = False
-    graph.spin(0.1)
-    stick.message.deadman = True
+    stick.press_anew()
     bench.until_mode(GateState.TELEOP)
 
 
@@ -130,7 +133,5 @@ def test_a_deadman_that_is_held_while_the_gate_is_activated_moves_nothing(graph,
     bench.node.trigger_activate()
     graph.spin(0.5)
     assert bench.state.mode == GateState.HOLD
-    stick.message.deadman = False
-    graph.spin(0.1)
-    stick.message.deadman = True
+    stick.press_anew()
     bench.until_mode(GateState.TELEOP)

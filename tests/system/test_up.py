@@ -86,12 +86,18 @@ def test_words_that_the_policy_does_not_know_are_refused(up):
     assert "[up] refused: instruction: 'juggle the cubes' is not valid; unknown words" in process.output
 
 
-def test_an_estop_ends_the_task(up, graph):
+def in_motion(up, graph):
+    """A stack whose arm does a task."""
     graph.start()
     graph.listen(qos.COMMITMENT)
     process = up("--task", SAY)
     moving = graph.heard[qos.COMMITMENT.name]
     graph.until(lambda: bool(moving) and moving[-1].chunk_set_id > 0, 40.0)
+    return process
+
+
+def test_an_estop_ends_the_task(up, graph):
+    process = in_motion(up, graph)
     graph.talk(qos.ESTOP)(Bool(data=True))
     graph.until(lambda: process.process.poll() is not None, 10.0)
     assert process.wait(1.0) == 3
@@ -100,11 +106,7 @@ def test_an_estop_ends_the_task(up, graph):
 
 def test_an_attempt_whose_task_node_is_killed_is_over(up, graph):
     """Incident: its result never came, and `up --headless` waited for it without end."""
-    graph.start()
-    graph.listen(qos.COMMITMENT)
-    process = up("--task", SAY)
-    moving = graph.heard[qos.COMMITMENT.name]
-    graph.until(lambda: bool(moving) and moving[-1].chunk_set_id > 0, 40.0)
+    process = in_motion(up, graph)
     os.kill(process.children()["task"], signal.SIGKILL)
     graph.until(lambda: process.process.poll() is not None, 10.0)
     assert process.wait(1.0) == 3
