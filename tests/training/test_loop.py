@@ -57,7 +57,9 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_learned_from(tmp_pat
     assert state["step"] == 5 and all(value.isfinite().all() for value in tensors.values())
 
 
-CARD = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card"))
+CARD = pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU and a torch built for CUDA")
+)
 
 
 @pytest.mark.parametrize("device", ["cpu", CARD])

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+# Checks by which the gate refuses a set as a whole: they say nothing of the candidate that the decision names.
+OF_SETS = frozenset({"mode", "instruction", "chunks", "order", "vetting", "failure_detector", "measured_state"})
+
 
 class Verdict(IntEnum):
     """Judgement of a candidate. UNKNOWN is never treated as SAFE. Values equal CandidateVerdict.msg."""

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vla_mbpo.core.verdict import Verdict
+from vla_mbpo.core.verdict import OF_SETS, Verdict
 
 ACCEPTED, REFUSED, PASSED_OVER = "accepted", "refused", "not looked at"
-# Checks by which the gate refuses a set as a whole: they say nothing of one candidate.
-OF_SETS = ("mode", "instruction", "chunks", "order", "vetting", "failure_detector", "measured_state", "message")
+AS_A_WHOLE = OF_SETS | {"message"}  # a set with a malformed chunk counts as one that was not looked at
 OLD = "age"  # check of how old a chunk is
 MS = 1e6  # ns
 # Topics whose first message of a chunk set ends a stage, and the stages; the first is the set itself.
@@ -167,7 +166,7 @@ def _look(message: Any, stamp: int, verdict: Any, decisions: Iterable[Any], ages
     for decision in decisions:
         checks = tuple(reason.check for reason in decision.reasons)
         texts = tuple(reason.text or reason.check for reason in decision.reasons)
-        if checks[:1] and checks[0] in OF_SETS:
+        if checks[:1] and checks[0] in AS_A_WHOLE:
             whole = texts[0]
             continue
         before = candidates.get(decision.candidate, Candidate(decision.candidate))

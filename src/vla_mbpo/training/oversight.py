@@ -6,12 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from vla_mbpo_msgs.msg import ActionChunkSet, CandidateVerdict, FailureRisk, GateDecision, ImaginationVerdict
 
+from vla_mbpo.core.verdict import OF_SETS
 from vla_mbpo.nodes.convert import to_ns
 
-# The gate's reasons to refuse whatever was proposed: they say nothing about the candidate that the decision names.
-OF_SETS = {
-    "mode", "instruction", "chunks", "order", "measured_state", "failure_detector", "vetting", "age", "servo_lag",
-}  # fmt: skip
+NOT_OF_ONE = OF_SETS | {"age", "servo_lag"}  # whatever was proposed: it came late, or the arm was held
 SLACK = 25_000_000  # ns, half a row: looks lie on whole rows, their pictures beside them
 
 
@@ -43,7 +41,7 @@ def vetoed(
     against = [
         (one.chunk_set_id, one.candidate)
         for one in decisions
-        if not one.accepted and not {reason.check for reason in one.reasons} & OF_SETS and not _unknown(one)
+        if not one.accepted and not {reason.check for reason in one.reasons} & NOT_OF_ONE and not _unknown(one)
     ]
     for verdict in verdicts:
         unsafe = [one.candidate for one in verdict.candidates if one.verdict == CandidateVerdict.UNSAFE]
