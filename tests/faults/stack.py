@@ -23,6 +23,7 @@ MOVING, RESTING = 0.1, 0.02  # rad/s of the last joint; of every joint
 BRAKE = 0.3  # s
 TICKS = 0.06  # s; the driver publishes three ticks of motion, then the controller brakes
 DEADLINE = 0.2  # s; silence of the gate
+TASK = 1.2  # s; silence of the task node, noticed at the second of two looks
 ROWS = 0.8  # s; a chunk, the longest that can be committed
 SLACK = 0.3  # s
 PAUSE = 0.06  # s between two messages of a 50 Hz topic from which on it is a pause
@@ -91,9 +92,14 @@ class Stack:
         self.turn += 1
         self.say()
 
+    @property
+    def instruction(self):
+        """Of the present direction."""
+        return ("press the button", "open the drawer")[self.turn % 2]
+
     def say(self):
         """Give out the instruction. The task node has latched an empty one, and who joins late hears both."""
-        self.instruct(String(data=("press the button", "open the drawer")[self.turn % 2]))
+        self.instruct(String(data=self.instruction))
 
     def until_moving(self, timeout=20.0):
         """Steady motion, not the end of another one."""

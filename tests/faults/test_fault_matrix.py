@@ -6,10 +6,12 @@ import time
 import numpy as np
 import pytest
 from helpers import Up
+from rclpy.action import ActionClient
 from rosgraph_msgs.msg import Clock
-from stack import BRAKE, DEADLINE, RESTING, ROWS, SLACK, TICKS, started
+from stack import BRAKE, DEADLINE, RESTING, ROWS, SLACK, TASK, TICKS, started
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
+from vla_mbpo_msgs.action import ExecuteTask
 from vla_mbpo_msgs.msg import GateState
 from vla_mbpo_msgs.srv import GateCommand
 
@@ -88,6 +90,25 @@ def test_freeze_and_continue_policy(stack, graph):
     ages = [convert.to_ns(d.header.stamp) - convert.to_ns(d.observation_stamp) for d in accepted]
     assert ages and max(ages) < 1.0e9
     assert stack.late == 0
+
+
+def test_freeze_and_continue_task(stack, graph):
+    """Nobody could end its attempt: autonomy ends, and the attempt when it wakes up."""
+    graph.listen(qos.TASK_HEARTBEAT)
+    client = ActionClient(graph.probe, ExecuteTask, qos.EXECUTE_TASK)
+    graph.until(client.server_is_ready)
+    sent = client.send_goal_async(ExecuteTask.Goal(instruction=stack.instruction))
+    graph.until(lambda: bool(stack.of(qos.TASK_HEARTBEAT)) and stack.of(qos.TASK_HEARTBEAT)[-1].data > 0)
+    stack.until_moving()
+    stack.signal("task", signal.SIGSTOP)
+    stack.time_to_rest(TASK + BRAKE + SLACK)
+    assert stack.gate.mode == GateState.HOLD and stack.gate.reason == "no message of task"
+    ended = sent.result().get_result_async()
+    stack.signal("task", signal.SIGCONT)
+    graph.until(ended.done)
+    assert ended.result().result.outcome == ExecuteTask.Result.STOPPED
+    client.destroy()
+    stack.move()
 
 
 def test_freeze_and_continue_gate(stack, graph):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool, String, UInt64
 from std_srvs.srv import Trigger
 from vla_mbpo_msgs.msg import ActionChunkSet, GateState
 from vla_mbpo_msgs.srv import GateCommand
@@ -267,6 +267,22 @@ def test_silence_of_an_input_ends_autonomy(graph, spec):
     assert time.monotonic() - begin < 0.8
     assert "no message of" in bench.state.reason
     assert "no message" in bench.command("/gate/engage").message
+
+
+def test_an_attempt_whose_task_node_falls_silent_ends_autonomy(graph, spec):
+    """A frozen task node left policy and gate to go on with its attempt until somebody stopped them."""
+    bench = Bench(graph, spec, start_engaged=True, task_timeout=0.5)
+    bench.until_mode(GateState.AUTONOMOUS)
+    beat = graph.talk(qos.TASK_HEARTBEAT)
+    alive = graph.probe.create_timer(0.1, lambda: beat(UInt64(data=1)))
+    graph.spin(1.0)
+    assert bench.state.mode == GateState.AUTONOMOUS
+    graph.probe.destroy_timer(alive)
+    bench.until_mode(GateState.HOLD)
+    assert bench.state.reason == "no message of task"
+    assert "no message of task" in bench.command("/gate/engage").message
+    beat(UInt64(data=0))  # it lives again, and the attempt is over
+    bench.engage()
 
 
 @pytest.mark.parametrize("said", ["the same again", "a gripper alone"])

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from std_msgs.msg import UInt64
 from std_srvs.srv import Trigger
 from test_gate_node import Bench
 from vla_mbpo_msgs.msg import GateState, TeleopCommand
@@ -64,6 +65,17 @@ def test_letting_go_holds_and_only_engaging_ends_the_intervention(graph, spec):
     bench.engage()
     bench.until_mode(GateState.AUTONOMOUS)
     assert not bench.state.intervention
+
+
+def test_a_person_drives_the_arm_of_a_silent_task_node(graph, spec):
+    bench = Bench(graph, spec, start_engaged=True, task_timeout=0.5)
+    stick = Stick(bench)
+    graph.talk(qos.TASK_HEARTBEAT)(UInt64(data=1))  # once
+    bench.until_mode(GateState.HOLD)
+    stick.hold(0.1)
+    bench.until_mode(GateState.TELEOP)
+    graph.spin(1.0)
+    assert bench.state.mode == GateState.TELEOP and bench.approved
 
 
 def test_silence_of_the_stick_releases(graph, spec):

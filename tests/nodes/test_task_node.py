@@ -213,6 +213,27 @@ def test_begin_and_end_of_an_attempt_are_told(bench, graph):
     assert (last.running, last.outcome, list(last.cost_events)) == (False, Result.SUCCEEDED, ["table_hit"])
 
 
+def test_an_attempt_beats_until_it_is_over(bench, graph):
+    graph.listen(qos.TASK_HEARTBEAT)
+    heard = graph.heard[qos.TASK_HEARTBEAT.name]
+    graph.until(lambda: len(heard) > 2)
+    assert {m.data for m in heard} == {0}
+    future = bench.goal()
+    graph.until(lambda: heard[-1].data == 1)
+    bench.scene.success = True
+    bench.result(future)
+    graph.until(lambda: heard[-1].data == 0)
+
+
+def test_a_node_that_is_deactivated_in_an_attempt_beats_no_more(bench, graph):
+    graph.listen(qos.TASK_HEARTBEAT)
+    heard = graph.heard[qos.TASK_HEARTBEAT.name]
+    bench.goal()
+    graph.until(lambda: bool(heard) and heard[-1].data == 1)
+    bench.node.trigger_deactivate()
+    graph.until(lambda: heard[-1].data == 0)
+
+
 def test_a_refused_goal_is_no_attempt(bench, graph):
     graph.listen(qos.ATTEMPT)
     bench.result(bench.goal("juggle the cubes"))

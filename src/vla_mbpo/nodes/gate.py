@@ -25,6 +25,7 @@ from vla_mbpo.core.state import RobotState
 from vla_mbpo.core.verdict import Reason
 from vla_mbpo.gate.config import RANGES, GateConfig, slowed
 from vla_mbpo.gate.gate import Gate
+from vla_mbpo.gate.inputs import ARM_DRIVER, JOINT_STATES, Inputs
 from vla_mbpo.gate.machine import Mode, StateMachine
 from vla_mbpo.gate.pendant import Pendant
 from vla_mbpo.nodes import convert, qos
@@ -52,6 +53,7 @@ class GateNode(ManagedNode):
         *PARAMETERS,
         Param("start_engaged", False, "go to AUTONOMOUS once all inputs are there (simulation only)"),
         Param("input_timeout", 0.3, "longest silence of joint states or arm driver before HOLD, s", 0.05, 2.0),
+        Param("task_timeout", 1.0, "longest silence of the task node in an attempt before HOLD, s", 0.3, 10.0),
         Param("pendant_timeout", 0.0, "longest silence of a hardware pendant before ESTOP, s; 0: none", 0.0, 2.0),
         Param("state_file", "", "file that keeps e-stop latch and epoch over restarts; empty: not kept"),
         *(Param(f"checks.{name}", getattr(_DEFAULTS, name), f"GateConfig.{name}", *RANGES[name]) for name in RANGES),
@@ -88,13 +90,14 @@ class GateNode(ManagedNode):
         """Listen, and say what the mode is."""
         self._measured: RobotState | None = None
         self._commitment: Commitment | None = None
-        self._heard = {"joint_states": 0, "arm_driver": 0}
+        self._inputs = Inputs(self.parameters["input_timeout"], self.parameters["task_timeout"])
         self._let_go = self._asked = False
-        self._instruction = self._was_silent = ""
+        self._instruction = ""
         self._pending_engage = self.parameters["start_engaged"]
         self.subscribe(qos.JOINT_STATES, self._on_joints)
         self.subscribe(qos.COMMITMENT, self._on_commitment)
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
+        self.subscribe(qos.TASK_HEARTBEAT, lambda message: self._inputs.attempt(message.data))
         self.subscribe(qos.ESTOP, self._on_estop)
         self.subscribe(qos.ACTION_CHUNKS, self._on_chunks)
         if self._join is not None:
@@ -146,10 +149,12 @@ class GateNode(ManagedNode):
             return
         state = self._reader.read(message)
         if state is not None:
-            self._measured, self._heard["joint_states"] = state, time.monotonic_ns()
+            self._measured = state
+            self._inputs.hear(JOINT_STATES)
 
     def _on_commitment(self, message: Commitment) -> None:
-        self._commitment, self._heard["arm_driver"] = message, time.monotonic_ns()
+        self._commitment = message
+        self._inputs.hear(ARM_DRIVER)
 
     def _on_instruction(self, message: String) -> None:
         self._instruction = message.data
@@ -178,24 +183,18 @@ class GateNode(ManagedNode):
         self._pending_engage = False
         return answer
 
-    def _blocked(self) -> str:
-        """Why autonomy cannot begin whatever the mode, or an empty string."""
+    def _blocked(self, autonomy: bool = True) -> str:
+        """Why autonomy, or else a takeover, cannot begin whatever the mode, or an empty string."""
         if self._machine.save_error:  # after a restart nobody would know of a stop
             return f"state_file: {self._machine.save_error}"
-        silent = self._silent()
+        silent = self._inputs.silent(autonomy)
         return f"no message of {silent}" if silent else self._approved.warning
-
-    def _silent(self) -> str:
-        """The first input that has been silent for too long, or an empty string."""
-        limit = time.monotonic_ns() - round(self.parameters["input_timeout"] * 1e9)
-        return next((name for name, last in self._heard.items() if last < limit), "")
 
     def _tick(self) -> None:
         self._pendant.tick(self.now())
-        silent, before = self._silent(), self._was_silent
-        self._was_silent = silent
-        if silent and before:  # twice: after a stall of this process the first tick comes before the waiting messages
-            self._machine.hold(f"no message of {silent}")
+        lost = self._inputs.lost(self._machine.mode == Mode.AUTONOMOUS)
+        if lost:
+            self._machine.hold(f"no message of {lost}")
         elif self._pending_engage and not self._blocked():
             self._pending_engage = False
             self._machine.engage(self._machine.epoch, self.now())
@@ -236,7 +235,7 @@ class GateNode(ManagedNode):
             self._let_go |= fresh
         elif machine.mode == Mode.TELEOP:
             self._drive(message, now)
-        elif self._let_go and not self._blocked() and machine.takeover(now) is None:
+        elif self._let_go and not self._blocked(autonomy=False) and machine.takeover(now) is None:
             self._jogger.reset()
             self._drive(message, now)
 

@@ -107,6 +107,7 @@ GRIPPER_POSITION = Topic("/gripper_controller/commands", Float64MultiArray, LATE
 SCENE_STATE = Topic("/sim/scene_state", SceneState, SENSOR)
 CLOCK = Topic("/clock", Clock, SENSOR)
 ATTEMPT = Topic("/task/attempt", AttemptState, LATCHED)
+TASK_HEARTBEAT = Topic("/task/heartbeat", UInt64, LATEST)  # number of the running attempt, 0 between attempts
 TASK_STATUS = Topic("/task/status", TaskStatus, LATEST)
 RELEASE = Topic("/release", ReleaseState, LATCHED)
 TRAINING = Topic("/trainer/progress", TrainingProgress, LATEST)

@@ -7,7 +7,7 @@ from pathlib import Path
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.task import Future
-from std_msgs.msg import String
+from std_msgs.msg import String, UInt64
 from vla_mbpo_msgs.action import ExecuteTask
 from vla_mbpo_msgs.msg import AttemptState, GateDecision, GateState, TaskStatus
 
@@ -54,6 +54,7 @@ class TaskNode(ManagedNode):
         self._swapping = Swapping(self, self._models, nodes, patience)
         self._instruction_out = self.publisher(qos.INSTRUCTION)
         self._attempt_out = self.publisher(qos.ATTEMPT)
+        self._heartbeat = self.publisher(qos.TASK_HEARTBEAT)
         self._number = 0
         self._attempt: Attempt | None = None
         self._server: ActionServer | None = ActionServer(
@@ -78,6 +79,7 @@ class TaskNode(ManagedNode):
         """End a running attempt, and the wait of a goal for the gate: it is refused."""
         self._end_attempt("the task node was deactivated")
         self._settle()
+        self._heartbeat.publish(UInt64())
         self._instruction_out.publish(String(data=""))
 
     def cleanup(self) -> None:
@@ -213,6 +215,7 @@ class TaskNode(ManagedNode):
         if time.monotonic() - self._since > SETTLE_TIME:
             self._settle()
         attempt = self._attempt
+        self._heartbeat.publish(UInt64(data=0 if attempt is None else self._number))
         if attempt is None:
             return
         now = self.now()

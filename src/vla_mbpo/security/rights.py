@@ -111,7 +111,8 @@ def _mock_arm(_: Settings) -> Rights:
 
 def _gate(p: Settings) -> Rights:
     says = (qos.APPROVED_CHUNK, qos.RESAMPLE, qos.GATE_DECISION, qos.HEARTBEAT, qos.GATE_STATE)
-    hears = [qos.JOINT_STATES, qos.COMMITMENT, qos.INSTRUCTION, qos.ESTOP, qos.ACTION_CHUNKS, qos.TELEOP_COMMAND]
+    hears = [qos.JOINT_STATES, qos.COMMITMENT, qos.INSTRUCTION, qos.TASK_HEARTBEAT]
+    hears += [qos.ESTOP, qos.ACTION_CHUNKS, qos.TELEOP_COMMAND]
     asked = {"vetting.imagination": qos.VERDICT, "vetting.failure_detector": qos.RISK}
     hears += [topic for name, topic in asked.items() if p[name] != "off"]
     hears += [qos.PENDANT] if p["pendant_timeout"] else []
@@ -126,7 +127,7 @@ def _policy(_: Settings) -> Rights:
 
 
 def _task(p: Settings) -> Rights:
-    says = (qos.INSTRUCTION, qos.ATTEMPT, qos.RELEASE)
+    says = (qos.INSTRUCTION, qos.ATTEMPT, qos.TASK_HEARTBEAT, qos.RELEASE)
     calls = [service_of(name) for name in (*filter(None, p["swap_nodes"]), "task")]
     hears = (qos.GATE_STATE, qos.GATE_DECISION, qos.TASK_STATUS)
     return _rights(says, hears, [qos.SWAP], calls, executes=[qos.EXECUTE_TASK]) | _models("task")
