@@ -5,6 +5,7 @@ from enum import IntEnum
 
 # Checks by which the gate refuses a set as a whole: they say nothing of the candidate that the decision names.
 OF_SETS = frozenset({"mode", "instruction", "chunks", "order", "vetting", "failure_detector", "measured_state"})
+NOT_DECIDED = frozenset({"mode", "instruction"})  # those of them that refuse a set before anybody looks at it
 
 
 class Verdict(IntEnum):

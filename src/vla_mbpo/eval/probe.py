@@ -7,7 +7,7 @@ from typing import Any
 from rclpy.node import Node
 from vla_mbpo_msgs.msg import GateDecision
 
-from vla_mbpo.eval.realtime import NOT_DECIDED
+from vla_mbpo.core.verdict import NOT_DECIDED
 from vla_mbpo.nodes import qos
 from vla_mbpo.nodes.convert import to_ns
 

@@ -11,13 +11,13 @@ from typing import IO, Any
 
 from vla_mbpo.bringup import NodeSpec, Options, graph
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.verdict import NOT_DECIDED
 from vla_mbpo.eval.lockstep import Outcome, Settings
 from vla_mbpo.eval.report import percentiles
 from vla_mbpo.paths import ros_environment
 from vla_mbpo.processes import Supervisor, lock_domain
 from vla_mbpo.sim.tasks import TASKS
 
-NOT_DECIDED = ("mode", "instruction")  # checks that refuse a set before anybody looks at it
 PATIENCE = 60.0  # s for the stack to become ready, and on top of an attempt's timeout
 
 
