@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -186,7 +187,8 @@ class Supervisor:
     def _read(self, name: str, popen: subprocess.Popen) -> None:
         assert popen.stdout is not None
         for line in popen.stdout:
-            self._log(name, line.decode(errors="replace").rstrip())
+            with suppress(Exception):  # a node whose pipe nobody empties would wait in its next word
+                self._log(name, line.decode(errors="replace").rstrip())
 
     @staticmethod
     def _signal(popen: subprocess.Popen, number: int) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum, auto
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vla_mbpo.bringup import DEFAULT_BUNDLE, DEFAULT_ROBOT, DEFAULT_SCENE, NodeSpec, Options, graph, parse_override
 from vla_mbpo.core.errors import require
 from vla_mbpo.engines.budget import check
+from vla_mbpo.gate.inputs import TASK_SILENT
 from vla_mbpo.paths import domain, ros_environment
 from vla_mbpo.processes import ERROR_PREFIX, Ended, Supervisor, lock_domain
 from vla_mbpo.reports.after import AfterRun
@@ -255,6 +257,9 @@ class Session:
         elif self._phase == Phase.ATTEMPT and self._supervisor.pid("task") != self._task:
             self._display.end()  # nobody will ever say what came of it
             self._finish(EXIT_STOPPED, "stopped: the task node ended, and the attempt with it")
+        elif self._phase == Phase.ATTEMPT and getattr(self._client.gate, "reason", "") == TASK_SILENT:
+            self._display.end()
+            self._finish(EXIT_STOPPED, "stopped: the task node is silent")
         elif self._phase == Phase.ATTEMPT and self._pending.done():
             result = self._pending.result()
             self._display.end()
@@ -278,11 +283,12 @@ class Session:
 
 
 class _Interrupt:
-    """Notes SIGINT and SIGTERM."""
+    """Notes SIGINT, SIGTERM and, unless it is ignored (nohup), a terminal that is closed."""
 
     def __init__(self) -> None:
         self.requested = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+        for number in (signal.SIGINT, signal.SIGTERM, *hangup):
             signal.signal(number, self._note)
 
     def _note(self, *_: object) -> None:
@@ -300,14 +306,15 @@ class Display:
         self._shown = -1
 
     def log(self, name: str, line: str) -> None:
-        """One line of a node's output."""
-        if line.startswith(ERROR_PREFIX):
-            print(line, file=sys.stderr, flush=True)
-            return
+        """One line of a node's output. Any thread."""
         label = f"[{name}]"
         if self._tty:
             label = f"\x1b[{COLOURS.get(name, 37)}m{label}\x1b[0m"
-        self._print(f"{label} {line}")
+        with suppress(OSError):  # nobody reads any more: no reason to leave an arm without its stack
+            if line.startswith(ERROR_PREFIX):
+                print(line, file=sys.stderr, flush=True)
+            else:
+                self._print(f"{label} {line}")
 
     def say(self, text: str) -> None:
         """One line of this command."""
@@ -325,7 +332,8 @@ class Display:
         self._bar = Progress(left, BarColumn(), TimeElapsedColumn(), right, transient=True)
         self._row = self._bar.add_task(instruction, total=1.0, chunks="")
         self._bar.start()
-        self._print = lambda text: self._bar.console.print(Text.from_ansi(text))
+        console = self._bar.console  # for the threads that print while the bar ends
+        self._print = lambda text: console.print(Text.from_ansi(text))
 
     def progress(self, feedback: Any) -> None:
         """Feedback of the attempt, at 5 Hz."""

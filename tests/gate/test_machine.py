@@ -176,6 +176,16 @@ def test_a_full_disk_does_not_keep_an_emergency_stop_from_taking_effect(tmp_path
     assert machine.mode == Mode.ESTOP and machine.save_error
 
 
+def test_while_nobody_could_learn_of_a_stop_after_a_restart_nothing_is_engaged(tmp_path):
+    """Incident (review): a disk that went bad later than the start was noticed when autonomy had begun."""
+    machine = StateMachine(0, tmp_path / "kept" / "gate.json")
+    (tmp_path / "kept").rename(tmp_path / "gone")
+    (tmp_path / "kept").write_text("")
+    assert "state_file" in machine.engage(machine.epoch, 0) and machine.mode == Mode.HOLD
+    (tmp_path / "kept").unlink()
+    assert machine.engage(machine.epoch, 0) is None and machine.mode == Mode.AUTONOMOUS
+
+
 def test_teleoperation_goes_before_the_policy_and_ends_in_hold():
     machine = StateMachine(0)
     machine.engage(0, 0)

@@ -47,6 +47,19 @@ def test_all_candidates_get_probabilities(session, spec):
     assert len(np.unique(found.value)) == 4
 
 
+def test_candidates_are_ranked_by_the_outcome_that_the_bundle_names(tiny_world_model, spec):
+    """Where no expert was ever shown, the time that one would take is an untrained head."""
+    session = WorldModelSession.load(tiny_world_model, spec)
+    logits = np.random.default_rng(0).normal(size=(5, 3, 2, 4))
+    usual = session._read(logits, logits[..., 0]).value
+    for named, same in ((3, True), (1, False)):
+        session._calibration["value"] = named
+        found = session._read(logits, logits[..., 0]).value
+        scale, shift = (row[named] for row in session._calibration["outcome"])
+        np.testing.assert_allclose(found, (1 / (1 + np.exp(-scale * logits[:, :, 0, named] - shift))).mean(0))
+        assert (found == usual).all() == same
+
+
 def test_the_answer_does_not_depend_on_the_other_candidates(session, spec):
     positions, gripper = chunks(spec)
     whole = judge(session, spec, positions, gripper).imagined

@@ -44,6 +44,8 @@ def test_the_task_says_what_runs_and_how_the_last_one_ended():
         told["Scene"] == "drawer: cannot succeed any more, 40%, 9 s" and told["Last order from this page"] == "x: sent"
     )
     assert rows(panels.task("", None, None, ""))["Attempt"] == "none yet"
+    started = Message(running=False, number=0, instruction="", outcome=2, message="the task node was started")
+    assert rows(panels.task("", started, None, ""))["Attempt"] == "none yet"
 
 
 def test_training_is_told_with_its_losses_or_that_there_is_no_trainer():

@@ -1,5 +1,6 @@
 import copy
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -241,6 +242,23 @@ def test_without_a_place_for_its_state_the_gate_is_not_engaged(graph, spec, tmp_
     graph.spin(0.5)
     assert bench.state.mode == GateState.HOLD
     assert "state_file" in bench.command("/gate/engage").message
+
+
+def test_a_state_that_cannot_be_written_any_more_ends_autonomy(graph, spec, tmp_path):
+    bench = Bench(graph, spec, start_engaged=True, state_file=str(tmp_path / "gate.json"))
+    bench.until_mode(GateState.AUTONOMOUS)
+    bench.node._machine.save_error = "disk full"  # while engaging
+    bench.until_mode(GateState.HOLD)
+    assert bench.state.reason == "state_file: disk full"
+    bench.engage()  # the disk is well again
+
+
+def test_an_estop_of_any_quality_of_service_is_heard(graph, spec):
+    """Incident (review): of a best-effort publisher gate and driver heard nothing."""
+    bench = Bench(graph, spec, start_engaged=True)
+    bench.until_mode(GateState.AUTONOMOUS)
+    graph.talk(replace(qos.ESTOP, qos=qos.SENSOR))(Bool(data=True))
+    bench.until_mode(GateState.ESTOP)
 
 
 def test_a_stall_of_the_gate_does_not_make_a_beating_pendant_silent(graph, spec):

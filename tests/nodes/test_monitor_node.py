@@ -132,6 +132,23 @@ def test_the_page_does_not_let_go_of_another_button(graph):
     assert status == 409 and "cause still present" in answer["said"]
 
 
+def test_a_stop_of_before_the_page_was_started_can_be_reset(graph, tmp_path):
+    """A latch that was kept names the topic as its cause, and nobody there lets go of it."""
+    file = tmp_path / "gate.json"
+    file.write_text(json.dumps({"epoch": 4, "latched": True, "causes": ["topic /estop"], "reason": "topic /estop"}))
+    page = Page(graph, lambda: GateNode("gate"), **STATED, **{"gate.state_file": str(file)})
+
+    def reset():
+        return page.ask("/reset", {"epoch": page.ask("/state")[1]["gate"]["epoch"]})
+
+    page.until("gate", "ESTOP")
+    status, answer = reset()
+    assert status == 409 and "press this page's stop, then reset" in answer["said"]
+    page.ask("/stop", {}, token=False)
+    graph.until(lambda: reset()[0] == 200, 5.0)
+    page.until("gate", "HOLD")
+
+
 def test_a_task_is_begun_refused_and_ended(graph, bundle):
     page = Page(graph, lambda: TaskNode("task"), **{"task.bundle": bundle})
     say = graph.talk(qos.GATE_STATE)

@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from urllib.request import Request, urlopen
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from helpers import Up, alive, free_port
 from std_msgs.msg import Bool
+from vla_mbpo_msgs.msg import GateState
 
 from vla_mbpo.nodes import convert, qos
 
@@ -113,6 +116,32 @@ def test_an_attempt_whose_task_node_is_killed_is_over(up, graph):
     assert "[up] stopped: the task node ended, and the attempt with it" in process.output
 
 
+def test_an_attempt_whose_task_node_freezes_is_over(up, graph):
+    process = in_motion(up, graph)
+    os.kill(process.children()["task"], signal.SIGSTOP)
+    graph.until(lambda: process.process.poll() is not None, 15.0)
+    assert process.wait(1.0) == 3
+    assert "[up] stopped: the task node is silent" in process.output
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_leaves_the_stack_running(bundle, graph, tmp_path):
+    """Incident (review): nobody emptied the pipes of the nodes any more, and they waited in their next word."""
+    read, write = os.pipe()
+    graph.start()
+    graph.listen(qos.READY, qos.GATE_STATE)
+    words = [sys.executable, "-m", "vla_mbpo.cli", "up", "--headless", "--bundle", str(bundle)]
+    process = subprocess.Popen(words, stdout=write, stderr=subprocess.STDOUT)
+    os.close(write)
+    os.close(read)
+    try:
+        graph.until(lambda: bool(graph.heard[qos.READY.name]), 60.0)
+        graph.until(lambda: graph.heard[qos.GATE_STATE.name][-1].mode == GateState.AUTONOMOUS, 10.0)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5.0) == 0
+
+
 def test_the_stop_on_the_page_ends_the_task(up, graph, spec):
     """A person watches in a browser: the page, its state and its pictures come, and the stop button stops."""
     graph.start()
@@ -160,7 +189,12 @@ def test_the_default_bundle_finishes_its_task(up):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+    "number",
+    [
+        signal.SIGINT,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGTERM, signal.SIGHUP)),
+        signal.SIGKILL,
+    ],
 )
 def test_nothing_is_left_behind(up, graph, number):
     graph.start()

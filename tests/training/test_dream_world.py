@@ -29,11 +29,12 @@ def logged(tmp_path_factory):
     return file
 
 
-def opened(spec, **options) -> DreamWorld:
+def opened(spec, found=None, **options) -> DreamWorld:
     root, policy = bundle_dir("sft_few").parents[1], Bundle.load(bundle_dir("sft_few"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)  # the run names its eyes and autoencoder by relative folders
-        return DreamWorld(Path(RUN), constants("world_model"), policy, load_policy(policy.path), spec, **options)
+        found = found or constants("world_model")
+        return DreamWorld(Path(RUN), found, policy, load_policy(policy.path), spec, **options)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,13 @@ def test_a_chunk_may_be_worth_what_it_is_to_who_drove(world, spec):
     assert (usual.to_go - driven.to_go).abs().max() > 0.1
     with pytest.raises(ConfigError, match="value: 2"):
         opened(spec, value=2)
+
+
+def test_a_reward_that_nothing_has_trained_is_refused(spec):
+    found = constants("world_model") | {"value": 1}
+    with pytest.raises(ConfigError, match="value: 3 is not valid; 1: no expert"):
+        opened(spec, found)
+    assert opened(spec, found, value=1)
 
 
 def test_committed_rows_come_back(world):

@@ -16,7 +16,7 @@ from vla_mbpo.imagination.autoencoder import Autoencoder, AutoencoderConfig  # n
 from vla_mbpo.imagination.perception import Perception  # noqa: E402
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS  # noqa: E402
 from vla_mbpo.training import autoencoder, world_model  # noqa: E402
-from vla_mbpo.training.calibration import VALUE, calibrate, predictions  # noqa: E402
+from vla_mbpo.training.calibration import OWN, VALUE, calibrate, predictions  # noqa: E402
 from vla_mbpo.training.logged import _unseen  # noqa: E402
 from vla_mbpo.training.loop import CALIBRATION, slim  # noqa: E402
 from vla_mbpo.training.rollout_data import UNTRIED  # noqa: E402
@@ -142,6 +142,27 @@ def test_few_finished_branches_leave_the_constants_of_the_value_as_they_were(mak
     calibrate(trainer, trainer.net.eval())
     constants = np.array(json.loads((tmp_path / "run" / CALIBRATION).read_text())["outcome"])
     np.testing.assert_allclose(constants[:, VALUE], [0.839, -0.300])
+
+
+def test_without_an_expert_candidates_are_ranked_by_the_time_of_who_drove(make, branches, tmp_path):
+    """Incident (review): on recordings of an arm the reward of dream RL was a head that nothing had trained."""
+
+    def ranked_by(trainer):
+        calibrate(trainer, trainer.net.eval())
+        return json.loads((tmp_path / "run" / CALIBRATION).read_text())["value"]
+
+    trainer = make()
+    trainer.run()
+    assert ranked_by(trainer) == OWN
+    (tmp_path / "run").rename(tmp_path / "first")
+    assert ranked_by(make(branches=(str(branches),))) == VALUE
+    again = make(init=str(tmp_path / "first"))
+    assert ranked_by(again) == OWN
+    file = tmp_path / "first" / CALIBRATION
+    found = json.loads(file.read_text())
+    del found["value"]  # as runs before it was kept, which had seen experts
+    file.write_text(json.dumps(found))
+    assert ranked_by(again) == VALUE
 
 
 def test_what_no_finished_branch_tells_is_none(make, branches, tmp_path):

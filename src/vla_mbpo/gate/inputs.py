@@ -3,6 +3,7 @@
 import time
 
 JOINT_STATES, ARM_DRIVER, TASK = "joint_states", "arm_driver", "task"
+TASK_SILENT = f"no message of {TASK}"
 
 
 class Inputs:

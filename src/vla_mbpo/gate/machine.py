@@ -61,13 +61,16 @@ class StateMachine:
         self._save()
 
     def engage(self, epoch: int, now: int) -> str | None:
-        """HOLD to AUTONOMOUS."""
+        """HOLD to AUTONOMOUS, unless the state cannot be written: after a restart nobody would know of a stop."""
         if epoch != self.epoch:
             return self._stale(epoch)
         if self.mode == Mode.AUTONOMOUS:
             return None
         if self.mode != Mode.HOLD:
             return f"cannot engage in {self.mode.name}: {self.reason}"
+        self._save()
+        if self.save_error:
+            return f"state_file: {self.save_error}"
         self.intervention = False
         self._change(Mode.AUTONOMOUS, "engaged")
         return None

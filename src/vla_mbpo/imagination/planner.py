@@ -58,8 +58,8 @@ class Imagined:
 
     Attributes:
         success: (K,) probability that the task is done in the end.
-        value: (K,) discounted by the time that who can do the task would take after the chunk: what candidates are
-            ranked by.
+        value: (K,) discounted by the time that who can do the task would take after the chunk, or where that was never
+            shown, who drove: what candidates are ranked by.
         cost: (K,) probability of a cost event within the chunk.
         uncertainty: (K,) standard deviation of ``success`` among the ensemble.
         beyond: (K,) whether the chunk holds rows far from all that the world model was shown; None: none does.

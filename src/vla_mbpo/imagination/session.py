@@ -201,8 +201,9 @@ class WorldModelSession:
         """Both steps' logits (E, K, S, 4) and (E, K, S) in one number each."""
         likely, hit = self._calibrated(outcome, cost)
         success = likely[..., 2].mean(2)
-        # Cost, and what is left to do for who can do the task, at the end of this chunk: what follows is not its doing.
-        return Imagined(success.mean(0), likely[:, :, 0, 3].mean(0), hit.mean(0)[:, 0], success.std(0))
+        # Cost, and what is left to do, at the end of this chunk: what follows is not its doing.
+        value = likely[:, :, 0, self._calibration.get("value", 3)]  # bundles that do not name it were shown experts
+        return Imagined(success.mean(0), value.mean(0), hit.mean(0)[:, 0], success.std(0))
 
     def _tool(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
         self._kinematics.place(joints)

@@ -38,7 +38,7 @@ def task(instruction: str, attempt: Any, status: Any, said: str) -> dict[str, An
     """Of /instruction, AttemptState and TaskStatus (either may be None), and what came of the page's last order."""
     rows = [["Instruction", instruction or "none"]]
     running = attempt is not None and attempt.running
-    if attempt is None:
+    if attempt is None or not (attempt.number or running):
         rows.append(["Attempt", "none yet"])
     elif running:
         rows.append(["Attempt", f"number {attempt.number} is running: {attempt.instruction}"])

@@ -33,6 +33,11 @@ class Stops:
             self._other = True
 
     @property
+    def nobodys(self) -> bool:
+        """Nobody has been heard to press since this page was started, or whoever did has let go."""
+        return not self._mine and not self._other
+
+    @property
     def mine(self) -> bool:
         """Only the page has pressed, and has not let go."""
         return self._mine and not self._other

@@ -64,7 +64,8 @@ class ArmDriverNode(ManagedNode):
         heartbeat = qos.with_deadline(qos.HEARTBEAT, self.parameters["gate_timeout"])
         self.subscribe(heartbeat, self._on_heartbeat, on_deadline=self._on_gate_silent)
         self.subscribe(qos.JOINT_STATES, self._on_joints)
-        self.subscribe(qos.ESTOP, self._on_estop)
+        for topic in qos.ESTOPS:
+            self.subscribe(topic, self._on_estop)
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
         self.every(self._config.tick, self._tick)
 

@@ -98,7 +98,8 @@ class GateNode(ManagedNode):
         self.subscribe(qos.COMMITMENT, self._on_commitment)
         self.subscribe(qos.INSTRUCTION, self._on_instruction)
         self.subscribe(qos.TASK_HEARTBEAT, lambda message: self._inputs.attempt(message.data))
-        self.subscribe(qos.ESTOP, self._on_estop)
+        for topic in qos.ESTOPS:
+            self.subscribe(topic, self._on_estop)
         self.subscribe(qos.ACTION_CHUNKS, self._on_chunks)
         if self._join is not None:
             for name, topic in zip(VETTING, (qos.VERDICT, qos.RISK), strict=True):
@@ -185,8 +186,6 @@ class GateNode(ManagedNode):
 
     def _blocked(self, autonomy: bool = True) -> str:
         """Why autonomy, or else a takeover, cannot begin whatever the mode, or an empty string."""
-        if self._machine.save_error:  # after a restart nobody would know of a stop
-            return f"state_file: {self._machine.save_error}"
         silent = self._inputs.silent(autonomy)
         return f"no message of {silent}" if silent else self._approved.warning
 
@@ -195,6 +194,8 @@ class GateNode(ManagedNode):
         lost = self._inputs.lost(self._machine.mode == Mode.AUTONOMOUS)
         if lost:
             self._machine.hold(f"no message of {lost}")
+        elif self._machine.mode == Mode.AUTONOMOUS and self._machine.save_error:  # a latch would not outlive a restart
+            self._machine.hold(f"state_file: {self._machine.save_error}")
         elif self._pending_engage and not self._blocked():
             self._pending_engage = False
             self._machine.engage(self._machine.epoch, self.now())

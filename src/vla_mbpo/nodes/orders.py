@@ -22,6 +22,7 @@ from vla_mbpo.sim.tasks import TASKS
 ANSWER_TIME = 5.0  # s for a service's answer
 REFUSAL_TIME = 1.0  # s within which a goal that is refused mostly is; later it is said in the panel
 RESET_TIME = 1.5  # s for letting go of the stop and for the gate's cool-down
+FORGOTTEN = "; from before this page was started: if no button is pressed, press this page's stop, then reset"
 POLL = 0.02  # s
 LONGEST = 200  # letters of an instruction
 SEEDS = 2**63  # of scenes, below
@@ -84,7 +85,8 @@ class Orders:
             if answer is None:
                 return False, "the gate does not answer"
             if answer.success or answer.epoch != request.epoch or time.monotonic() > until:
-                return answer.success, answer.message
+                asked_before = f"topic {qos.ESTOP.name}" in answer.message and self._stops.nobodys
+                return answer.success, answer.message + (FORGOTTEN if asked_before else "")
             time.sleep(0.1)
 
     def _on_task(self, body: dict[str, Any]) -> tuple[bool, str]:

@@ -97,6 +97,7 @@ GATE_STATE = Topic("/gate/state", GateState, LATCHED)
 HEARTBEAT = Topic("/gate/heartbeat", UInt64, _qos("BEST_EFFORT", 1, deadline=HEARTBEAT_DEADLINE))
 TELEOP_COMMAND = Topic("/teleop/command", TeleopCommand, _qos("RELIABLE", 1, deadline=TELEOP_DEADLINE))
 ESTOP = Topic("/estop", Bool, _qos("RELIABLE", 10))
+ESTOPS = (ESTOP, Topic(ESTOP.name, Bool, ANYBODY))  # for who acts on it: anybody may press, in whatever quality
 PENDANT = Topic("/pendant", Bool, _qos("RELIABLE", 1))
 JOY = Topic("/joy", Joy, _qos("RELIABLE", 10))  # as game_controller_node publishes it
 COMMITMENT = Topic("/arm_driver/commitment", Commitment, LATEST)

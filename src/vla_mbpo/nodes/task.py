@@ -73,14 +73,16 @@ class TaskNode(ManagedNode):
         self.subscribe(qos.TASK_STATUS, self._on_status)
         self.every(0.1, self._step)
         self._swapping.listen(lambda: self._attempt is not None, self._end_attempt)
+        if not self._number:  # number 0: an attempt of a task node that died is over
+            self._tell(AttemptState(outcome=_RESULT.STOPPED, message="the task node was started"))
         self._instruction_out.publish(String(data=""))
 
     def deactivate(self) -> None:
         """End a running attempt, and the wait of a goal for the gate: it is refused."""
         self._end_attempt("the task node was deactivated")
         self._settle()
-        self._heartbeat.publish(UInt64())
         self._instruction_out.publish(String(data=""))
+        self._heartbeat.publish(UInt64())
 
     def cleanup(self) -> None:
         """Withdraw the action."""
@@ -144,6 +146,7 @@ class TaskNode(ManagedNode):
         attempt = self._attempt = Attempt(goal, self.now(), limit, len(self._events()))
         self._number += 1
         self._tell(AttemptState(running=True, instruction=attempt.instruction))
+        self._heartbeat.publish(UInt64(data=self._number))  # from the first row on that anybody makes of it
         self._instruction_out.publish(String(data=attempt.instruction))
         self.get_logger().info(f"attempt begins: {attempt.instruction}")
         try:

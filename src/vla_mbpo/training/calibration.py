@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from vla_mbpo.training.world_model import Trainer
 
 FAMILIAR = "familiar.safetensors"  # beside the checkpoint, as CALIBRATION
-VALUE = 3  # of the outcomes, the one that candidates are ranked by
+VALUE = 3  # of the outcomes, the one that candidates are ranked by: the time that who can do the task would take ...
+OWN = 1  # ... and where no expert has ever gone on from what was logged, the time that who drove took
 RARE = 0.999  # share of the validation looks that are within ``strange_limit`` and ``uncertainty_limit``, before ...
 MARGIN = 1.3  # ... this factor
 LEAST = 40  # attempts with labels; a fit to fewer is worse than the constants of ``init``, which stay
@@ -39,7 +40,7 @@ def calibrate(trainer: "Trainer", net: WorldModel) -> None:
     ``outcome``, ``cost``: scale and shift of the fast mode's logits; ``slow_outcome``, ``slow_cost``: of what is read
     off imagined images, as a dream does. They are fitted in half of the scenes, ``trainer.calibration``: the other half
     has to check them where dream RL learns from the same log (training/logged.py). The value's are fitted to branches,
-    in all of the scenes, where these are enough; ``choice``: see ``gain``.
+    in all of the scenes, where these are enough; ``choice``: see ``gain``; ``value``: which outcome ranks candidates.
     """
     index = trainer.validation
     fast, slow = predictions(trainer, net, index), predictions(trainer, net, index, slow=True)
@@ -51,6 +52,8 @@ def calibrate(trainer: "Trainer", net: WorldModel) -> None:
         kept.append(before.get(f"{name}cost", [1.0, 0.0]))
         fitted = _constants(trainer, np.concatenate([outcome, cost[..., None]], -1), kept, least)
         found[f"{name}outcome"], found[f"{name}cost"] = np.array(fitted[:4]).T.tolist(), fitted[4]
+    known = not trainer.unsaid[VALUE] or (bool(before) and before.get("value", VALUE) == VALUE)
+    found["value"] = VALUE if known else OWN
     if trainer.tried is not None:
         tried, branches = trainer.tried_validation, trainer.tried.branches
         soon, hit = tried_predictions(net, trainer.tried, tried, trainer.device)

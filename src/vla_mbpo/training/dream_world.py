@@ -20,7 +20,7 @@ from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.network import FlowPolicy
 from vla_mbpo.policy.runtime import rate_limited
 from vla_mbpo.training.admission import Admission
-from vla_mbpo.training.calibration import VALUE
+from vla_mbpo.training.calibration import OWN, VALUE
 from vla_mbpo.training.precision import CPU, reduced
 from vla_mbpo.training.rollout_data import HALF_TIME, Rollouts
 from vla_mbpo.training.tried import SHORTEST
@@ -138,7 +138,9 @@ class DreamWorld:
             value: outcome that says what a chunk is worth: 3, the time that who can do the task would take, or 1, the
                 time that who drove took. Where no expert has gone on from what policies do, only the latter is known.
         """
-        require(value in (1, VALUE), "value", value, f"1 or {VALUE}")
+        require(value in (OWN, VALUE), "value", value, f"{OWN} or {VALUE}")
+        known = value == OWN or calibration.get("value", VALUE) == VALUE
+        require(known, "value", value, f"{OWN}: no expert went on in anything that this world model was trained on")
         net_there, state = load_world_model(world_model)
         self.net, self._device = net_there.requires_grad_(False).to(device), device
         self.trained_on = tuple(sorted(seen_before(state)))

@@ -133,8 +133,8 @@ class Trainer(Loop):
             self._tried_members = _members(model.ensemble, self.tried.branches.seed, config).to(device)
         if before:
             net.load_state_dict(before[0])
-        self._unsaid = ~self._labelled().to(device)
-        self._before = self._holding(net).to(device) if before and self._unsaid.any() else None
+        self.unsaid = ~self._labelled().to(device)
+        self._before = self._holding(net).to(device) if before and self.unsaid.any() else None
         groups = [{"params": list(net.parameters()), "multiple": 1.0, "weight_decay": config.weight_decay}]
         super().__init__(config, net, out, len(self.train), self._loss, self._facts, groups, config.device)
 
@@ -224,7 +224,7 @@ class Trainer(Loop):
             return {}
         with torch.no_grad():
             said = self._before.imagine(self._before.observe(*seen)[:3], *asked)[2]
-        return {"held": self.recipe.held * (outcome - said).float().square()[..., self._unsaid].mean()}
+        return {"held": self.recipe.held * (outcome - said).float().square()[..., self.unsaid].mean()}
 
     def _pixel_error(self, latents: Tensor, after: Tensor) -> Tensor:
         """Mean error (B,) of decoded latents (B, VIEWS, TOKENS, latent) against the pictures of looks ``after``."""
