@@ -29,11 +29,13 @@ done_with() { echo "$wanted" >"$stamps/$1"; }
 system_packages() {
   local needed=(g++ libegl1 libgl1 libgl1-mesa-dri) missing=()
   # Only the distribution's own Python needs the packages that Debian splits off it.
-  if [[ ! -x $venv/bin/python ]]; then
+  local python=$venv/bin/python
+  if [[ ! -x $python ]]; then
+    python=python3
     python3 -c 'import ensurepip' 2>/dev/null || needed+=(python3-venv)
-    python3 -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
-      2>/dev/null || needed+=(python3-dev)
   fi
+  "$python" -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
+    2>/dev/null || needed+=(python3-dev)
   if [[ "${1:-}" == dev ]]; then needed+=(libusb-1.0-0); fi  # librealsense, for the tests of cameras
   # The page's browser tests (`make test-slow`), which are skipped without. Ubuntu has it as a snap only.
   if [[ -n "${BROWSER:-}" && "$(. /etc/os-release 2>/dev/null && echo "${ID:-}")" == debian ]]; then

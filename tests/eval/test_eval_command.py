@@ -140,6 +140,13 @@ def test_the_experts_time_limit_belongs_to_the_run(tmp_path, result):
     assert expert(file, "--tasks", "button", "--episodes", "1", "--timeout", "7") == EXIT_USAGE
 
 
+@pytest.mark.parametrize("robot", ["ur5e", "franka_fr3", "xarm7"])
+def test_an_arm_that_the_tabletop_does_not_have_is_refused(tmp_path, capsys, robot):
+    """Incident (review): it ended in a traceback, in the middle of `promote` of a real arm's policy."""
+    assert expert(tmp_path / "x.json", "--tasks", "button", "--episodes", "1", "--robot", robot) == EXIT_USAGE
+    assert f"robot: '{robot}' is not valid; one with sim_panda's arm" in capsys.readouterr().err
+
+
 def test_worlds_and_bands_belong_to_the_run(tmp_path, monkeypatch):
     """One camera and two had the same settings, and so had other bands of the same detector."""
     parser = argparse.ArgumentParser()

@@ -33,7 +33,15 @@ def test_wrap_makes_a_bundle_of_kind_policy(tmp_path, spec, capsys):
     assert (bundle.manifest["kind"], bundle.adapter) == ("policy", "openpi") and set(bundle.manifest["files"]) == {
         "policy.yaml"
     }
-    assert f"--bundle {folder}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"--bundle {folder}" in out and "cannot be trained on" not in out
+
+
+def test_wrap_says_that_attempts_with_short_answers_teach_nothing(tmp_path, capsys):
+    """Incident (review): a day of recordings would have been passed over, one by one."""
+    folder = describe(tmp_path / "served", changed(DESCRIPTION, server__url=URL, actions__rows=10))
+    assert main(["wrap", str(folder)]) == 0
+    assert "10 rows, not 16 as sim_panda has: recordings of it cannot be trained on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

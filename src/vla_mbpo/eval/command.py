@@ -25,6 +25,7 @@ from vla_mbpo.policy.sessions import Policy, load_policy
 from vla_mbpo.reports.evaluation import evaluation_page
 from vla_mbpo.sim.disturbances import KINDS
 from vla_mbpo.sim.instructions import tasks_of
+from vla_mbpo.sim.scene import check_arm
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS, TASKS, TEST_SEED_BASE, find_task
 from vla_mbpo.sim.world import TABLETOP, World
 from vla_mbpo.spread import Place, add_ray, spread
@@ -111,7 +112,10 @@ def _check(args: argparse.Namespace) -> None:
     require(args.seed >= 0, "--seed", args.seed, "0 or more")
     require(0.0 < args.timeout <= 60.0, "--timeout", args.timeout, "above 0, at most 60 s")
     require(1 <= args.k <= 64, "--k", args.k, "1 to 64")
-    rows, horizon = args.replan_rows, RobotSpec.load(robot_dir(args.robot)).horizon
+    spec = RobotSpec.load(robot_dir(args.robot))
+    if args.world is TABLETOP:
+        check_arm(spec)
+    rows, horizon = args.replan_rows, spec.horizon
     require(rows is None or 1 <= rows <= horizon, "--replan-rows", rows, f"1 to {horizon}, the horizon")
     _check_noise(args)
     simulated = args.clock == "lockstep"

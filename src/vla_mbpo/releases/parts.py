@@ -54,12 +54,20 @@ def as_they_are(policy: Bundle, world_model: str, detector: str, bands: str = ""
     return Parts(policy, model, watch, file)
 
 
-def adopted(policy: Bundle, world_model: str, detector: str, rollouts: list[str], alpha: float, work: Path) -> Parts:
+def adopted(
+    policy: Bundle,
+    world_model: str,
+    detector: str,
+    rollouts: list[str],
+    alpha: float,
+    work: Path,
+    robot: str = "sim_panda",
+) -> Parts:
     """Parts of another version of the policy, taken over in copies below ``work``.
 
     The world model's copy adds the version to its policies: whether it is of use to it, the paired evaluation says,
     which is made with it. The detector's copy names the version alone, and its bands are fitted anew on ``rollouts`` of
-    it; what it has learned stays. ConfigError: too few rollouts that went well.
+    it, attempts of ``robot``; what it has learned stays. ConfigError: too few rollouts that went well.
     """
     model, watch, bands = None, None, None
     if world_model:
@@ -72,7 +80,7 @@ def adopted(policy: Bundle, world_model: str, detector: str, rollouts: list[str]
         watch, bands = _of_kind(detector, "failure_detector"), work / "bands.json"
         if watch.manifest["policies"] != [policy.version]:
             watch = adopt(watch, work / "failure_detector", [policy.version], "bands fitted on its own rollouts")
-        curves, facts = successes(Detector(watch), rollouts, alpha, "--rollouts")
+        curves, facts = successes(Detector(watch), rollouts, alpha, "--rollouts", robot)
         write(bands, watch, curves, alpha, facts)
     return Parts(policy, model, watch, bands)
 

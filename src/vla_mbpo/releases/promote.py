@@ -138,7 +138,7 @@ def _candidate_parts(args: argparse.Namespace, policy: Bundle, work: Path) -> Pa
     if args.detector and not args.rollouts:
         require(bool(args.bands), "--detector", args.detector, "with --bands or --rollouts of the candidate")
         return as_they_are(policy, args.world_model, args.detector, args.bands)
-    return adopted(policy, args.world_model, args.detector, args.rollouts, args.alpha, work)
+    return adopted(policy, args.world_model, args.detector, args.rollouts, args.alpha, work, args.robot)
 
 
 def _report(args: argparse.Namespace, before: Parts, after: Parts, folder: Path) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Scene:
 
     @classmethod
     def build(cls, spec: RobotSpec, task: str, seed: int) -> "Scene":
-        """Build the scene of (task, seed). Raises ConfigError for an unknown task."""
+        """Build the scene of (task, seed). Raises ConfigError for an unknown task, or another arm."""
+        check_arm(spec)
         chosen = find_task(task)
         layout = sample_layout(chosen, seed)
         model = _compile(spec, layout)
@@ -57,6 +58,11 @@ class Scene:
         for joint in spec.gripper_joints:
             data.joint(joint).qpos[0] = spec.gripper_range[1] / len(spec.gripper_joints)
         return cls(chosen, seed, layout, model, data.qpos.copy(), chosen.instruction)
+
+
+def check_arm(spec: RobotSpec) -> None:
+    """ConfigError: the tabletop is not made for the robot's arm."""
+    require(spec.base_frame == _STILL[0][0], "robot", spec.name, "one with sim_panda's arm: the tabletop has no other")
 
 
 def _compile(spec: RobotSpec, layout: Layout) -> mujoco.MjModel:

@@ -7,6 +7,7 @@ from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.paths import robot_dir
 from vla_mbpo.policy.bundle import Bundle, write_manifest
+from vla_mbpo.policy.foreign.actions import Decoder
 from vla_mbpo.policy.foreign.description import FILE
 from vla_mbpo.policy.foreign.reading import read_description
 from vla_mbpo.policy.sessions import open_policy
@@ -28,6 +29,9 @@ def run(args: argparse.Namespace) -> int:
         policy = open_policy(bundle, spec, patient=True)
         policy.try_out(len(spec.joints), spec.horizon)
         print(f"answers with {policy.horizon} rows for {len(spec.joints)} joints")
+    horizon = Decoder(read_description(args.folder, spec).actions, spec).horizon
+    if horizon < spec.horizon:
+        print(f"{horizon} rows, not {spec.horizon} as {spec.name} has: recordings of it cannot be trained on")
     print(f"{bundle.version}: use it with --bundle {args.folder}")
     return 0
 
