@@ -107,21 +107,17 @@ def test_an_estop_ends_the_task(up, graph):
     assert "[up] stopped: the gate is in ESTOP" in process.output
 
 
-def test_an_attempt_whose_task_node_is_killed_is_over(up, graph):
+LOST = {signal.SIGKILL: "the task node ended, and the attempt with it", signal.SIGSTOP: "the task node is silent"}
+
+
+@pytest.mark.parametrize("number", list(LOST))
+def test_an_attempt_whose_task_node_is_killed_or_frozen_is_over(up, graph, number):
     """Incident: its result never came, and `up --headless` waited for it without end."""
     process = in_motion(up, graph)
-    os.kill(process.children()["task"], signal.SIGKILL)
-    graph.until(lambda: process.process.poll() is not None, 10.0)
-    assert process.wait(1.0) == 3
-    assert "[up] stopped: the task node ended, and the attempt with it" in process.output
-
-
-def test_an_attempt_whose_task_node_freezes_is_over(up, graph):
-    process = in_motion(up, graph)
-    os.kill(process.children()["task"], signal.SIGSTOP)
+    os.kill(process.children()["task"], number)
     graph.until(lambda: process.process.poll() is not None, 15.0)
     assert process.wait(1.0) == 3
-    assert "[up] stopped: the task node is silent" in process.output
+    assert f"[up] stopped: {LOST[number]}" in process.output
 
 
 @pytest.mark.slow
