@@ -4,7 +4,7 @@ import pytest
 from record_samples import attempt, said
 
 from vla_mbpo.record.labels import SETTLED, Labels
-from vla_mbpo.record.message import Approved, Decided, Person, Proposed, Rows
+from vla_mbpo.record.message import Approved, Attempt, Decided, Person, Proposed, Rows
 
 BEGIN = 10**12
 
@@ -31,6 +31,15 @@ def test_the_outcome_of_another_attempt_is_none_of_it():
     for message in (attempt(False, "failed", "press the button"), attempt(True)):
         made.add(message)
     assert made.report()["outcome"] == ""
+
+
+def test_a_task_node_that_is_started_ends_the_attempt_of_the_one_before():
+    """Incident (review): of one that died nobody said the end, and its recording grew until the disk was full."""
+    made = Labels()
+    started = Attempt(BEGIN, 0, False, "", "aborted", "the task node was started")
+    for message in (attempt(True), said("", BEGIN, note=started)):
+        made.add(message)
+    assert (made.report()["outcome"], made.report()["message"]) == ("aborted", "the task node was started")
 
 
 def test_a_persons_spans_begin_and_end_with_the_gates_word():

@@ -106,7 +106,7 @@ class Labels:
         if note.running:
             self.instruction = self.instruction or note.instruction
             self.outcome, self.message, self._cost_events = "", "", ()  # of an attempt before, even of the same task
-        elif note.instruction == self.instruction:
+        elif note.instruction == self.instruction or (self.instruction and not note.number):  # 0: no attempt runs
             self.outcome, self.message, self._cost_events = note.outcome, note.message, note.cost_events
 
 
