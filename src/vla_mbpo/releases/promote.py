@@ -18,14 +18,14 @@ from vla_mbpo.eval.report import machine, now
 from vla_mbpo.paths import store_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.policy.signature import SigningKey
-from vla_mbpo.releases import evaluation
+from vla_mbpo.releases import evaluation, recorded
 from vla_mbpo.releases.decision import Check, Comparison, Limits, accepted, compare, decide
 from vla_mbpo.releases.parts import Parts, adopted, as_they_are, policy_bundle
 from vla_mbpo.releases.release import Release, assemble
 from vla_mbpo.releases.report import page
 from vla_mbpo.releases.running import running_stack
 from vla_mbpo.releases.store import Store
-from vla_mbpo.sim.tasks import HELD_OUT_TASKS
+from vla_mbpo.sim.instructions import tasks_of
 
 EXIT_OK, EXIT_REFUSED = 0, 1
 UNKNOWN_SHARE = 0.05  # of the chunk sets, above which a world model knows too little of the candidate's
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--alpha", type=float, default=0.1, help="false-alarm rate of those bands")
     add("--incumbent-world-model", default="", help="where no release is live yet: its world model")
     add("--incumbent-detector", default="", help="its failure detector, with the bands in calibration/")
+    add("--recorded", nargs="+", default=[], metavar="FOLDER", help="compare recorded attempts of both; no simulator")
     add("--tasks", default="all", help="all, or names separated by commas")
     add("--episodes", type=int, default=_LIMITS.episodes, help="attempts per task and side")
     add("--seed", type=int, default=0, help="first seed")
@@ -143,9 +144,14 @@ def _candidate_parts(args: argparse.Namespace, policy: Bundle, work: Path) -> Pa
 
 def _report(args: argparse.Namespace, before: Parts, after: Parts, folder: Path) -> dict[str, Any]:
     """Evaluate both sides, or read what was evaluated, and hold the result to the limits."""
-    sides = [evaluation.options(parts.policy, parts.world_model, folder, args) for parts in (before, after)]
-    (old, old_facts), (new, new_facts) = (evaluation.evaluate(side) for side in sides)
-    found = compare(old, new, HELD_OUT_TASKS)
+    tasks = tasks_of(args.robot)
+    if args.recorded:
+        sides = recorded.sides(args.recorded, [before.policy.version, after.policy.version], tasks)
+    else:
+        asked = [evaluation.options(parts.policy, parts.world_model, folder, args) for parts in (before, after)]
+        sides = [evaluation.evaluate(side) for side in asked]
+    (old, old_facts), (new, new_facts) = sides
+    found = compare(old, new, [name for name, task in tasks.items() if task.held_out])
     limits = Limits(**{k: getattr(args, f"limit_{k}") for k in asdict(_LIMITS) if k != "parity"})
     further = _as_much(before, after)
     if after.world_model is not None:
@@ -181,7 +187,12 @@ def _facts(args: argparse.Namespace, limits: Limits, found: Comparison, checks: 
         "checks": [asdict(check) for check in checks],
         "limits": asdict(limits),
         "comparison": asdict(found),
-        "scenes": {"kind": args.scenes, "seed": args.seed, "episodes": args.episodes, "tasks": args.tasks},
+        "scenes": {
+            "kind": "recorded" if args.recorded else args.scenes,
+            "seed": args.seed,
+            "episodes": args.episodes,
+            "tasks": args.tasks,
+        },
         **_signature(),
     }
 

@@ -11,7 +11,8 @@ MADE = ("command", "machine", "date", "signed_off_by")
 
 def page(report: dict[str, Any]) -> str:
     """The page of what report.json holds."""
-    found = report["comparison"]
+    found, alone = report["comparison"], report["scenes"]["kind"] == "recorded"
+    pairs = "Paired by order: attempts on the arm have no scene in common" if alone else "Both on the same scenes"
     verdict = "goes live" if report["accepted"] else "is refused"
     return whole_page(
         f"{report['candidate']['version']} {verdict}",
@@ -22,8 +23,8 @@ def page(report: dict[str, Any]) -> str:
             [(c["name"], c["value"], c["required"], "yes" if c["ok"] else "no") for c in report["checks"]],
             "Limits, all of which have to hold",
         ),
-        heading(f"Paired over {found['n']} scenes of training tasks"),
-        table(("", "incumbent", "candidate", "difference, 95 % interval"), _totals(found), "Both on the same scenes"),
+        heading(f"{found['n']} {'recorded attempts each' if alone else 'scenes'} of training tasks"),
+        table(("", "incumbent", "candidate", "difference, 95 % interval"), _totals(found), pairs),
         heading("Tasks"),
         table(TASKS, _tasks(found["tasks"]), "Tasks; cost events before and after"),
         heading("How it was made"),

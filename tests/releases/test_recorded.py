@@ -1,0 +1,117 @@
+"""Two policies compared by recorded attempts: the simulator has no place for most arms."""
+
+import json
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import pytest
+from promotion import Bench
+
+from vla_mbpo.cli import EXIT_USAGE, main
+from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.releases import promote
+from vla_mbpo.releases.decision import Result
+from vla_mbpo.releases.recorded import sides
+from vla_mbpo.sim.tasks import TASKS
+
+PRESS, OPEN = "press the button", "open the drawer"
+
+
+@dataclass
+class Day:
+    """A folder of recordings, in the order in which they are added."""
+
+    folder: Path
+    number: count = field(default_factory=count)
+
+    def add(self, version, outcome, instruction=PRESS, **changes):
+        content = {
+            "format": 1, "state": "complete", "kind": "attempt", "instruction": instruction, "outcome": outcome,
+            "message": "", "bag": "bag.mcap", "reasons": [], "cost_events": [], "policy_versions": [version],
+            "releases": [], "interventions": [], "decisions": {}, "vetoes": {}, "rows": {}, "topics": {},
+            "chunk_sets": 10, "begin_ns": 0, "end_ns": 1, "bytes": 0, "duration_s": 1.0,
+        }  # fmt: skip
+        episode = self.folder / f"20261129_{next(self.number):04d}"
+        episode.mkdir(parents=True)
+        (episode / "episode.json").write_text(json.dumps(content | changes))
+
+    def compared(self, *versions):
+        return sides([str(self.folder)], versions, TASKS)
+
+
+@pytest.fixture
+def day(tmp_path):
+    return Day(tmp_path / "day")
+
+
+def test_of_each_task_both_have_the_first_attempts_in_the_order_of_their_recording(day):
+    for outcome in ("failed", "succeeded", "succeeded"):
+        day.add("old", outcome)
+    for outcome in ("succeeded", "failed"):
+        day.add("new", outcome)
+    day.add("new", "succeeded", OPEN)  # the other side never tried
+    day.add("third", "failed")
+    (old, _), (new, _) = day.compared("old", "new")
+    assert old == {("button", 0): Result(False), ("button", 1): Result(True)}
+    assert new == {("button", 0): Result(True), ("button", 1): Result(False)}
+
+
+def test_help_of_a_person_is_no_success_and_costs_are_counted(day):
+    day.add("old", "succeeded", interventions=[{"begin_ns": 1, "end_ns": 2}])
+    day.add("new", "succeeded", cost_events=["drop", "drop"], chunk_sets=8, vetoes={"vetting": 2, "jerk": 1})
+    (old, _), (new, facts) = day.compared("old", "new")
+    assert old == {("button", 0): Result(False)} and new == {("button", 0): Result(True, 2)}
+    assert facts["unknown_share"] == 0.25
+
+
+@pytest.mark.parametrize("outcome", ["aborted", ""])
+def test_an_attempt_that_nobody_judged_is_not_left_out(day, outcome):
+    """Else ending what goes wrong would improve the rate."""
+    day.add("old", "succeeded")
+    day.add("new", outcome)
+    with pytest.raises(ConfigError, match=r"outcome: '20261129_0001 \((aborted|none)\)' is not valid"):
+        day.compared("old", "new")
+
+
+def test_both_have_to_be_there_in_the_same_tasks(day):
+    day.add("old", "succeeded")
+    with pytest.raises(ConfigError, match="no attempt of new"):
+        day.compared("old", "new")
+    day.add("new", "succeeded", OPEN)
+    with pytest.raises(ConfigError, match="no task that both have tried"):
+        day.compared("old", "new")
+
+
+@pytest.fixture
+def bench(tmp_path, policies):
+    made = Bench(tmp_path, policies)
+    assert made.first() == 0
+    return made
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_better_of_two_on_the_arm_goes_live(bench, day, policies, capfd, better):
+    """Nothing is simulated: with `--robot ur5e` there would be nothing to simulate."""
+    for i in range(20):
+        day.add(policies["old"].version, "succeeded" if i % 2 else "failed")
+        day.add(policies["new"].version, "succeeded" if better or i % 2 else "failed")
+    code = main([*bench.words(), "--robot", "ur5e", "--recorded", str(day.folder)])
+    assert code == (0 if better else promote.EXIT_REFUSED), capfd.readouterr().err
+    assert bench.live == policies["new" if better else "old"].version
+    if better:
+        live = bench.store.release("live").path
+        assert json.loads((live / "report.json").read_text())["scenes"]["kind"] == "recorded"
+        assert "Paired by order" in (live / "report.html").read_text()
+
+
+def test_too_few_attempts_are_no_comparison(bench, day, policies, capfd):
+    for name, outcome in (("old", "failed"), ("new", "succeeded")):
+        day.add(policies[name].version, outcome)
+    assert main([*bench.words(), "--recorded", str(day.folder)]) == promote.EXIT_REFUSED
+    assert "REFUSED attempts per task: 1, required at least 20" in capfd.readouterr().out
+
+
+def test_a_folder_without_recordings_is_refused(bench, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert main([*bench.words(), "--recorded", str(tmp_path / "empty")]) == EXIT_USAGE
