@@ -34,6 +34,20 @@ def test_the_model_that_no_longer_fits_is_named_with_the_budget():
     check(graph("sim_panda"), f"memory={most}")
 
 
+def test_in_a_container_what_the_page_cache_holds_is_free(tmp_path, monkeypatch):
+    """Incident (review): after hours of recording a stack was refused for want of memory that was all cache."""
+    monkeypatch.setattr(budget, "GROUP", tmp_path)
+    for name, text in (
+        ("memory.max", "1000\n"),
+        ("memory.current", "990\n"),
+        ("memory.stat", "anon 90\ninactive_file 900\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    assert budget._memory() == 910
+    (tmp_path / "memory.max").write_text("max\n")
+    assert budget._memory() > 10**6
+
+
 def test_threads_are_counted_together():
     specs = graph("sim_panda", Options(world_model="world_model", overrides={"policy": {"threads": 2}}))
     with pytest.raises(ConfigError, match=r"imagination \(world_model\): '1 processor cores'.*budget is 2"):

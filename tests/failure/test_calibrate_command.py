@@ -3,10 +3,15 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from made_up import tapes
 
 from vla_mbpo.cli import main
+from vla_mbpo.failure.bands import Band
+from vla_mbpo.failure.calibration import Calibration
+from vla_mbpo.failure.command import successes
+from vla_mbpo.failure.detector import Parts
 from vla_mbpo.policy.bundle import Bundle, write_manifest
 
 
@@ -35,6 +40,32 @@ def test_bands_are_made_from_the_attempts_of_the_policy_that_went_well(tiny_dete
     assert calibrate(tiny_detector, tmp_path / "bands.json", "--data", data, "--alpha", 0.1) == 0
     made = json.loads((tmp_path / "bands.json").read_text())
     assert made["n"] == 40 and made["policy"] == policy and made["seeds"] == [200, 239] and made["alpha"] == 0.1
+
+
+def test_no_attempt_that_a_band_was_made_of_is_above_it_by_rounding(tiny_detector, policy, tmp_path):
+    """Incident (review): all attempts of one length share a value, and one rounded down made each of them alarm."""
+    data = tapes(tmp_path / "data", policy, range(200, 240))
+    assert calibrate(tiny_detector, tmp_path / "bands.json", "--data", data, "--alpha", 0.1) == 0
+    detector = Bundle.load(tiny_detector)
+    curves, _ = successes(Parts(detector), [str(data)], 0.1)
+    made = Calibration.load(tmp_path / "bands.json", detector).band
+    np.testing.assert_array_equal(made.statistics, Band.fit(curves, made.votes).statistics)
+
+
+@pytest.mark.parametrize("end", ["aborted", "human"])
+def test_attempts_that_an_alarm_ended_make_no_bands(tiny_detector, policy, tmp_path, capsys, end):
+    """Incident (review): fitted again and again to what it let pass, a detector of alpha 0.1 came to alarm in 0.28."""
+    data = tapes(tmp_path / "data", policy, range(200, 240))
+    file = sorted(data.iterdir())[0]
+    with np.load(file) as episode:
+        content = dict(episode)
+    alarm = np.arange(len(content["at"])) == 2
+    human = np.arange(content["at"][-1] + 1) >= content["at"][3]
+    np.savez(file, **content, alarm=alarm)
+    assert calibrate(tiny_detector, tmp_path / "bands.json", "--data", data) == 0  # noted only
+    np.savez(file, **content, alarm=alarm, **({"aborted": True} if end == "aborted" else {"human": human}))
+    assert calibrate(tiny_detector, tmp_path / "bands.json", "--data", data) == 64
+    assert "1 attempts that an alarm ended" in capsys.readouterr().err
 
 
 def test_too_few_successes_are_refused_with_the_number_needed_and_nothing_is_written(

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -122,11 +123,12 @@ def test_stop_reset_and_engage_through_the_page(graph):
     assert page.ask("/engage", {})[0] == 400
 
 
-def test_the_page_does_not_let_go_of_another_button(graph):
+@pytest.mark.parametrize("quality", [qos.ESTOP.qos, qos.SENSOR], ids=["reliable", "best effort"])
+def test_the_page_does_not_let_go_of_another_button(graph, quality):
     page = Page(graph, lambda: GateNode("gate"), **STATED)
     page.until("gate", "HOLD")
     page.ask("/stop", {}, token=False)
-    graph.talk(qos.ESTOP)(Bool(data=True))
+    graph.talk(replace(qos.ESTOP, qos=quality))(Bool(data=True))
     page.until("gate", "ESTOP")
     status, answer = page.ask("/reset", {"epoch": page.ask("/state")[1]["gate"]["epoch"]})
     assert status == 409 and "cause still present" in answer["said"]

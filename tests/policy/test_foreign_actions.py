@@ -115,6 +115,14 @@ def test_without_a_gripper_column_the_gripper_stays(spec):
     np.testing.assert_array_equal(openings, 0.031)
 
 
+def test_without_a_gripper_column_what_is_held_stays_held(spec):
+    """Incident (review): 4 cm of something between the fingers became the command, and it fell."""
+    prefix, closed = spec.home + 0.01 * np.arange(1, 4)[:, None], np.zeros(3)
+    raw = np.tile(spec.home, (16, 1))
+    _, openings = decode(spec, raw, actions("joint_position"), prefix, closed, gripper=0.04)
+    np.testing.assert_array_equal(openings, 0.0)
+
+
 @pytest.mark.parametrize(
     "raw, reason",
     [

@@ -42,6 +42,24 @@ def test_a_task_node_that_is_started_ends_the_attempt_of_the_one_before():
     assert (made.report()["outcome"], made.report()["message"]) == ("aborted", "the task node was started")
 
 
+def test_what_comes_shortly_before_and_after_an_attempt_is_none_of_it():
+    """Incident (review): a jog to the start had helped, and a set of the policy before made it an attempt of two."""
+    around = [Person(1, True), Proposed(1, "old@1"), Decided(1, 0, False, ("jerk",)), Person(2, False)]
+    made = Labels(one_attempt=True)
+    notes = [*around, attempt(True).note, Proposed(2, "new@2"), Decided(2, 0, True), attempt(False, "succeeded").note]
+    for number, note in enumerate(
+        [*notes, Person(2**62, True), Proposed(3, "next@3"), Decided(3, 0, False, ("reach",))]
+    ):
+        made.add(said("", BEGIN + number, note=note))
+    made.close(2**62 + 1)
+    told = made.report()
+    assert (told["policy_versions"], told["chunk_sets"], told["vetoes"]) == (["new@2"], 1, {})
+    assert told["decisions"] == {"accepted": 1, "rejected": 0}
+    assert all(
+        not span["begin_ns"] < told["ended_ns"] or span["end_ns"] <= told["began_ns"] for span in told["interventions"]
+    )
+
+
 def test_a_persons_spans_begin_and_end_with_the_gates_word():
     made = labels(*(Person(stamp, there) for stamp, there in ((1, False), (2, True), (3, True), (5, False), (7, True))))
     made.close(9)

@@ -115,6 +115,14 @@ def test_a_takeover_after_the_end_takes_nothing_away():
     assert followed(moving(80, human=human))[0].all()
 
 
+def test_a_takeover_right_after_the_end_leaves_the_attempt_an_example():
+    """Incident (review): of 159 clean rows 6 were left."""
+    human = np.zeros(64, bool)
+    human[52:] = True
+    rows, _ = followed(moving(human=human))
+    assert rows[:52].all() and not rows[52:].any()
+
+
 def test_waiting_is_not_followed_before_the_end_and_staying_is_after_it():
     """The gripper that closes while the arm stands is no waiting."""
     attempt = moving(96, success=60)

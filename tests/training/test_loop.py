@@ -35,6 +35,15 @@ def test_the_first_line_after_a_resume_is_a_mean_of_what_was_summed(tmp_path):
     assert [row["three"] for row in again.history] == [3.0, 3.0]
 
 
+def test_a_run_does_not_go_on_with_more_data(tmp_path):
+    """Incident (review): a recorder had gone on, all later draws were others, and nothing said so."""
+    loop(tmp_path, 2).run()
+    again = loop(tmp_path, 4)
+    again._population = 9
+    with pytest.raises(ConfigError, match="data: '9 observations' is not valid; 8"):
+        again.run(resume=True)
+
+
 # A root has no finite slope at nothing, though its value is a number.
 @pytest.mark.parametrize(
     ("bad", "why"),

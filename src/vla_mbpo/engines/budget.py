@@ -22,6 +22,7 @@ MB = 1_000_000
 PROCESS = 155 * MB  # interpreter, middleware and ONNX Runtime of a node, without its graphs
 SCRATCH = 16 * MB  # activations of a graph on the CPU
 CONTEXT = 450 * MB  # what CUDA keeps on the GPU for a process, and its libraries in memory
+GROUP = Path("/sys/fs/cgroup")
 KINDS = {"vram": "MB of GPU memory", "memory": "MB of memory", "threads": "processor cores"}
 # Nodes that run models: parameter of their part in a release, and how many of their threads work at once.
 MODELS = {"policy": "policy", "imagination": "world_model", "failure_detector": "failure_detector"}
@@ -86,10 +87,10 @@ def _memory() -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) * 1024
-    group = Path("/sys/fs/cgroup")
     try:  # a container may be given less
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        return min(free, max(limit - used, 0))
+        limit, used = (int((GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())
+        return min(free, max(limit - used + int(stat.get("inactive_file", 0)), 0))  # a cache is given up
     except (OSError, ValueError):  # no such files, or "max"
         return free
 

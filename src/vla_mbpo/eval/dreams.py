@@ -4,6 +4,7 @@ Or the dreams that a run of dream RL has kept.
 """
 
 import argparse
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     session = WorldModelSession.load(bundle_dir(args.world_model), spec, threads=2, pixels=True)
     with np.load(args.episode) as episode:
         looks = list(episode["at"])
-        ends = [looks.index(a) for a in looks[args.start] + spec.horizon * np.arange(args.chunks + 1) if a in looks]
+        wanted = looks[args.start] + spec.horizon * np.arange(args.chunks + 1)
+        ends = [looks.index(a) for a in takewhile(looks.__contains__, wanted)]  # recordings may miss one
         require(len(ends) > 1, "--start", args.start, f"0 to {len(looks) - 3}")
         real = {view: episode[view][ends] for view in ("head", "wrist")}
         found = redream(session, episode, ends, args.flow_steps, np.random.default_rng(args.seed))

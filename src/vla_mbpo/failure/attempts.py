@@ -67,13 +67,26 @@ def _driven(episode: Mapping[str, Any]) -> tuple[slice, bool]:
     """
     at, done = episode["at"], int(episode["success_row"])
     count = len(at) if done < 0 else max(1, int(np.searchsorted(at, done, side="right")))
-    held = np.flatnonzero(episode["human"]) if "human" in episode else np.zeros(0, int)
+    human = episode["human"] if "human" in episode else np.zeros(0, bool)
+    held = np.flatnonzero(human[: done + 1] if done >= 0 else human)  # who takes the arm after that helps nobody
     aborted = bool(episode["aborted"]) if "aborted" in episode else False
     again = int(np.searchsorted(at, held[-1], side="right")) if len(held) else 0
     if again < count and not aborted:
         return slice(again, count), done >= 0
     before = int(np.searchsorted(at, held[0])) if len(held) else 0
     return slice(0, 0 if episode["alarm"][:before].any() else before), False
+
+
+def cut_short(file: Path, policy: str) -> bool:
+    """Whether an alarm ended a turn of ``policy`` in a rollout: the attempt was stopped, or a person took over.
+
+    What the attempts without such an alarm are like says nothing of how often there is a false one.
+    """
+    with np.load(file) as episode:
+        if str(episode["policy"]) != policy or "alarm" not in episode or not episode["alarm"].any():
+            return False
+        human, row = episode.get("human", np.zeros(0, bool)), int(episode["at"][episode["alarm"].argmax()])
+        return bool(episode.get("aborted", False)) or bool(human[row:].any())
 
 
 def read_all(folders: Iterable[str | Path], robot: str = "sim_panda") -> list[Attempt]:

@@ -17,7 +17,6 @@ from vla_mbpo.paths import share_dir
 from vla_mbpo.policy.bundle import Bundle
 
 KIND = "failure_detector_bands"
-DIGITS = 6  # of the numbers on disk
 
 
 def calibration_file(detector: str) -> Path:
@@ -100,9 +99,6 @@ def write(path: Path, detector: Bundle, curves: Sequence[FloatArray], alpha: flo
     band = Band.fit(curves, votes)
     band.width(alpha)
 
-    def rounded(values: FloatArray) -> list:
-        return np.round(values, DIGITS).tolist()
-
     content = {
         "kind": KIND,
         "detector": detector.version,
@@ -113,9 +109,10 @@ def write(path: Path, detector: Bundle, curves: Sequence[FloatArray], alpha: flo
         "n": len(curves),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         **facts,
-        "mean": rounded(band.shape.mean),
-        "modulation": rounded(np.maximum(band.shape.modulation, 10.0**-DIGITS)),
-        "statistics": rounded(band.statistics),
+        # As they are: where many attempts share a value, one that is rounded down makes all of them alarm.
+        "mean": band.shape.mean.tolist(),
+        "modulation": band.shape.modulation.tolist(),
+        "statistics": band.statistics.tolist(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

@@ -8,14 +8,14 @@ import numpy as np
 
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.eval.statistics import wilson
-from vla_mbpo.failure.attempts import Attempt, curve, read_all
+from vla_mbpo.failure.attempts import Attempt, curve, cut_short, read, read_all
 from vla_mbpo.failure.bands import Band, needed
 from vla_mbpo.failure.calibration import Calibration, calibration_file, write
 from vla_mbpo.failure.detector import Parts
 from vla_mbpo.failure.scores import FloatArray
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.policy.bundle import Bundle
-from vla_mbpo.training.episodes import overlapping
+from vla_mbpo.training.episodes import overlapping, rollout_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,11 @@ def successes(
     manifest = parts.bundle.manifest
     policy = manifest["policies"][0]
     require(0.0 < alpha < 1.0, "--alpha", alpha, "above 0 and below 1")
-    attempts = [a for a in read_all(data, robot) if a.policy == policy and a.success]
+    files = rollout_files(data, robot)
+    cut = sum(cut_short(file, policy) for file in files)
+    watched = "attempts that no alarm ended: without detector, or with vetting.on_alarm=note; else bands get too narrow"
+    require(not cut, option, f"{cut} attempts that an alarm ended", watched)
+    attempts = [a for a in map(read, files) if a is not None and a.policy == policy and a.success]
     sources, k = sorted({a.source for a in attempts}), manifest["candidates"]
     require(len(sources) <= 1, option, ", ".join(sources), "attempts of one source: bands are of one way to drive")
     odd = sum(len(look.chunks) != k for a in attempts for look in a.looks)

@@ -50,12 +50,13 @@ class Orders:
 
     def stop(self) -> None:
         """Press the e-stop. Any thread."""
-        self._stops.send(time.monotonic())
+        self._stops.send()
         self._estop.publish(Bool(data=True))
 
     def listen(self) -> None:
-        """Hear the e-stops of others; at activate."""
-        self._node.subscribe(qos.ESTOP, lambda message: self._stops.hear(message.data, time.monotonic()))
+        """Hear the e-stops of others, in whatever quality of service; at activate."""
+        self._node.subscribe(qos.ESTOPS[1], lambda message: self._stops.hear(message.data))
+        self._node.every(0.1, self._stops.tick)
 
     def table(self) -> dict[str, Order]:
         """Every order by the path that it is posted to."""

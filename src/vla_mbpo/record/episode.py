@@ -26,7 +26,7 @@ class Episode:
     def __init__(self, root: Path, kind: str, instruction: str, topics: Sequence[TopicInfo], begin: int) -> None:
         """Make its folder below ``root``. ``begin`` [ns]. OSError: it cannot be made."""
         self.kind, self._topics, self.begin = kind, topics, begin
-        self.labels, self._audit = Labels(instruction), Audit(topics)
+        self.labels, self._audit = Labels(instruction, kind == ATTEMPT), Audit(topics)
         self._offered = [0] * len(topics)
         self._faults: list[str] = []
         self._broken = False

@@ -135,6 +135,10 @@ def _first_parts(args: argparse.Namespace, world_model: str, detector: str, band
 
 
 def _candidate_parts(args: argparse.Namespace, policy: Bundle, work: Path) -> Parts:
+    unknown = f"{args.world_model} with --recorded"
+    require(
+        not (args.recorded and args.world_model), "--world-model", unknown, "evaluated in the simulator, or left out"
+    )
     require(not (args.bands and args.rollouts), "--rollouts", args.rollouts, "either --bands or --rollouts")
     if args.detector and not args.rollouts:
         require(bool(args.bands), "--detector", args.detector, "with --bands or --rollouts of the candidate")

@@ -22,42 +22,47 @@ def sides(folders: Sequence[str], versions: Sequence[str], tasks: Mapping[str, T
     attempts on an arm have no scene in common, and pairs of independent attempts promise no more than there is. An
     attempt that a person had a part in is none that succeeded.
 
-    ConfigError: a version has no attempt, there is no task that all have tried, or some attempts were not judged. Those
-    cannot be left out: who ends an attempt that goes wrong would improve the rate by it.
+    ConfigError: they were not told the same tasks, some attempts were not judged, or are of several policies. None of
+    those can be left out: a task in which one is worse, or an attempt that somebody ended because it went wrong.
     """
-    found = [_attempts(folders, version, tasks) for version in versions]
-    for version, attempts in zip(versions, found, strict=True):
-        require(bool(attempts), "--recorded", f"no attempt of {version} in {', '.join(folders)}", "of both policies")
-    common = {task: min(len(one.get(task, ())) for one in found) for task in sorted(set().union(*found))}
-    common = {task: count for task, count in common.items() if count}
-    require(bool(common), "--recorded", "no task that both have tried", "attempts of the same tasks")
-    return [_side(attempts, common, folders) for attempts in found]
+    every = _every(folders)
+    found = [_attempts(every, version, tasks) for version in versions]
+    told = [", ".join(sorted(attempts)) or "none" for attempts in found]
+    same = f"the same tasks for {' and '.join(versions)}"
+    require(told[0] != "none" and len(set(told)) == 1, "--recorded", f"tasks {' and '.join(told)}", same)
+    common = {task: min(len(attempts[task]) for attempts in found) for task in sorted(found[0])}
+    scenes = [(task, i) for task, count in common.items() for i in range(count)]
+    facts = {"recorded": list(folders)}
+    return [({(task, i): _result(attempts[task][i]) for task, i in scenes}, facts) for attempts in found]
 
 
-def _attempts(folders: Sequence[str], version: str, tasks: Mapping[str, Task]) -> dict[str, list[dict[str, Any]]]:
-    """Labels of a version's attempts by task, in the order of their recording."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    unjudged = []
-    every = [episode for folder in folders for episode in episodes(Path(folder))]
-    for episode in sorted(every, key=lambda path: path.name):  # which begins with the time
-        labels = read_labels(episode)
-        if labels["kind"] != ATTEMPT or labels["policy_versions"] != [version]:
-            continue
-        if labels["outcome"] not in JUDGED:
-            unjudged.append(f"{episode.name} ({labels['outcome'] or 'none'})")
-        found[task_of(labels["instruction"], tasks) or labels["instruction"]].append(labels)
+def _every(folders: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Labels of all attempts in the folders by name, each once, in the order of their recording."""
+    there = {episode.resolve() for folder in folders for episode in episodes(Path(folder))}
+    found = {episode.name: read_labels(episode) for episode in sorted(there, key=lambda path: path.name)}
+    attempts = {name: labels for name, labels in found.items() if labels["kind"] == ATTEMPT}
+    nobodys = sum(not labels["policy_versions"] for labels in attempts.values())
+    if nobodys:
+        print(f"{nobodys} attempts without a chunk set: of which policy they are, nobody can say")
+    return attempts
+
+
+def _attempts(
+    every: Mapping[str, dict[str, Any]], version: str, tasks: Mapping[str, Task]
+) -> dict[str, list[dict[str, Any]]]:
+    """Labels of a version's attempts by task."""
+    mine = {name: labels for name, labels in every.items() if version in labels["policy_versions"]}
+    mixed = [name for name, labels in mine.items() if len(labels["policy_versions"]) > 1]
+    require(not mixed, "policy_versions", ", ".join(mixed[:8]), "attempts of one policy each")
+    unjudged = [f"{name} ({one['outcome'] or 'none'})" for name, one in mine.items() if one["outcome"] not in JUDGED]
     require(not unjudged, "outcome", ", ".join(unjudged[:8]), f"{' or '.join(JUDGED)}: say what these attempts were")
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for labels in mine.values():
+        found[task_of(labels["instruction"], tasks) or labels["instruction"]].append(labels)
     return found
 
 
-def _side(attempts: Mapping[str, list[dict[str, Any]]], common: Mapping[str, int], folders: Sequence[str]) -> Side:
-    chosen = {(task, i): attempts[task][i] for task, count in common.items() for i in range(count)}
-    sets = sum(labels["chunk_sets"] for labels in chosen.values())
-    unknown = sum(labels["vetoes"].get("vetting", 0) for labels in chosen.values())
-    facts = {"recorded": list(folders), "unknown_share": unknown / sets if sets else float("nan")}
-    return {scene: _result(labels) for scene, labels in chosen.items()}, facts
-
-
 def _result(labels: Mapping[str, Any]) -> Result:
-    alone = not labels["interventions"]
+    begin, end = labels.get("began_ns", 0), labels.get("ended_ns", 0) or float("inf")
+    alone = not any(span["begin_ns"] < end and span["end_ns"] > begin for span in labels["interventions"])
     return Result(alone and labels["outcome"] == "succeeded", len(labels["cost_events"]))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 
 from vla_mbpo.nodes.client import BRIEFLY, NAME
 from vla_mbpo.security.rights import Rights
@@ -23,7 +23,10 @@ def read(node: Node) -> dict[str, Rights]:
             node.get_service_names_and_types_by_node,
             node.get_client_names_and_types_by_node,
         )
-        parts = (frozenset(topic for topic, _ in ask(name, space)) for ask in asked)
+        try:
+            parts = [frozenset(topic for topic, _ in ask(name, space)) for ask in asked]
+        except NodeNameNonExistentError:  # it has just left
+            continue
         full = name if space == "/" else f"{space}/{name}"
         found[full] = found.get(full, Rights()) | Rights(*parts)
     return found

@@ -128,8 +128,9 @@ def _constants(trainer: "Trainer", logits: Logits, kept: list[list[float]], leas
     found = []
     for head, stays in enumerate(kept):
         keep = known[..., head]
-        attempts = len(np.unique(data.episode[index][keep.any(1)]))
-        found.append(list(platt(logits[..., head][:, keep], labels[..., head][keep])) if attempts >= least else stays)
+        attempts, both = len(np.unique(data.episode[index][keep.any(1)])), len(np.unique(labels[..., head][keep])) > 1
+        enough = attempts >= least and both  # a fit to one outcome says that one of everything
+        found.append(list(platt(logits[..., head][:, keep], labels[..., head][keep])) if enough else stays)
     return found
 
 

@@ -86,7 +86,9 @@ def followed(episode: Mapping[str, Any]) -> tuple[NDArray[np.bool_], NDArray[np.
     done, commanded = int(episode["success_row"]), episode["set_point"]
     number = np.arange(min(done + 1 + AFTER_SUCCESS, len(commanded)))
     human = episode["human"][: len(number)] if "human" in episode else np.zeros(len(number), bool)
-    rows = human | (number > np.flatnonzero(human).max(initial=-1))
+    after = human & (number > done)  # who takes the arm then shows something else
+    human = human & ~after
+    rows = (human | (number > np.flatnonzero(human).max(initial=-1))) & ~after
     rows &= ~_waiting(np.concatenate([commanded, episode["opening"][:, None]], 1)[: len(number)]) | (number >= done)
     at = episode["at"]
     return rows, (at < len(rows)) & rows[np.minimum(at, len(rows) - 1)]

@@ -189,7 +189,8 @@ class Loop:
         name = f"checkpoint_{self.step}.safetensors"
         save_file({k: v.cpu().contiguous() for k, v in flat.items()}, self.out / "checkpoint.partial")
         (self.out / "checkpoint.partial").rename(self.out / name)
-        state = {"step": self.step, "file": name, "history": self.history, **self._facts()}
+        about = {"step": self.step, "file": name, "history": self.history, "population": self._population}
+        state = about | self._facts()
         partial = self.out / "state.partial.json"
         partial.write_text(json.dumps(state))
         partial.rename(self.out / "state.json")
@@ -203,6 +204,10 @@ class Loop:
         for name, value in state["recipe"].items():
             text = f"{self.out} was begun with {value!r}"
             require(name in MAY_CHANGE or mine[name] == value, f"recipe.{name}", mine[name], text)
+        before = state.get("population", self._population)  # a recorder may have gone on
+        require(
+            before == self._population, "data", f"{self._population} observations", f"{before}, as {self.out} began"
+        )
         tensors = load_file(self.out / state["file"])
         self.step, self.history = state["step"], state["history"]
         self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})

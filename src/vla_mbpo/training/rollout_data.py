@@ -205,5 +205,7 @@ def _samples(episode: Any, horizon: int, kinematics: Kinematics) -> dict[str, ND
 
 
 def _last_of_a_person(episode: Any) -> int:
-    """Last row in which a person was in command, -1: none was."""
-    return int(np.flatnonzero(episode["human"]).max(initial=-1)) if "human" in episode else -1
+    """Last row until the task was done in which a person was in command, -1: none was."""
+    done = int(episode["success_row"])
+    human = episode.get("human", np.zeros(0, bool))
+    return int(np.flatnonzero(human[: done + 1] if done >= 0 else human).max(initial=-1))

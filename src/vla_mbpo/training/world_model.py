@@ -99,6 +99,10 @@ class Trainer(Loop):
         files, bins = rollout_files(config.data, config.robot), _bins(before[1]) if before else None
         self.rollouts = Rollouts(files, spec, self.vocabulary, bins)
         check_scenes(self.rollouts.facts)
+        seeds = [fact["seed"] for fact in self.rollouts.facts]
+        alone = int(held_out(seeds).sum())
+        least = f"some of both, and more attempts: one scene in {HELD_OUT} is to validate in"
+        require(0 < alone < len(seeds), "data", f"{alone} of {len(seeds)} attempts to validate with", least)
         device = device_of(config.device)
         self.perception, data = load_perception(config).to(device), self.rollouts
         eyes, latents = _seen(self.perception, data, out)
@@ -112,7 +116,6 @@ class Trainer(Loop):
         self.things = torch.from_numpy(data.things()).to(device)
         self._pictures = [torch.from_numpy(view).to(device) for view in data.pictures]
         self._labels = {name: torch.from_numpy(getattr(data, name)).to(device) for name in LABELS}
-        seeds = [fact["seed"] for fact in data.facts]
         held = held_out(seeds)[data.episode]
         self.train, self.validation = np.flatnonzero(~held), np.flatnonzero(held)
         self.calibration = np.flatnonzero(to_calibrate(seeds)[data.episode])

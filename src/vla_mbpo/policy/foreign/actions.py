@@ -60,8 +60,8 @@ class Decoder:
         values = self._checked(raw)
         motion = values[: self._used, self._actions.motion]
         rows = self._resampled(np.vstack([observation.joints, self._joints(motion, observation.joints)]))
-        openings = self._openings(values[: self._used], observation.gripper)
-        d = len(prefix)
+        d = len(prefix)  # an object that is held is not as wide as what was commanded to hold it
+        openings = self._openings(values[: self._used], prefix_gripper[-1] if d else observation.gripper)
         if d:
             off = prefix[-1] - rows[d - 1]
             less = np.clip(1.0 - np.arange(1, self.horizon - d + 1) / (self._actions.join_rows + 1), 0.0, 1.0)
@@ -127,7 +127,7 @@ class Decoder:
         return PchipInterpolator(self._theirs, rows)(self._due)  # no overshoot
 
     def _openings(self, values: FloatArray, now: float) -> FloatArray:
-        """Openings (H,) [m] in the gripper's range; without a gripper column as it is."""
+        """Openings (H,) [m] in the gripper's range; without a gripper column ``now``."""
         low, high = self._spec.gripper_range
         if self._actions.gripper < 0:
             return np.full(self.horizon, np.clip(now, low, high))

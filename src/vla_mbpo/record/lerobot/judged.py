@@ -26,7 +26,7 @@ def judged(heard: Heard, begin: int, rows: int, period: int) -> dict[str, NDArra
     commitments, decisions = heard[qos.COMMITMENT.name], heard[qos.GATE_DECISION.name]
     told = {m.chunk_set_id: m.imagination.verdict for m in decisions if m.accepted} | {0: NO_CHUNK}
     verdicts = [told.get(m.chunk_set_id, 0) for m in commitments]  # no decision was recorded: unknown
-    risks = heard[qos.RISK.name]
+    risks = [m for m in heard[qos.RISK.name] if to_ns(m.header.stamp) >= begin]  # of no attempt before
     refused = np.array([to_ns(m.header.stamp) for m in decisions if not m.accepted], dtype=np.int64)
     at = (refused - begin) // period
     return {

@@ -50,19 +50,26 @@ def test_of_each_task_both_have_the_first_attempts_in_the_order_of_their_recordi
         day.add("old", outcome)
     for outcome in ("succeeded", "failed"):
         day.add("new", outcome)
-    day.add("new", "succeeded", OPEN)  # the other side never tried
-    day.add("third", "failed")
-    (old, _), (new, _) = day.compared("old", "new")
+    day.add("third", "failed", OPEN)
+    (old, _), (new, _) = sides([str(day.folder)] * 2, ["old", "new"], TASKS)  # each attempt counts once
     assert old == {("button", 0): Result(False), ("button", 1): Result(True)}
     assert new == {("button", 0): Result(True), ("button", 1): Result(False)}
 
 
 def test_help_of_a_person_is_no_success_and_costs_are_counted(day):
     day.add("old", "succeeded", interventions=[{"begin_ns": 1, "end_ns": 2}])
-    day.add("new", "succeeded", cost_events=["drop", "drop"], chunk_sets=8, vetoes={"vetting": 2, "jerk": 1})
-    (old, _), (new, facts) = day.compared("old", "new")
+    day.add("new", "succeeded", cost_events=["drop", "drop"])
+    (old, _), (new, _) = day.compared("old", "new")
     assert old == {("button", 0): Result(False)} and new == {("button", 0): Result(True, 2)}
-    assert facts["unknown_share"] == 0.25
+
+
+@pytest.mark.parametrize("span, success", [((1, 10), True), ((20, 25), True), ((1, 11), False), ((19, 25), False)])
+def test_a_person_before_or_after_an_attempt_is_no_help(day, span, success):
+    """Incident (review): whoever had brought the arm to its start had helped, by the second before the attempt."""
+    spans = [{"begin_ns": span[0], "end_ns": span[1]}]
+    for version in ("old", "new"):
+        day.add(version, "succeeded", interventions=spans, began_ns=10, ended_ns=20)
+    assert day.compared("old", "new")[0][0] == {("button", 0): Result(success)}
 
 
 @pytest.mark.parametrize("outcome", ["aborted", ""])
@@ -76,10 +83,18 @@ def test_an_attempt_that_nobody_judged_is_not_left_out(day, outcome):
 
 def test_both_have_to_be_there_in_the_same_tasks(day):
     day.add("old", "succeeded")
-    with pytest.raises(ConfigError, match="no attempt of new"):
+    with pytest.raises(ConfigError, match="tasks button and none"):
         day.compared("old", "new")
-    day.add("new", "succeeded", OPEN)
-    with pytest.raises(ConfigError, match="no task that both have tried"):
+    day.add("new", "succeeded")
+    day.add("new", "succeeded", OPEN)  # nobody knows how the other one would do
+    with pytest.raises(ConfigError, match="tasks button and button, drawer"):
+        day.compared("old", "new")
+
+
+def test_an_attempt_of_several_policies_is_refused(day):
+    day.add("old", "succeeded")
+    day.add("new", "failed", policy_versions=["old", "new"])
+    with pytest.raises(ConfigError, match="policy_versions: '20261129_0001'"):
         day.compared("old", "new")
 
 
@@ -110,6 +125,12 @@ def test_too_few_attempts_are_no_comparison(bench, day, policies, capfd):
         day.add(policies[name].version, outcome)
     assert main([*bench.words(), "--recorded", str(day.folder)]) == promote.EXIT_REFUSED
     assert "REFUSED attempts per task: 1, required at least 20" in capfd.readouterr().out
+
+
+def test_a_world_model_is_not_judged_by_recordings(bench, day, tiny_world_model):
+    """Incident (review): it counted as one that knows all, since nothing had been vetted by it."""
+    words = ["--recorded", str(day.folder), "--world-model", str(tiny_world_model)]
+    assert main([*bench.words(), *words]) == EXIT_USAGE
 
 
 def test_a_folder_without_recordings_is_refused(bench, tmp_path):
