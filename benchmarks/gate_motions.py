@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.oracle import Oracle, margin
-from vla_mbpo.arm.rows import RowClock
+from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.robot import Obstacle, RobotSpec
 from vla_mbpo.core.state import RobotState
+from vla_mbpo.gate.drive import Drive
 from vla_mbpo.gate.gate import Gate
 
 FloatArray = NDArray[np.float64]
@@ -29,7 +30,7 @@ class Case:
     Attributes:
         chunk, state, commanded, now: see Gate.vet.
         straight: joint positions along straight lines from row to row, from the commanded pose on [rad], (m, n).
-        curve: the same along the curve that the arm driver lays through the rows.
+        curve: what the arm driver makes of the rows, tick by tick, until the arm stands again [rad], (t, n).
     """
 
     chunk: ActionChunk
@@ -112,18 +113,8 @@ def motion(spec: RobotSpec, oracle: Oracle, clear: Oracle, rng: np.random.Genera
         corner = np.concatenate([start[None], rows])
         at = np.arange(0.0, len(rows) + 0.5 / BETWEEN, 1.0 / BETWEEN)
         straight = np.stack([np.interp(at, np.arange(len(corner)), column) for column in corner.T], axis=1)
-        return Case(chunk, state, start.copy(), 0, straight, _driven(chunk, start))
-
-
-def _driven(chunk: ActionChunk, start: FloatArray) -> FloatArray:
-    """The arm driver's curve through the rows of ``chunk``."""
-    rows = JointRows(1, 0, 0, chunk.expiry, chunk.joint_names, chunk.row_period, chunk.positions, chunk.gripper)
-    clock = RowClock()
-    clock.advance(0, 0)
-    clock.offer(rows, 0, start, np.zeros(len(start)))
-    step = chunk.row_period // BETWEEN
-    targets = (clock.target(t) for t in range(step, chunk.due(chunk.horizon - 1) + 1, step))
-    return np.array([start, *(target.q for target in targets if target is not None)])
+        driven = Drive(spec, DriverConfig()).path(chunk, rows, start, np.zeros(len(start)), 0)
+        return Case(chunk, state, start.copy(), 0, straight, driven)
 
 
 def _in_contact(spec: RobotSpec, oracle: Oracle, rng: np.random.Generator) -> FloatArray:

@@ -7,7 +7,7 @@ from vla_mbpo.arm.admission import rows_fault, state_fault
 from vla_mbpo.arm.commitment import Commitment
 from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.arm.plan import Plan
-from vla_mbpo.arm.rows import RowClock, Target
+from vla_mbpo.arm.rows import RowClock
 from vla_mbpo.arm.smoother import JointState, Motion, Smoother
 from vla_mbpo.core.chunk import JointRows
 from vla_mbpo.core.robot import RobotSpec
@@ -198,6 +198,10 @@ class ArmDriver:
         """Set point at ``now`` [rad], (n,); None before the first motion. For ``Gate.vet``."""
         return None if self._plan is None else self._plan.at(now).q
 
+    def velocity(self, now: int) -> FloatArray | None:
+        """Of the set point [rad/s], (n,), likewise."""
+        return None if self._plan is None else self._plan.at(now).v
+
     def commitment(self, now: int) -> Commitment:
         """Rows still to be executed, with due times; counters."""
         first, positions, gripper = self.clock.grid(now)
@@ -224,22 +228,12 @@ class ArmDriver:
         """Motions of the next ticks, as far as there are rows, and the state after them."""
         motions: list[Motion] = []
         for k in range(1, self.config.motion_ticks + 1):
-            target = self._target(now + k * self._tick)
+            target = self.clock.aim(now + k * self._tick, self._look_ahead)
             if target is None:
                 break
             motion, state = self._smoother.step(state, target, self._tick / 1e9)
             motions.append(motion)
         return tuple(motions), state
-
-    def _target(self, t: int) -> Target | None:
-        """What a step that ends at ``t`` aims at; past the last row that is standing at it."""
-        last = self.clock.last_due
-        if last is None or t > last:
-            return None
-        target = self.clock.target(min(t + self._look_ahead, last))
-        if target is None or t + self._look_ahead <= last:
-            return target
-        return Target(target.q, np.zeros_like(target.v), np.zeros_like(target.a))
 
     def _start(self, now: int) -> JointState | Reason:
         """State from which new rows go on: the commanded one, or the measured one if the arm rests elsewhere.

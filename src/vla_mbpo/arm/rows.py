@@ -144,6 +144,16 @@ class RowClock:
         a = (2.0 * c2 + s * 6.0 * c3) / (h * h)
         return Target(q, v, a)
 
+    def aim(self, t: int, look_ahead: int) -> Target | None:
+        """What a step that ends at ``t`` aims at, ``look_ahead`` [ns] farther on; past the last row, standing at it."""
+        last = self.last_due
+        if last is None or t > last:
+            return None
+        target = self.target(min(t + look_ahead, last))
+        if target is None or t + look_ahead <= last:
+            return target
+        return Target(target.q, np.zeros_like(target.v), np.zeros_like(target.a))
+
     def gripper(self, now: int) -> float | None:
         """Opening of the row whose interval holds ``now`` [m]; None without such a row or without a command."""
         row = next((row for row in self._rows if row.due >= now), None)

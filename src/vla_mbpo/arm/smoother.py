@@ -117,6 +117,8 @@ class Smoother:
         self._reserve = np.minimum(2.5 * self._acceleration**2 / self._jerk, 0.5 * self._velocity)
         # Farthest a joint can swing past both ends of its brake while a jerk-limited acceleration changes sign.
         self._swing = self._acceleration**3 / self._jerk**2
+        # Most that the velocity rises while the acceleration is taken back, and longest time for all its changes [s].
+        self._rise, self._turn = 0.5 * self._acceleration**2 / self._jerk, 3.0 * self._acceleration / self._jerk
         self._solver, self._together = ruckig.Ruckig(self._n), ruckig.Ruckig(self._n)
         given = ruckig.InputParameter(self._n)
         given.control_interface = ruckig.ControlInterface.Velocity
@@ -138,12 +140,11 @@ class Smoother:
             The motion, to be used up to ``dt`` only, and the state at ``dt``.
         """
         ahead = dt + self._look_ahead
-        q, v = np.clip(target.q, self._lower, self._upper), np.clip(target.v, -self._velocity, self._velocity)
+        q, v = _within(target.q, self._lower, self._upper), _within(target.v, -self._velocity, self._velocity)
         error = q - state.q - 0.5 * (state.v + v) * ahead
-        a = np.clip((v + self._approach(error) - state.v) / self._settle, -self._acceleration, self._acceleration)
-        top = self._velocity - self._reserve
-        a = np.clip(a, (-top - state.v) / dt, (top - state.v) / dt)
-        a = np.clip(a, -self._acceleration, self._acceleration)
+        most, top = self._acceleration, self._velocity - self._reserve
+        a = _within((v + self._approach(error) - state.v) / self._settle, -most, most)
+        a = _within(_within(a, (-top - state.v) / dt, (top - state.v) / dt), -most, most)
         motion: Motion = Ramp(state, a, self._jerk)
         after = motion.at(dt)
         free = self._can_stop(state, after)
@@ -189,6 +190,12 @@ class Smoother:
 
         Position limits bound the whole brake, velocity limits the peak while the acceleration is taken back to 0.
         """
+        # Far from all limits there is nothing to solve: no brake lasts longer, nor is any part of it faster.
+        fastest = np.abs(after.v) + self._rise
+        most = fastest * (fastest / self._acceleration + self._turn) + self._swing
+        inside = (after.q - most >= self._lower) & (after.q + most <= self._upper) & (fastest <= self._velocity)
+        if inside.all():
+            return inside
         brake = self.brake(after)
         end = brake.at(brake.duration).q  # ruckig's own position_extrema are wrong for velocity control (0.19)
         low, high = np.minimum(after.q, end) - self._swing, np.maximum(after.q, end) + self._swing
@@ -196,3 +203,8 @@ class Smoother:
         peak, was = (np.abs(s.v + 0.5 * s.a * np.abs(s.a) / self._jerk) for s in (after, before))
         slow = peak <= np.maximum(self._velocity, was) + 1e-9
         return slow & (low >= lower) & (high <= upper)
+
+
+def _within(x: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """As numpy.clip, whose dispatch takes longer than what it does for so few numbers."""
+    return np.minimum(np.maximum(x, low), high)

@@ -57,6 +57,10 @@ class Drivers:
         """Set points, for ``CellGate.vet``."""
         return tuple(driver.commanded(now) for driver in self.drivers)
 
+    def velocities(self, now: int) -> tuple[NDArray[np.float64] | None, ...]:
+        """Of the set points [rad/s]."""
+        return tuple(driver.velocity(now) for driver in self.drivers)
+
     def prefix(self, stamp: int) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
         """Committed rows (d, n) and openings (d,) of each arm at an observation, the same d for all."""
         found = [driver.commitment(stamp).prefix(stamp, driver.spec.commit_rows) for driver in self.drivers]

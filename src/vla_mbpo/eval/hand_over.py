@@ -93,7 +93,8 @@ class Attempt:
 
     def _decide(self, chunks: list[ActionChunk]) -> None:
         now = self.robot.time
-        found = self._gate.vet(chunks, self.robot.states(), self._drivers.commanded(now), now)
+        commanded, velocities = self._drivers.commanded(now), self._drivers.velocities(now)
+        found = self._gate.vet(chunks, self.robot.states(), commanded, now, velocities=velocities)
         reasons = self._drivers.offer(found.rows, now) if isinstance(found, Together) else found
         self.outcome.approved += not reasons
         self.outcome.refused += bool(reasons)

@@ -123,7 +123,7 @@ class Attempt:
         self._choices, self._asked = np.random.default_rng([seed, 3]), False
         self.robot = world.robot(spec, task, seed)
         self._camera = world.camera(self.robot, session.image_size)
-        self._gate = Gate(spec, world.gate)
+        self._gate = Gate(spec, world.gate, world.driver)
         self._driver = ArmDriver(spec, world.driver)
         self._driver.measure(self.robot.state())
         self._rng = np.random.default_rng([seed, 1])
@@ -283,7 +283,8 @@ class Attempt:
                 chunk.chunk_set_id, chunk.candidate, chunk.observation_stamp, chunk.expiry, chunk.joint_names,
                 chunk.row_period, chunk.positions, chunk.gripper, chunk.committed_rows,
             )  # fmt: skip
-        found = self._gate.vet(chunk, self.robot.state(), self._driver.commanded(self.robot.time), self.robot.time)
+        now, driver = self.robot.time, self._driver
+        found = self._gate.vet(chunk, self.robot.state(), driver.commanded(now), now, velocity=driver.velocity(now))
         if isinstance(found, JointRows):
             return found
         self.outcome.vetoes += 1

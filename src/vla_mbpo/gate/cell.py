@@ -57,6 +57,7 @@ class CellGate:
         commanded: Sequence[FloatArray | None],
         now: int,
         epoch: int = 0,
+        velocities: Sequence[FloatArray | None] | None = None,
     ) -> Together | tuple[Reason, ...]:
         """Judge the chunks of one moment.
 
@@ -64,6 +65,7 @@ class CellGate:
             chunks, states, commanded: one of each arm; see Gate.vet.
             now: [ns].
             epoch: copied to the rows.
+            velocities: of the set points, likewise.
 
         Returns:
             Rows of every arm, or reasons: of the first arm that is refused, with its name, or of what is between them.
@@ -75,13 +77,19 @@ class CellGate:
             values = [getattr(chunk, field) for chunk in chunks]
             if len(set(values)) > 1:
                 return (Reason("together", -1, field, values[1], values[0], "differs between the arms"),)
-        approved = []
-        for arm, gate, chunk, state, at in zip(arms, self._gates, chunks, states, commanded, strict=True):
-            found = gate.vet(chunk, state, at, now, epoch)
+        approved, speeds = [], velocities or [None] * len(arms)
+        for arm, gate, chunk, state, at, v in zip(arms, self._gates, chunks, states, commanded, speeds, strict=True):
+            found = gate.vet(chunk, state, at, now, epoch, v)
             if not isinstance(found, JointRows):
                 return tuple(replace(reason, subject=arm.name + SEPARATOR + reason.subject) for reason in found)
             approved.append(found)
-        reason = self._between(chunks[0], approved, states, commanded, now)
+        ways = [
+            gate.driven(chunk, rows.positions, state, at, now, v)
+            for gate, chunk, rows, state, at, v in zip(
+                self._gates, chunks, approved, states, commanded, speeds, strict=True
+            )
+        ]
+        reason = self._between(chunks[0], approved, states, commanded, now, _at_once(ways))
         return Together(tuple(approved)) if reason is None else (reason,)
 
     def _between(
@@ -91,6 +99,7 @@ class CellGate:
         states: Sequence[RobotState],
         commanded: Sequence[FloatArray | None],
         now: int,
+        driven: FloatArray,
     ) -> Reason | None:
         anchors = [s.positions if at is None else at for s, at in zip(states, commanded, strict=True)]
         state = RobotState(
@@ -100,6 +109,8 @@ class CellGate:
             states[0].gripper,
         )
         context = Context(self._joined, self.config, self.kinematics, state, np.concatenate(anchors), now)
+        context.drive = lambda _: driven
+        context.arms = tuple(len(s.positions) for s in states)
         return run_check(self._check, chunk, np.hstack([rows.positions for rows in approved]), context)
 
     def _check_home(self) -> None:
@@ -126,6 +137,12 @@ def assembled(cell: Cell, read: Callable[[Arm], mujoco.MjSpec] | None = None) ->
         own = mujoco.MjSpec.from_file(str(arm.spec.urdf)) if read is None else read(arm)
         world.attach(own, prefix=arm.name + SEPARATOR, frame=frame)
     return world
+
+
+def _at_once(ways: Sequence[FloatArray]) -> FloatArray:
+    """What each arm's driver makes of its rows (T_i, n_i), side by side (T, n): who stops first stays there."""
+    longest = max(map(len, ways))
+    return np.hstack([way[np.minimum(np.arange(longest), len(way) - 1)] for way in ways])
 
 
 def _arm_of(link: str) -> str:

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.core.chunk import ActionChunk, JointRows
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.robot import RobotSpec
@@ -13,14 +14,17 @@ from vla_mbpo.core.verdict import Reason
 from vla_mbpo.gate.checks import Check, Context, Stage, complete_set
 from vla_mbpo.gate.config import GateConfig, check_spec
 from vla_mbpo.gate.conversion import Converter
+from vla_mbpo.gate.drive import Drive
 from vla_mbpo.gate.kinematics import Kinematics
 
 
 class Gate:
     """Judges chunks. Keeps no memory from one chunk to the next; reuses buffers, so one thread."""
 
-    def __init__(self, spec: RobotSpec, config: GateConfig | None = None) -> None:
+    def __init__(self, spec: RobotSpec, config: GateConfig | None = None, driver: DriverConfig | None = None) -> None:
         """Check the configuration completely, so that judging cannot be undone by a bad limit.
+
+        ``driver``: of the arm driver that the rows are for.
 
         Raises:
             ConfigError: a limit is not finite, an action type has no complete set of checks, or the robot would break
@@ -32,12 +36,18 @@ class Gate:
             kind: [tuple(group) for _, group in itertools.groupby(complete_set(kind), key=lambda check: check.stage)]
             for kind in self.config.action_types
         }
-        self.kinematics = Kinematics(spec)
+        self.kinematics, self.drive = Kinematics(spec), Drive(spec, driver or DriverConfig())
         self._converter = Converter(spec, self.config.action_types)
         self._check_home()
 
     def vet(
-        self, chunk: ActionChunk, state: RobotState, commanded: NDArray[np.float64] | None, now: int, epoch: int = 0
+        self,
+        chunk: ActionChunk,
+        state: RobotState,
+        commanded: NDArray[np.float64] | None,
+        now: int,
+        epoch: int = 0,
+        velocity: NDArray[np.float64] | None = None,
     ) -> JointRows | tuple[Reason, ...]:
         """Judge one chunk.
 
@@ -47,6 +57,7 @@ class Gate:
             commanded: set point of the arm driver at ``now`` [rad], (n,); None before the first motion.
             now: [ns].
             epoch: of the state machine, copied to the rows.
+            velocity: of the set point [rad/s], (n,); None: as measured, or none before the first motion.
 
         Returns:
             Rows to execute, or all reasons of the first stage that failed.
@@ -55,7 +66,8 @@ class Gate:
         if stages is None:
             names = ", ".join(kind.name for kind in self._stages)
             return (Reason("action_type", -1, str(chunk.action_type), float("nan"), float("nan"), f"accepts {names}"),)
-        context = Context(self.spec, self.config, self.kinematics, state, commanded, now)
+        context = Context(self.spec, self.config, self.kinematics, state, commanded, now, tick=self.drive.tick)
+        context.drive = lambda rows: self.driven(chunk, rows, state, commanded, now, velocity)
         rows = chunk.positions
         for stage in stages:
             if stage[0].stage == Stage.ROWS:
@@ -75,6 +87,20 @@ class Gate:
             chunk.chunk_set_id, chunk.candidate, chunk.observation_stamp, chunk.expiry, self.spec.joints,
             chunk.row_period, rows, gripper, chunk.committed_rows, epoch,
         )  # fmt: skip
+
+    def driven(
+        self,
+        chunk: ActionChunk,
+        rows: NDArray[np.float64],
+        state: RobotState,
+        commanded: NDArray[np.float64] | None,
+        now: int,
+        velocity: NDArray[np.float64] | None,
+    ) -> NDArray[np.float64]:
+        """What the driver makes of absolute ``rows`` (H, n) [rad] of a chunk: see Drive.path, and ``vet``."""
+        if commanded is None:  # the driver starts at the measured pose, from rest
+            return self.drive.path(chunk, rows, state.positions, np.zeros_like(state.positions), now)
+        return self.drive.path(chunk, rows, commanded, state.velocities if velocity is None else velocity, now)
 
     def _check_home(self) -> None:
         """A home pose that breaks a limit is a wrong limit or a wrong URDF: say so before anything moves."""

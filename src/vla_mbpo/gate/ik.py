@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_mbpo.core.errors import require
 from vla_mbpo.core.robot import RobotSpec
 
 
@@ -24,6 +25,8 @@ class ToolIK:
         for joint in spec.gripper_joints:
             _remove(world, world.joint(joint))
         self._model = world.compile()
+        names = tuple(self._model.joint(i).name for i in range(self._model.njnt))
+        require(names == spec.joints, "joints", spec.joints, f"in the order of the URDF: {', '.join(names)}")
         self._configuration = mink.Configuration(self._model)
         self._tool = mink.FrameTask(spec.tool_link, "body", position_cost=1.0, orientation_cost=0.3)
         self._posture = mink.PostureTask(self._model, cost=0.002)

@@ -369,7 +369,8 @@ class GateNode(ManagedNode):
             point = set_point(self._commitment, now)
         except ValueError as error:
             return (Reason("message", -1, qos.ACTION_CHUNKS.name, 0.0, 0.0, str(error)),)
-        return gate.vet(chunk, state, None if point is None else point[0], now, self._machine.epoch)
+        q, v = (None, None) if point is None else point
+        return gate.vet(chunk, state, q, now, self._machine.epoch, v)
 
     def _decide(
         self,

@@ -10,6 +10,7 @@ from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.gate.checks.acceleration import JointAcceleration
 from vla_mbpo.gate.checks.age import Age
 from vla_mbpo.gate.checks.check import Check, Context, Stage
+from vla_mbpo.gate.checks.driven_velocity import DrivenVelocity
 from vla_mbpo.gate.checks.finite import Finite
 from vla_mbpo.gate.checks.format import Format
 from vla_mbpo.gate.checks.gripper_range import GripperRange
@@ -46,6 +47,7 @@ JOINT_CHECKS: tuple[Check, ...] = (
     Join(),
     GripperRange(),
     GripperSpeed(),
+    DrivenVelocity(),
     ToolSpeed(),
     Workspace(),
     LinkBox(),
@@ -57,7 +59,8 @@ JOINT_CHECKS: tuple[Check, ...] = (
 # What no type may lack: every property of the arm's motion that can hurt somebody or something.
 REQUIRED: frozenset[str] = frozenset(
     "format finite age measured_state reference joint_position joint_velocity joint_acceleration joint_jerk servo_lag "
-    "join gripper_range gripper_speed tool_speed workspace link_box table self_collision obstacles".split()
+    "join gripper_range gripper_speed driven_velocity tool_speed workspace link_box table self_collision "
+    "obstacles".split()
 )
 
 

@@ -1,6 +1,6 @@
 """What a check is, and what it may look at."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar, Protocol
@@ -21,6 +21,8 @@ IntArray = NDArray[np.int64]
 REACH = 1.0  # m; how far from a joint's axis the arm may be: what a radian of the joint moves
 SWEEP = 0.05  # m; farther the arm does not move between two points that are looked at ...
 MAX_PIECES = 8  # ... unless it moves faster than a chunk of use does
+TINY = 1e-9  # s
+DRIVEN = 1.05  # times the limits of speed: what is driven may catch up with the rows
 BRAKE_SHARE = 0.9  # of the acceleration limits, as arm/smoother.py uses them
 OUTSIDE_SLACK = 0.002  # m; how much farther out than the arm is already a chunk that leads back may go
 
@@ -45,6 +47,9 @@ class Context:
         state: measured state.
         commanded: set point of the arm driver at ``now`` [rad], (n,), or None before the first motion.
         now: [ns].
+        drive: what the arm driver makes of absolute rows, one point per tick (T, n) [rad]; None: nothing but the rows.
+        tick: of that [s].
+        arms: joints of each arm where there are several, each of which brakes by itself; empty: one.
     """
 
     spec: RobotSpec
@@ -53,24 +58,58 @@ class Context:
     state: RobotState
     commanded: FloatArray | None
     now: int
+    drive: Callable[[FloatArray], FloatArray] | None = None
+    tick: float = 0.02
+    arms: tuple[int, ...] = ()
     _rows: IntArray | None = field(default=None, repr=False)
+    _owner: IntArray | None = field(default=None, repr=False)
+    _driven: FloatArray | None = field(default=None, repr=False)
+    _ticks: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
 
     def placed(self, rows: FloatArray) -> Kinematics:
-        """Kinematics with a path through ``rows`` (H, n), the brake after the last row and, last, the anchor placed.
+        """Kinematics with a path through ``rows`` (H, n), the brake after the last row, what is driven and the anchor.
 
         A fast arm moves several centimetres from row to row, so the way between is looked at too: as many points
         between two rows as it takes for no part of the arm to move farther than about SWEEP from point to point. And
-        when no further rows come, it needs some way to stop.
+        when no further rows come, it needs some way to stop. What the driver makes of the rows is another way, where
+        they ask more of a joint than it has.
         """
         if self._rows is None:
             path, self._rows = _path(rows)
-            self.kinematics.place(np.vstack([path, _brake(rows, self.spec), self.anchor[None]]))
+            brake, driven = _brake(rows, self.spec, self.arms or (rows.shape[1],)), self.driven(rows)
+            self._ticks = _thinned(driven)
+            last, period = len(rows) - 1, self.spec.row_period / 1e9
+            near = np.minimum((self._ticks * self.tick / period).astype(np.int64), last)
+            self._owner = np.concatenate([self._rows, np.full(len(brake), last), near])
+            self.kinematics.place(np.vstack([path, brake, driven[self._ticks], self.anchor[None]]))
         return self.kinematics
 
+    def driven(self, rows: FloatArray) -> FloatArray:
+        """What the driver makes of ``rows``: (T, n) [rad], one point per tick from the set point on."""
+        if self._driven is None:
+            self._driven = self.drive(rows) if self.drive is not None else rows[:0]
+        return self._driven
+
     def row_of(self, point: int) -> int:
-        """Row that a placed point belongs to: points between two rows count to the one they lead to."""
-        assert self._rows is not None
-        return int(self._rows[min(point, len(self._rows) - 1)])
+        """Row that a placed point belongs to: those between two rows count to the one they lead to.
+
+        Of what is driven it is about the row that is due then.
+        """
+        assert self._owner is not None
+        return int(self._owner[min(point, len(self._owner) - 1)])
+
+    def note(self, point: int) -> str:
+        """For the reason: whether a placed point is one of the rows or of what is driven."""
+        assert self._owner is not None
+        return "as it is driven" if point >= len(self._owner) - len(self._ticks) else ""
+
+    @property
+    def driven_points(self) -> tuple[slice, FloatArray]:
+        """Which placed points are driven ones, and when each is reached [s]."""
+        assert self._owner is not None
+        return slice(len(self._owner) - len(self._ticks), len(self._owner)), (self._ticks * self.tick).astype(
+            np.float64
+        )
 
     @property
     def points(self) -> int:
@@ -147,11 +186,20 @@ def _path(rows: FloatArray) -> tuple[FloatArray, IntArray]:
     return np.vstack([rows[:1], points]), np.r_[0, leads_to]
 
 
-def _brake(rows: FloatArray, spec: RobotSpec) -> FloatArray:
+def _thinned(driven: FloatArray) -> IntArray:
+    """Which of the points (T, n) to look at: from one to the next nothing moves farther than about half of SWEEP."""
+    if not len(driven):
+        return np.zeros(0, np.int64)
+    way = np.concatenate([[0.0], np.abs(np.diff(driven, axis=0)).sum(1).cumsum()]) * REACH
+    chosen = np.flatnonzero(np.diff(np.floor(way / (0.5 * SWEEP)), prepend=-1.0) > 0)
+    return np.union1d(chosen, [len(driven) - 1])
+
+
+def _brake(rows: FloatArray, spec: RobotSpec, arms: Sequence[int]) -> FloatArray:
     """Poses (B, n) on the way that the arm needs to stop after the last of ``rows``; (0, n) when it is short.
 
-    All joints stop at the same time, as the arm driver has them do it. The velocity is the faster one of the last row
-    period and the last two.
+    All joints of an arm stop at the same time, as its driver has them do it; ``arms``: how many joints each has. The
+    velocity is the faster one of the last row period and the last two.
     """
     back = min(2, len(rows) - 1)
     if not back:
@@ -159,12 +207,18 @@ def _brake(rows: FloatArray, spec: RobotSpec) -> FloatArray:
     period = spec.row_period / 1e9
     last, mean = (rows[-1] - rows[-2]) / period, (rows[-1] - rows[-1 - back]) / (back * period)
     velocity = np.where(np.abs(last) > np.abs(mean), last, mean)
-    duration = (np.abs(velocity) / (BRAKE_SHARE * spec.acceleration)).max()
-    if 0.5 * np.abs(velocity).sum() * duration * REACH < 0.5 * SWEEP:
+    each = np.abs(velocity) / (BRAKE_SHARE * spec.acceleration)
+    duration = np.concatenate([np.full(arm, part.max()) for arm, part in zip(arms, _split(each, arms), strict=True)])
+    longest = duration.max()
+    if 0.5 * np.abs(velocity).sum() * longest * REACH < 0.5 * SWEEP:
         return rows[:0]
-    times = np.linspace(0.25, 1.0, 4)[:, None] * duration
-    way = velocity * (times - 0.5 * times**2 / duration)
+    times = np.minimum(np.linspace(0.0, 1.0, 4 * len(arms) + 1)[1:, None] * longest, duration)
+    way = velocity * (times - 0.5 * times**2 / np.maximum(duration, TINY))
     return np.clip(rows[-1] + way, spec.lower, spec.upper)
+
+
+def _split(joints: FloatArray, arms: Sequence[int]) -> list[FloatArray]:
+    return np.split(joints, np.cumsum(arms)[:-1])
 
 
 def worst(value: FloatArray, limit: FloatArray) -> tuple[int, int] | None:
@@ -213,4 +267,5 @@ def too_close(
     if found is None:
         return None
     index, thing = found
-    return Reason(name, context.row_of(index), " and ".join(things[thing]), float(clearance[found]), margin)
+    what = " and ".join(things[thing])
+    return Reason(name, context.row_of(index), what, float(clearance[found]), margin, context.note(index))

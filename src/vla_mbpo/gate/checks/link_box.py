@@ -24,4 +24,5 @@ class LinkBox:
         if found is None:
             return None
         index, link = found
-        return Reason(self.name, context.row_of(index), kinematics.links[link], float(outside[found]), 0.0, "m outside")
+        note = " ".join(filter(None, ("m outside", context.note(index))))
+        return Reason(self.name, context.row_of(index), kinematics.links[link], float(outside[found]), 0.0, note)

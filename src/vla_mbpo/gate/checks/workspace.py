@@ -27,4 +27,4 @@ class Workspace:
         index, axis = found
         value = float(tool[index, axis])
         limit = low[axis] if value < low[axis] else high[axis]
-        return Reason(self.name, context.row_of(index), f"tool {AXES[axis]}", value, float(limit))
+        return Reason(self.name, context.row_of(index), f"tool {AXES[axis]}", value, float(limit), context.note(index))
