@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.oracle import Oracle, margin
-from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.robot import Obstacle, RobotSpec
 from vla_mbpo.core.state import RobotState
@@ -113,7 +112,7 @@ def motion(spec: RobotSpec, oracle: Oracle, clear: Oracle, rng: np.random.Genera
         corner = np.concatenate([start[None], rows])
         at = np.arange(0.0, len(rows) + 0.5 / BETWEEN, 1.0 / BETWEEN)
         straight = np.stack([np.interp(at, np.arange(len(corner)), column) for column in corner.T], axis=1)
-        driven = Drive(spec, DriverConfig()).path(chunk, rows, start, np.zeros(len(start)), 0)
+        driven = Drive(spec).path(chunk, rows, start, np.zeros(len(start)), 0)
         return Case(chunk, state, start.copy(), 0, straight, driven)
 
 

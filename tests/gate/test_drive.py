@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import yaml
 
-from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.arm.driver import ArmDriver
 from vla_mbpo.core.chunk import ActionChunk, ActionType, JointRows
 from vla_mbpo.core.robot import RobotSpec
@@ -102,7 +101,7 @@ def test_no_approved_chunk_is_driven_into_the_table(name):
 
 def test_it_is_what_the_driver_does():
     spec, config = robot("sim_panda")
-    gate, drive = Gate(spec, config), Drive(spec, DriverConfig())
+    gate, drive = Gate(spec, config), Drive(spec)
     ways = 0
     for start, rows in low_motions(spec, gate, 6):
         of = chunk(spec, rows, start)

@@ -48,7 +48,7 @@ class Bench:
         graph.listen(qos.INSTRUCTION, qos.RELEASE)
         self.gate, self.policy, self.task = graph.nodes[:3]
         self.status = graph.talk(qos.TASK_STATUS)
-        self.gate._silent = lambda: ""
+        self.gate._inputs.silent = lambda autonomy=True: ""
         assert self.gate._machine.engage(self.gate._machine.epoch, self.gate.now()) is None
         self.swapper = graph.probe.create_client(SwapRelease, qos.SWAP)
         self.client = ActionClient(graph.probe, ExecuteTask, qos.EXECUTE_TASK)

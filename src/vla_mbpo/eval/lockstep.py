@@ -22,6 +22,7 @@ from vla_mbpo.core.state import Trajectory
 from vla_mbpo.core.verdict import Verdict
 from vla_mbpo.eval.corruption import Corruption
 from vla_mbpo.failure.scores import Look
+from vla_mbpo.gate.drive import Drive
 from vla_mbpo.gate.gate import Gate
 from vla_mbpo.imagination.vetting import Vetting
 from vla_mbpo.policy.foreign.errors import PROPOSED, NoChunk
@@ -123,7 +124,7 @@ class Attempt:
         self._choices, self._asked = np.random.default_rng([seed, 3]), False
         self.robot = world.robot(spec, task, seed)
         self._camera = world.camera(self.robot, session.image_size)
-        self._gate = Gate(spec, world.gate, world.driver)
+        self._gate = Gate(spec, world.gate, Drive(spec, world.driver))
         self._driver = ArmDriver(spec, world.driver)
         self._driver.measure(self.robot.state())
         self._rng = np.random.default_rng([seed, 1])

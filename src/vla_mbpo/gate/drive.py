@@ -23,8 +23,9 @@ class Drive:
         tick: time from one point to the next [s].
     """
 
-    def __init__(self, spec: RobotSpec, config: DriverConfig) -> None:
+    def __init__(self, spec: RobotSpec, config: DriverConfig | None = None) -> None:
         """``config``: the driver's; ``tick``, ``settle`` and ``look_ahead`` shape its motion."""
+        config = config or DriverConfig()
         self.tick = config.tick
         self._spec, self._ns, self._look_ahead = spec, round(config.tick * 1e9), round(config.look_ahead * 1e9)
         self._smoother = Smoother(spec, config)

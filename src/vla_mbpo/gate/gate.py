@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_mbpo.arm.config import DriverConfig
 from vla_mbpo.core.chunk import ActionChunk, JointRows
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.robot import RobotSpec
@@ -21,10 +20,10 @@ from vla_mbpo.gate.kinematics import Kinematics
 class Gate:
     """Judges chunks. Keeps no memory from one chunk to the next; reuses buffers, so one thread."""
 
-    def __init__(self, spec: RobotSpec, config: GateConfig | None = None, driver: DriverConfig | None = None) -> None:
+    def __init__(self, spec: RobotSpec, config: GateConfig | None = None, drive: Drive | None = None) -> None:
         """Check the configuration completely, so that judging cannot be undone by a bad limit.
 
-        ``driver``: of the arm driver that the rows are for.
+        ``drive``: of the arm driver that the rows are for; by default one with the usual settings.
 
         Raises:
             ConfigError: a limit is not finite, an action type has no complete set of checks, or the robot would break
@@ -36,7 +35,7 @@ class Gate:
             kind: [tuple(group) for _, group in itertools.groupby(complete_set(kind), key=lambda check: check.stage)]
             for kind in self.config.action_types
         }
-        self.kinematics, self.drive = Kinematics(spec), Drive(spec, driver or DriverConfig())
+        self.kinematics, self.drive = Kinematics(spec), drive or Drive(spec)
         self._converter = Converter(spec, self.config.action_types)
         self._check_home()
 
