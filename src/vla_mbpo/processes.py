@@ -22,7 +22,7 @@ from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.paths import enclave
 
 ERROR_PREFIX = "vla-mbpo: error: "
-MANAGER_TIME, TOTAL_TIME = 1.0, 1.8  # s after the stop request: lifecycle shutdown is over; everything is killed
+MANAGER_TIME, TOTAL_TIME = 1.0, 1.6  # s after the stop request: lifecycle shutdown is over; everything is killed
 _PR_SET_PDEATHSIG = 1
 
 _prctl = ctypes.CDLL(None).prctl
