@@ -151,6 +151,8 @@ def export_graph(module: nn.Module, args: tuple, inputs: list[str], outputs: lis
             dynamic_shapes=shapes, verbose=False,
         )  # fmt: skip
     assert program is not None
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)  # folders of the machine that exports
     program.save(str(path), external_data=False)
 
 

@@ -231,10 +231,12 @@ class Loop:
 
 
 def averaged(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The moving average of a training run's network, and the run's state."""
+    """The moving average of a training run's network, and the run's state. ConfigError: there is none."""
     state = json.loads((run / "state.json").read_text())
     tensors = load_file(run / state["file"])
-    return {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}, state
+    found = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
+    require(found, str(run / state["file"]), f"{len(tensors)} tensors", "some that are named average.…")
+    return found, state
 
 
 def slim(run: Path, out: Path) -> None:
