@@ -235,7 +235,7 @@ def averaged(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state = json.loads((run / "state.json").read_text())
     tensors = load_file(run / state["file"])
     found = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
-    require(found, str(run / state["file"]), f"{len(tensors)} tensors", "some that are named average.…")
+    require(bool(found), str(run / state["file"]), f"{len(tensors)} tensors", "some that are named average.…")
     return found, state
 
 
