@@ -128,7 +128,7 @@ class Feeder:
             now = time.time_ns()
             chunk = make_chunk(self.spec, self._swings[k % len(self._swings)], self.spec.home, now)
             chunk = replace(chunk, chunk_set_id=now, expiry=now + ROWS * period)
-            message = self._convert.to_chunk_set([chunk], now, "base")
+            message = self._convert.to_chunk_set([chunk], now, self.spec.base_frame)
             message.instruction = SAY
             self._chunks.publish(message)
             sent.append(now)

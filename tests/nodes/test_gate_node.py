@@ -70,7 +70,7 @@ class Bench:
     def until_mode(self, mode):
         self.graph.until(lambda: bool(self.graph.heard["/gate/state"]) and self.state.mode == mode)
 
-    def send(self, *speeds, instruction=SAY, age=0.05):
+    def send(self, *speeds, instruction=SAY, age=0.05, frame=None):
         """A set with one candidate per speed [rad/s] of the last joint."""
         stamp = time.time_ns() - round(age * 1e9)
         message = ActionChunkSet(chunk_set_id=stamp, instruction=instruction)
@@ -83,7 +83,7 @@ class Bench:
                 stamp, i, stamp, stamp + 16 * PERIOD, ActionType.JOINT_POSITION, self.spec.joints, self.spec.home,
                 PERIOD, rows, np.full(16, 0.08),
             )  # fmt: skip
-            chunks.append(convert.to_chunk(chunk, stamp, "base"))
+            chunks.append(convert.to_chunk(chunk, stamp, frame or self.spec.base_frame))
         message.chunks = chunks
         before = len(self.decisions)
         self.chunks(message)
@@ -137,7 +137,12 @@ def test_a_set_without_a_good_candidate_moves_nothing(graph, spec):
 
 @pytest.mark.parametrize(
     ("send", "check"),
-    [({"age": 1.5}, "age"), ({"age": -0.5}, "age"), ({"instruction": "do something"}, "instruction")],
+    [
+        ({"age": 1.5}, "age"),
+        ({"age": -0.5}, "age"),
+        ({"instruction": "do something"}, "instruction"),
+        ({"frame": "panda_hand"}, "message"),  # incident: nobody looked at it, and rows count from the base
+    ],
 )
 def test_old_future_and_foreign_sets_are_rejected(graph, spec, send, check):
     bench = Bench(graph, spec, start_engaged=True)

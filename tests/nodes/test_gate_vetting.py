@@ -231,8 +231,6 @@ def test_vetting_is_on_or_off(graph):
 
 
 def _set_of(bench, stamp):
-    from vla_mbpo_msgs.msg import ActionChunkSet
-
     from vla_mbpo.core.chunk import ActionChunk, ActionType
 
     spec = bench.spec
@@ -240,6 +238,7 @@ def _set_of(bench, stamp):
         stamp, 0, stamp, stamp + 800_000_000, ActionType.JOINT_POSITION, spec.joints, spec.home, spec.row_period,
         np.tile(spec.home, (16, 1)), np.full(16, 0.08),
     )  # fmt: skip
-    message = ActionChunkSet(chunk_set_id=stamp, instruction=SAY, chunks=[convert.to_chunk(chunk, stamp, "base")])
+    message = convert.to_chunk_set([chunk], stamp, spec.base_frame)
+    message.chunk_set_id, message.instruction = stamp, SAY
     message.observation_stamp = convert.to_time(stamp)
     return message

@@ -237,8 +237,13 @@ def to_chunk(chunk: ActionChunk, now: int, frame: str) -> ours.ActionChunk:
     return _fill(message, chunk, now, frame)
 
 
-def from_chunk(message: ours.ActionChunk) -> ActionChunk:
-    """An action chunk. Raises ValueError when sizes disagree or the action type is unknown."""
+def from_chunk(message: ours.ActionChunk, frame: str = "") -> ActionChunk:
+    """An action chunk.
+
+    ValueError: sizes disagree, the action type is unknown, or the header names another frame than ``frame`` (empty: any).
+    """
+    if frame and message.header.frame_id != frame:
+        raise ValueError(f"frame_id: {message.header.frame_id!r} is not valid; expected {frame}")
     kind = ActionType(message.action_type)
     width = len(message.joint_names) if kind in (ActionType.JOINT_POSITION, ActionType.JOINT_DELTA) else 6
     return ActionChunk(

@@ -365,7 +365,7 @@ class GateNode(ManagedNode):
         now = self.now()
         try:
             if not isinstance(chunk, ActionChunk):
-                chunk = convert.from_chunk(chunk)
+                chunk = convert.from_chunk(chunk, self._spec.base_frame)
             point = set_point(self._commitment, now)
         except ValueError as error:
             return (Reason("message", -1, qos.ACTION_CHUNKS.name, 0.0, 0.0, str(error)),)
