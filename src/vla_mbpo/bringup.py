@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from vla_mbpo.arm.config import SHAPING
 from vla_mbpo.core.controllers import FILE, check_controllers
 from vla_mbpo.core.errors import ConfigError, require
 from vla_mbpo.core.robot import LIMITS_SCALE, RobotSpec
@@ -128,6 +129,7 @@ def graph(
     rows = [row for row in _rows(options, release) if row[3].get("condition", "always") in ("always", kind)]
     rows = [row for row in rows if only is None or row[1] in only]
     names = [name for _, name, _, _ in rows]
+    driver = {"gate": _driver(params_file, options.overrides.get("arm_driver", {}))}
     managed = [name for _, name, _, rest in rows if rest.get("lifecycle", True)]
     rows.append((MANAGER, MANAGER, {"nodes": managed}, {"lifecycle": False, "restart": Restart.NEVER}))
 
@@ -143,6 +145,7 @@ def graph(
                 **(scale if name != MANAGER else {}),
                 **parameters,
                 **dry.get(name, {}),
+                **driver.get(name, {}),
                 **options.overrides.get(name, {}),
             },
             params_file=params_file,
@@ -252,6 +255,14 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         return node, name, yaml.safe_load(value) if value else ""
     except yaml.YAMLError as error:
         raise ConfigError("--set", text, " ".join(str(error).split())) from None
+
+
+def _driver(params_file: Path, overrides: dict[str, Any]) -> dict[str, Any]:
+    """What the gate has to know of the arm driver, where somebody has said it."""
+    raw = yaml.safe_load(params_file.read_text())
+    said = [raw.get(node, {}).get("ros__parameters", {}) for node in ("/**", "arm_driver")]
+    found = {**said[0], **said[1], **overrides}
+    return {f"driver.{name}": found[name] for name in SHAPING if name in found}
 
 
 def _check_params_file(path: Path) -> None:

@@ -1,15 +1,22 @@
 import os
+import shutil
 import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 from scripted_bundle import write_bundle
 
 from vla_mbpo import bringup, processes, up
 from vla_mbpo.bringup import Options, Restart, graph, parse_override
+from vla_mbpo.core.chunk import ActionChunk, ActionType
 from vla_mbpo.core.errors import ConfigError
+from vla_mbpo.core.robot import RobotSpec
+from vla_mbpo.gate.drive import Drive
+from vla_mbpo.nodes import checking
+from vla_mbpo.nodes.checking import gate_of
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.releases.release import assemble
 from vla_mbpo.releases.store import Store
@@ -45,6 +52,29 @@ def test_options_reach_their_nodes():
     assert specs["policy"].parameters["k"] == 2  # an override is the strongest
     assert specs["gate"].parameters["input_timeout"] == 0.5
     assert all(spec.parameters["use_sim_time"] for spec in specs.values())
+
+
+@pytest.mark.parametrize("where", ["arm_driver", "/**", "--set"])
+def test_the_gate_runs_the_arm_driver_ahead_as_it_is_set(tmp_path, monkeypatch, where):
+    """Incident: with its defaults, whatever the driver had been given."""
+    folder = shutil.copytree(bringup.robot_dir("sim_panda"), tmp_path / "sim_panda")
+    overrides = {"arm_driver": {"settle": 0.2}} if where == "--set" else {}
+    if not overrides:
+        said = yaml.safe_load((folder / "params.yaml").read_text())
+        said.setdefault(where, {}).setdefault("ros__parameters", {})["settle"] = 0.2
+        (folder / "params.yaml").write_text(yaml.safe_dump(said))
+    (gate,) = (spec for spec in graph(str(folder), Options(overrides=overrides)) if spec.name == "gate")
+    assert {name: value for name, value in gate.parameters.items() if name.startswith("driver.")} == {
+        "driver.settle": 0.2
+    }
+    made = gate_of(RobotSpec.load(folder), {p.name: p.default for p in checking.PARAMETERS} | gate.parameters)
+    rows = np.tile(made.spec.home, (16, 1))
+    rows[:, -1] += 0.02 * np.arange(1, 17)
+    still, now = np.zeros(7), 1_000_000_000
+    chunk = ActionChunk(1, 0, now, now + 800_000_000, ActionType.JOINT_POSITION, made.spec.joints, made.spec.home,
+                        50_000_000, rows, np.zeros(0))  # fmt: skip
+    here, usual = (drive.path(chunk, rows, made.spec.home, still, now) for drive in (made.drive, Drive(made.spec)))
+    assert abs(here[10, -1] - usual[10, -1]) > 0.01
 
 
 def test_an_override_for_nobody_names_the_nodes():

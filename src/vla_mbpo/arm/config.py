@@ -20,6 +20,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "look_ahead": (0.0, 0.2),
     "quiet_after": (0.0, 10.0),
 }
+SHAPING = ("tick", "settle", "look_ahead")  # what decides where the arm goes for given rows: the gate has to know it
 
 
 @dataclass(frozen=True)

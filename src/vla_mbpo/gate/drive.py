@@ -24,7 +24,7 @@ class Drive:
     """
 
     def __init__(self, spec: RobotSpec, config: DriverConfig | None = None) -> None:
-        """``config``: the driver's; ``tick``, ``settle`` and ``look_ahead`` shape its motion."""
+        """``config``: the driver's, of which SHAPING counts."""
         config = config or DriverConfig()
         self.tick = config.tick
         self._spec, self._ns, self._look_ahead = spec, round(config.tick * 1e9), round(config.look_ahead * 1e9)

@@ -23,12 +23,11 @@ from vla_mbpo_msgs.srv import GateCommand
 from vla_mbpo.core.chunk import ActionChunk, JointRows
 from vla_mbpo.core.state import RobotState
 from vla_mbpo.core.verdict import Reason
-from vla_mbpo.gate.config import RANGES, GateConfig, slowed
 from vla_mbpo.gate.gate import Gate
 from vla_mbpo.gate.inputs import ARM_DRIVER, JOINT_STATES, Inputs
 from vla_mbpo.gate.machine import Mode, StateMachine
 from vla_mbpo.gate.pendant import Pendant
-from vla_mbpo.nodes import convert, qos
+from vla_mbpo.nodes import checking, convert, qos
 from vla_mbpo.nodes.base import ManagedNode
 from vla_mbpo.nodes.counts import Counts
 from vla_mbpo.nodes.exclusive import ExclusiveTopic
@@ -42,7 +41,6 @@ from vla_mbpo.teleop.jog import Jogger
 
 MAX_CANDIDATES = 64  # as policy.k
 MISSING = Reason("measured_state", -1, "joint_states", 0.0, 1.0, "missing or incomplete")
-_DEFAULTS = GateConfig()
 _ESTOP_TOPIC = f"topic {qos.ESTOP.name}"
 
 
@@ -56,20 +54,19 @@ class GateNode(ManagedNode):
         Param("task_timeout", 1.0, "longest silence of the task node in an attempt before HOLD, s", 0.3, 10.0),
         Param("pendant_timeout", 0.0, "longest silence of a hardware pendant before ESTOP, s; 0: none", 0.0, 2.0),
         Param("state_file", "", "file that keeps e-stop latch and epoch over restarts; empty: not kept"),
-        *(Param(f"checks.{name}", getattr(_DEFAULTS, name), f"GateConfig.{name}", *RANGES[name]) for name in RANGES),
+        *checking.PARAMETERS,
     )
 
     def configure(self) -> None:
         """Build the checks; a type without a complete set is refused here."""
         self._spec = self.spec()
-        config = GateConfig(**{name: self.parameters[f"checks.{name}"] for name in RANGES})
-        self._gate = Gate(self._spec, config)
+        self._gate = checking.gate_of(self._spec, self.parameters)
         self._off = switched_off(self.parameters)
         self._off_text = f"{', '.join(self._off)} off" if self._off else ""
         self._models = Models(self, lambda release: join_of(self.parameters, release), self._use)
         self._slow: Gate | None = None  # for what imagination does not know
         if self._join is not None and self.parameters["vetting.on_unknown"] == "slow":
-            self._slow = Gate(self._spec, slowed(config, self.parameters["vetting.slow"]))
+            self._slow = checking.gate_of(self._spec, self.parameters, self.parameters["vetting.slow"])
         self._reader = convert.JointStateReader(self._spec)
         self._jogger = Jogger(self._spec)
         self._approved = ExclusiveTopic(self, qos.APPROVED_CHUNK, self._on_other)
