@@ -238,10 +238,7 @@ def to_chunk(chunk: ActionChunk, now: int, frame: str) -> ours.ActionChunk:
 
 
 def from_chunk(message: ours.ActionChunk, frame: str = "") -> ActionChunk:
-    """An action chunk.
-
-    ValueError: sizes disagree, the action type is unknown, or the header names another frame than ``frame`` (if any).
-    """
+    """An action chunk. ValueError: sizes disagree, an unknown action type, or another frame than ``frame`` (if any)."""
     if frame and message.header.frame_id != frame:
         raise ValueError(f"frame_id: {message.header.frame_id!r} is not valid; expected {frame}")
     kind = ActionType(message.action_type)

@@ -100,9 +100,7 @@ class Trainer(Loop):
         self.rollouts = Rollouts(files, spec, self.vocabulary, bins)
         check_scenes(self.rollouts.facts)
         seeds = [fact["seed"] for fact in self.rollouts.facts]
-        alone = int(held_out(seeds).sum())
-        least = f"some of both, and more attempts: one scene in {HELD_OUT} is to validate in"
-        require(0 < alone < len(seeds), "data", f"{alone} of {len(seeds)} attempts to validate with", least)
+        held = _some_held_out("data", seeds)[self.rollouts.episode]
         device = device_of(config.device)
         self.perception, data = load_perception(config).to(device), self.rollouts
         eyes, latents = _seen(self.perception, data, out)
@@ -116,14 +114,12 @@ class Trainer(Loop):
         self.things = torch.from_numpy(data.things()).to(device)
         self._pictures = [torch.from_numpy(view).to(device) for view in data.pictures]
         self._labels = {name: torch.from_numpy(getattr(data, name)).to(device) for name in LABELS}
-        held = held_out(seeds)[data.episode]
         self.train, self.validation = np.flatnonzero(~held), np.flatnonzero(held)
         self.calibration = np.flatnonzero(to_calibrate(seeds)[data.episode])
         self.tried: Tried | None = None
         if config.branches:
             self.tried = self._tried(spec, out)
-            held = held_out(self.tried.branches.seed)
-            require(0 < held.sum() < len(held), "branches", len(held), "more looks: one scene in ten is to validate in")
+            held = _some_held_out("branches", self.tried.branches.seed)
             self.tried_train, self.tried_validation = np.flatnonzero(~held), np.flatnonzero(held)
         sizes = {"eye": eyes.shape[-1], "proprio": data.proprio.shape[1], "action": data.bins.shape[-1]}
         model = WorldModelConfig(
@@ -380,6 +376,14 @@ def _bins(state: dict[str, Any]) -> ActionBins:
 def held_out(seeds: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which scenes are for validation."""
     return np.array([zlib.crc32(str(seed).encode()) % HELD_OUT == 0 for seed in seeds])
+
+
+def _some_held_out(field: str, seeds: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
+    """``held_out``. ConfigError about ``field``: nothing to validate with, or nothing else."""
+    held = held_out(seeds)
+    alone, least = int(held.sum()), f"some of both: one scene in {HELD_OUT} is to validate in"
+    require(0 < alone < len(held), field, f"{alone} of {len(held)} to validate with", least)
+    return held
 
 
 def to_calibrate(seeds: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
