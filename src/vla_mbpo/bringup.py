@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def graph(
     rows = [row for row in _rows(options, release) if row[3].get("condition", "always") in ("always", kind)]
     rows = [row for row in rows if only is None or row[1] in only]
     names = [name for _, name, _, _ in rows]
-    driver = {"gate": _driver(params_file, options.overrides.get("arm_driver", {}))}
+    driver = {"gate": _driver(params_file, scale, options.overrides)}
     managed = [name for _, name, _, rest in rows if rest.get("lifecycle", True)]
     rows.append((MANAGER, MANAGER, {"nodes": managed}, {"lifecycle": False, "restart": Restart.NEVER}))
 
@@ -257,12 +258,25 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         raise ConfigError("--set", text, " ".join(str(error).split())) from None
 
 
-def _driver(params_file: Path, overrides: dict[str, Any]) -> dict[str, Any]:
-    """What the gate has to know of the arm driver, where somebody has said it."""
+def _driver(params_file: Path, scale: dict[str, Any], overrides: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the gate has to know of the arm driver, where somebody has said it.
+
+    ConfigError: they have limits of their own each, so that the gate would run another driver ahead.
+    """
+    driver, gate = ({**_said(params_file, node), **scale, **overrides.get(node, {})} for node in ("arm_driver", "gate"))
+    theirs, its = (float(said.get("limits_scale", 1.0)) for said in (driver, gate))
+    require(theirs == its, "limits_scale", f"arm_driver {theirs}, gate {its}", "the same: --limits-scale is for all")
+    return {f"driver.{name}": driver[name] for name in SHAPING if name in driver}
+
+
+def _said(params_file: Path, node: str) -> dict[str, Any]:
+    """Parameters of the file for ``node``, by each name that ROS takes for it: node, /node, /**, /*, /**/node."""
+    found: dict[str, Any] = {}
     raw = yaml.safe_load(params_file.read_text())
-    said = [raw.get(node, {}).get("ros__parameters", {}) for node in ("/**", "arm_driver")]
-    found = {**said[0], **said[1], **overrides}
-    return {f"driver.{name}": found[name] for name in SHAPING if name in found}
+    for name in sorted(raw, key=lambda name: "*" not in name):  # what names it goes before what fits it, too
+        if fnmatchcase(f"/{node}", f"/{name.lstrip('/')}".replace("/**/", "/")):
+            found |= raw[name]["ros__parameters"]
+    return found
 
 
 def _check_params_file(path: Path) -> None:

@@ -99,8 +99,10 @@ def run(args: argparse.Namespace) -> int:
         code = Session(args, client, supervisor, display, stop, _has_power(specs)).run()
         return code
     finally:
-        display.close()
-        supervisor.stop()
+        try:
+            display.close()
+        finally:
+            supervisor.stop()
         if lock is not None:
             lock.close()
         stop.requested = False  # from here on it is about the report
@@ -329,9 +331,10 @@ class Display:
         from rich.text import Text
 
         left, right = TextColumn("{task.description}"), TextColumn("{task.fields[chunks]}")
-        self._bar = Progress(left, BarColumn(), TimeElapsedColumn(), right, transient=True)
+        self._bar = Progress(left, BarColumn(), TimeElapsedColumn(), right, transient=True, auto_refresh=False)
         self._row = self._bar.add_task(instruction, total=1.0, chunks="")
-        self._bar.start()
+        with suppress(OSError):  # as in ``log``
+            self._bar.start()
         console = self._bar.console  # for the threads that print while the bar ends
         self._print = lambda text: console.print(Text.from_ansi(text))
 
@@ -339,7 +342,8 @@ class Display:
         """Feedback of the attempt, at 5 Hz."""
         chunks = f"chunks {feedback.chunks_accepted} accepted, {feedback.chunks_rejected} rejected"
         if self._bar is not None:
-            self._bar.update(self._row, completed=feedback.progress, chunks=chunks)
+            with suppress(OSError):
+                self._bar.update(self._row, completed=feedback.progress, chunks=chunks, refresh=True)
         elif int(feedback.elapsed) // 2 != self._shown:
             self._shown = int(feedback.elapsed) // 2
             reason = f" ({feedback.message})" if feedback.message else ""
@@ -348,7 +352,8 @@ class Display:
     def end(self) -> None:
         """The attempt is over."""
         if self._bar is not None:
-            self._bar.stop()
-            self._bar, self._print = None, lambda text: print(text, flush=True)
+            bar, self._bar, self._print = self._bar, None, lambda text: print(text, flush=True)
+            with suppress(OSError):
+                bar.stop()
 
     close = end

@@ -123,6 +123,9 @@ def test_a_lowered_limit_holds_for_what_catches_up():
     rows[:, 0] += 0.025 + 0.9 * limit * 0.05 * np.arange(16)
     verdict = slow.vet(chunk(spec, rows, spec.home), at_rest(spec, spec.home), None, START)
     assert not isinstance(verdict, JointRows) and "driven_velocity" in {reason.check for reason in verdict}
+    late = START + 300_000_000  # row 6 is the next that is due
+    found = slow.vet(chunk(spec, rows, spec.home), replace(at_rest(spec, spec.home), stamp=late), None, late)
+    assert min(reason.row for reason in found) >= 6  # incident: rows that were past by then
     on_time = np.tile(spec.home, (16, 1))
     on_time[:, 0] += 0.9 * limit * 0.05 * np.arange(16)
     assert isinstance(slow.vet(chunk(spec, on_time, spec.home), at_rest(spec, spec.home), None, START), JointRows)

@@ -107,6 +107,15 @@ def test_a_press_while_a_reset_is_being_confirmed_makes_it_stale():
     assert machine.reset(machine.epoch, LONG) is None
 
 
+def test_a_press_after_the_clock_was_set_back_is_a_press():
+    """Incident: it was taken for the button's bounce, and the reset that somebody was confirming was accepted."""
+    machine = latched(LONG)
+    asked = machine.epoch
+    machine.estop("button", 5)
+    machine.clear("button")
+    assert "stale" in machine.reset(asked, 5 + COOL_DOWN) and machine.mode == Mode.ESTOP
+
+
 def test_a_button_that_is_held_and_repeats_itself_is_one_press():
     machine = latched()
     asked = machine.epoch

@@ -2,7 +2,9 @@ import os
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,7 +56,7 @@ def test_options_reach_their_nodes():
     assert all(spec.parameters["use_sim_time"] for spec in specs.values())
 
 
-@pytest.mark.parametrize("where", ["arm_driver", "/**", "--set"])
+@pytest.mark.parametrize("where", ["arm_driver", "/arm_driver", "/**/arm_driver", "/**", "--set"])
 def test_the_gate_runs_the_arm_driver_ahead_as_it_is_set(tmp_path, monkeypatch, where):
     """Incident: with its defaults, whatever the driver had been given."""
     folder = shutil.copytree(bringup.robot_dir("sim_panda"), tmp_path / "sim_panda")
@@ -75,6 +77,34 @@ def test_the_gate_runs_the_arm_driver_ahead_as_it_is_set(tmp_path, monkeypatch, 
                         50_000_000, rows, np.zeros(0))  # fmt: skip
     here, usual = (drive.path(chunk, rows, made.spec.home, still, now) for drive in (made.drive, Drive(made.spec)))
     assert abs(here[10, -1] - usual[10, -1]) > 0.01
+
+
+@pytest.mark.parametrize("where", ["arm_driver", "/gate", "--set"])
+def test_gate_and_arm_driver_with_different_limits_are_refused(tmp_path, where):
+    """Incident: motions that the gate approved for a driver at full speed were driven into the table by a slow one."""
+    folder = shutil.copytree(bringup.robot_dir("sim_panda"), tmp_path / "sim_panda")
+    overrides = {"arm_driver": {"limits_scale": 0.5}} if where == "--set" else {}
+    if not overrides:
+        said = yaml.safe_load((folder / "params.yaml").read_text())
+        said.setdefault(where, {}).setdefault("ros__parameters", {})["limits_scale"] = 0.5
+        (folder / "params.yaml").write_text(yaml.safe_dump(said))
+    with pytest.raises(ConfigError, match=r"limits_scale: 'arm_driver \S+, gate \S+' is not valid"):
+        graph(str(folder), Options(overrides=overrides))
+    with nullcontext() if not overrides else pytest.raises(ConfigError):
+        graph(str(folder), Options(overrides=overrides, limits_scale=0.2))  # stronger than the file
+
+
+def test_a_terminal_that_is_closed_during_the_attempt_ends_nothing(monkeypatch):
+    """Incident: the bar could not be ended, and all nodes were killed with the command."""
+    master, slave = os.openpty()
+    monkeypatch.setattr(sys, "stdout", os.fdopen(slave, "w", 1))
+    display = up.Display()
+    display.begin("press the button")
+    os.close(master)
+    display.progress(SimpleNamespace(chunks_accepted=1, chunks_rejected=0, progress=0.5, elapsed=1.0, message=""))
+    display.say("going on")
+    display.end()
+    display.close()
 
 
 def test_an_override_for_nobody_names_the_nodes():

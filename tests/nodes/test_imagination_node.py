@@ -103,6 +103,14 @@ def test_every_candidate_is_judged_against_the_observation_of_its_stamp(bench):
     assert 0 < convert.to_ns(verdict.latency) < 1e9
 
 
+def test_fast_cameras_do_not_push_an_observation_out(bench):
+    """Incident: 12 were kept, which is 0.2 s at 60 pictures a second."""
+    stamp = bench.frame()
+    for k in range(1, 15):
+        bench.frame(stamp=stamp + k * 16_000_000)
+    assert known(bench.ask(stamp)) == [True] * 3
+
+
 def test_an_observation_that_never_arrived_is_unknown(bench):
     bench.frame()
     assert "has not arrived" in reason(bench.ask(time.time_ns()))

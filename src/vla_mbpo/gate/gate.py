@@ -65,7 +65,8 @@ class Gate:
         if stages is None:
             names = ", ".join(kind.name for kind in self._stages)
             return (Reason("action_type", -1, str(chunk.action_type), float("nan"), float("nan"), f"accepts {names}"),)
-        context = Context(self.spec, self.config, self.kinematics, state, commanded, now, tick=self.drive.tick)
+        context = Context(self.spec, self.config, self.kinematics, state, commanded, now)
+        context.tick, context.age = self.drive.tick, (now - chunk.observation_stamp) / 1e9
         context.drive = lambda rows: self.driven(chunk, rows, state, commanded, now, velocity)
         rows = chunk.positions
         for stage in stages:

@@ -108,7 +108,8 @@ class StateMachine:
             now: [ns].
             present: the cause lasts until ``clear(cause)``; False for a single event.
         """
-        again, self._latched_at = now - self._latched_at > self._cool_down, now
+        again = not 0 <= now - self._latched_at <= self._cool_down  # below 0: the clock was set back
+        self._latched_at = now
         fresh = present and cause not in self.causes
         if fresh:
             self.causes.add(cause)

@@ -1,5 +1,6 @@
 """From messages to observations: images paired by stamp, joint states of the same moment."""
 
+import time
 from collections import deque
 
 import numpy as np
@@ -16,7 +17,7 @@ FRAMES = tuple(
     for view in ("head", "wrist")
 )
 
-DEAF_PAIRS = 100  # image pairs without a single joint state, 5 s at 20 Hz
+DEAF_PAIRS, DEAF_AFTER = 100, 5.0  # image pairs, over so many seconds, without a single joint state
 DEAF = "no joint states though others hear them: this process has no connection to them, and is to be started again"
 
 
@@ -57,7 +58,7 @@ class ObservationBuilder:
         self._pixels = {view: PixelCheck(view, limits.max_frozen) for view in ("head", "wrist")}
         self._joints: deque[JointState] = deque(maxlen=64)
         self._last: tuple[tuple[int, NDArray[np.uint8]], tuple[int, NDArray[np.uint8]]] | None = None
-        self.pairs, self.stamp = 0, 0
+        self.pairs, self.stamp, self._began = 0, 0, time.monotonic()
 
     @property
     def deaf(self) -> bool:
@@ -66,7 +67,8 @@ class ObservationBuilder:
         Where others hear the joint states (the gate is engaged, chunks are made of them), this process and their
         publisher have missed each other. It was seen once, on a busy machine: the middleware did not mend it in 20 s.
         """
-        return self.pairs >= DEAF_PAIRS and not self._joints
+        long = time.monotonic() - self._began >= DEAF_AFTER
+        return self.pairs >= DEAF_PAIRS and long and not self._joints
 
     def add_joints(self, message: JointState) -> None:
         """Take joint states; they are read when needed. Those of other joints are passed over."""
@@ -87,6 +89,8 @@ class ObservationBuilder:
             return None
         self.stamp = to_ns(pair[0].header.stamp)
         head, wrist = ((to_ns(message.header.stamp), from_image(message)) for message in pair)
+        if not self.pairs:
+            self._began = time.monotonic()
         self.pairs += 1
         self._last = (head, wrist)
         self._pixels["head"].check(*head)

@@ -29,7 +29,7 @@ from vla_mbpo.nodes.worker import Worker
 from vla_mbpo.paths import bundle_dir
 from vla_mbpo.releases.release import part
 
-KEPT = 12  # observations, 0.6 s at 20 Hz; what is older the gate would refuse anyway
+KEPT, MOST = 600_000_000, 200  # observations [ns], at most so many; what is older the gate would refuse anyway
 _DEFAULTS = PlannerConfig()
 
 
@@ -161,7 +161,8 @@ class ImaginationNode(ManagedNode):
         except (StaleInput, ValueError) as error:
             self._refused = str(error)
             self._observations[self._inputs.stamp] = self._refused
-        while len(self._observations) > KEPT:
+        kept = max(KEPT, round(self.parameters["max_age"] * 1e9))
+        while abs(self._inputs.stamp - next(iter(self._observations))) > kept or len(self._observations) > MOST:
             self._observations.popitem(last=False)
 
     def _on_chunks(self, message: ActionChunkSet) -> None:

@@ -47,6 +47,7 @@ class Context:
         state: measured state.
         commanded: set point of the arm driver at ``now`` [rad], (n,), or None before the first motion.
         now: [ns].
+        age: of the chunk's observation at ``now`` [s]: row k is due ``age`` earlier than (k + 1) row periods from now.
         drive: what the arm driver makes of absolute rows, one point per tick (T, n) [rad]; None: nothing but the rows.
         tick: of that [s].
         arms: joints of each arm where there are several, each of which brakes by itself; empty: one.
@@ -58,6 +59,7 @@ class Context:
     state: RobotState
     commanded: FloatArray | None
     now: int
+    age: float = 0.0
     drive: Callable[[FloatArray], FloatArray] | None = None
     tick: float = 0.02
     arms: tuple[int, ...] = ()
@@ -78,8 +80,7 @@ class Context:
             path, self._rows = _path(rows)
             brake, driven = _brake(rows, self.spec, self.arms or (rows.shape[1],)), self.driven(rows)
             self._ticks = _thinned(driven)
-            last, period = len(rows) - 1, self.spec.row_period / 1e9
-            near = np.minimum((self._ticks * self.tick / period).astype(np.int64), last)
+            last, near = len(rows) - 1, self.row_at(self._ticks, len(rows))
             self._owner = np.concatenate([self._rows, np.full(len(brake), last), near])
             self.kinematics.place(np.vstack([path, brake, driven[self._ticks], self.anchor[None]]))
         return self.kinematics
@@ -89,6 +90,11 @@ class Context:
         if self._driven is None:
             self._driven = self.drive(rows) if self.drive is not None else rows[:0]
         return self._driven
+
+    def row_at(self, ticks: IntArray, rows: int) -> IntArray:
+        """Of so many ``rows`` those that are under way ``ticks`` of the driver after ``now``."""
+        at = (self.age + ticks * self.tick) / (self.spec.row_period / 1e9)
+        return np.clip(at, 0, rows - 1).astype(np.int64)
 
     def row_of(self, point: int) -> int:
         """Row that a placed point belongs to: those between two rows count to the one they lead to.

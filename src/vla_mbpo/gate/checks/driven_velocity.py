@@ -27,6 +27,6 @@ class DrivenVelocity:
         found = worst(speed, limit)
         if found is None:
             return None
-        row = min(int(found[0] * context.tick * 1e9 / chunk.row_period), len(rows) - 1)
+        row = int(context.row_at(np.array(found[0]), len(rows)))
         value, most = float(speed[found]), float(limit[found[1]])
         return Reason(self.name, row, context.spec.joints[found[1]], value, most, "as it is driven")
