@@ -108,7 +108,8 @@ def test_nodes_are_told_with_state_latencies_and_rates():
     ]
     assert rows(panel)["Rows"] == "9 executed, 1 dropped late, 0 executed late"
     assert nodes.panel(110.0)["nodes"][1][1] == "? stale: silent for 8 s"
-    assert nodes.values("policy")[0]["version"] == "x" and nodes.values("nobody") == (None, 0, "")
+    assert nodes.values("policy", 104.0)[0]["version"] == "x" and nodes.values("nobody", 104.0) == (None, 0, "")
+    assert nodes.values("policy", 110.0)[0] is None  # incident: a recorder that had died was recording for ever
 
 
 # Verdicts
@@ -150,6 +151,15 @@ def test_each_candidate_has_verdict_decision_and_reason():
     assert told["Last rejection"] == "candidate 2: imagination: verdict; more"
 
 
+def test_why_a_candidate_was_refused_is_the_gates_to_say_whoever_is_heard_first():
+    """Incident: what imagination had against a candidate stood as the gate's reason when its verdict came later."""
+    verdicts = Verdicts()
+    verdicts.decided(decided(5, 0, False, "joint_velocity: too fast"))
+    verdicts.imagined(imagined(5, 2, reasons=["it may cost"]))
+    (row,) = verdicts.panel()["candidates"]
+    assert (row["verdict"], row["why"]) == ("RISKY", "joint_velocity: too fast")
+
+
 def test_only_the_newest_set_is_shown_and_memory_is_bounded():
     verdicts = Verdicts()
     for set_id in range(1, 200):
@@ -181,6 +191,14 @@ def test_risk_is_points_and_words():
     panel = history.panel()
     assert panel["points"] == [[-1.0, 1.0, 7.0, False], [-0.5, None, None, False], [0.0, 8.0, 7.0, True]]
     assert panel["words"] == "■ ALARM: risk 8.00, band 7.00; voting for an alarm: mlp"
+
+
+def test_a_risk_that_is_long_ago_is_not_said_as_if_it_were_now():
+    """Incident: no alarm, said the page of a detector that had been stopped."""
+    history = RiskHistory()
+    history.add(risk(10.0, 1.0, 7.0))
+    assert history.panel(1.0)["words"].startswith("● no alarm")
+    assert history.panel(60.0)["words"].startswith("○ silent for more than 5 s; then: ● no alarm")
 
 
 def test_a_risk_that_is_no_number_is_unknown_and_old_ones_go():

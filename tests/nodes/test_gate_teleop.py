@@ -6,7 +6,7 @@ import pytest
 from std_msgs.msg import UInt64
 from std_srvs.srv import Trigger
 from test_gate_node import Bench
-from vla_mbpo_msgs.msg import GateState, TeleopCommand
+from vla_mbpo_msgs.msg import Commitment, GateState, TeleopCommand
 
 from vla_mbpo.nodes import convert, qos
 
@@ -52,6 +52,17 @@ def test_a_person_goes_before_the_policy_and_is_marked(graph, spec):
     assert bench.state.intervention and bench.decisions[-1].intervention
     refused = next(d for d in bench.send(0.1) if not d.accepted)
     assert refused.reasons[0].check == "mode"
+
+
+def test_a_takeover_that_closes_the_gripper_begins_where_it_was_told_to_be(graph, spec):
+    """Incident: it began at the width of what was held, and so let go of it first."""
+    bench = Bench(graph, spec, start_engaged=True)
+    stick = Stick(bench)
+    graph.talk(qos.COMMITMENT)(Commitment(gripper=[0.006]))
+    graph.until(lambda: bench.node._opening == 0.006)
+    stick.hold(gripper_velocity=-0.05)
+    graph.until(lambda: bool(bench.approved))
+    assert 0.0 < len(bench.approved[0].gripper) and max(bench.approved[0].gripper) <= 0.006
 
 
 def test_letting_go_holds_and_only_engaging_ends_the_intervention(graph, spec):

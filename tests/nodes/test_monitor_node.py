@@ -1,6 +1,7 @@
 """The page's node: panels from the topics, orders through the stack's services."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from urllib.error import HTTPError
@@ -92,7 +93,13 @@ def test_a_broken_message_does_not_end_the_page(graph):
     page.node._page.viewers.enter()  # dreams are drawn for viewers only
     graph.talk(qos.DREAM)(Image(encoding="bayer", height=3, width=3))
     graph.talk(qos.VERDICT)(ImaginationVerdict(candidates=[CandidateVerdict(verdict=77)]))
+    head = graph.talk(qos.HEAD_IMAGE)
+    head(Image(encoding="bayer", height=3, width=3))
     graph.spin(0.5)
+    scenes, grey = page.node._page.scenes, np.full((32, 32, 3), 90, np.uint8)
+    before, _ = scenes.after(0, 0.0)
+    head(convert.to_image(grey, time.time_ns(), "head_camera_optical_frame"))
+    graph.until(lambda: scenes.after(before, 0.0)[0] > before)  # incident: there were no pictures any more
     assert page.node.state == "active" and page.ask("/stop", {}, token=False) == (200, {"stopped": True})
     graph.until(lambda: bool(graph.heard[qos.ESTOP.name]))
 

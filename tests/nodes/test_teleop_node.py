@@ -7,7 +7,7 @@ from vla_mbpo_msgs.msg import GateState
 from vla_mbpo_msgs.srv import GateCommand
 
 from vla_mbpo.nodes import convert, qos
-from vla_mbpo.nodes.teleop import TeleopNode
+from vla_mbpo.nodes.teleop import SETTLE, TeleopNode
 
 DEADMAN, ESTOP, START = 10, 1, 6
 
@@ -21,7 +21,9 @@ class Bench:
         graph.activate()
         graph.listen(qos.TELEOP_COMMAND)
         self.joy = graph.talk(qos.JOY)
-        self.hold()
+        until = time.monotonic() + SETTLE + 0.1
+        while time.monotonic() < until:
+            self.hold()
 
     def hold(self, *buttons, axes=()):
         self.joy(Joy(axes=[dict(axes).get(i, 0.0) for i in range(6)], buttons=[int(i in buttons) for i in range(15)]))
@@ -60,6 +62,19 @@ def test_a_silent_gamepad_releases_the_deadman_and_then_says_nothing(bench):
     assert len(bench.heard) == count and bench.node.warning() == "/joy is silent"
 
 
+def test_what_is_held_while_the_gamepad_is_plugged_in_has_to_be_pressed_anew(bench):
+    """Incident (review): a pad's first readings said that nothing was held, and the next ones were taken for a press."""
+    bench.graph.until(lambda: bench.node.warning() == "/joy is silent", 1.0)
+    before = len(bench.heard)
+    bench.hold()
+    for _ in range(6):
+        bench.hold(DEADMAN, axes={1: 1.0})
+    assert len(bench.heard) > before and not any(command.deadman for command in bench.heard[before:])
+    bench.hold()
+    bench.hold(DEADMAN, axes={1: 1.0})
+    assert bench.heard[-1].deadman
+
+
 @pytest.mark.parametrize("axes", [[0.0] * 3, [float("nan")] * 6])
 def test_a_message_that_no_gamepad_sends_releases(bench, axes):
     bench.hold(DEADMAN, axes={1: 1.0})
@@ -78,6 +93,15 @@ def test_a_gamepad_of_another_time_drives_nothing_but_stops(bench, off):
         bench.graph.spin(0.1)
     assert not any(command.deadman for command in bench.heard) and bench.heard[-1].estop
     assert f"stamped {off:+.0f}"[:9] in bench.node.warning() and "0.3" in bench.node.warning()
+
+
+def test_a_late_press_of_the_estop_is_said_again(bench):
+    """Incident (review): said once, it was overwritten by the message after it, before the gate had taken it in."""
+    late = Joy(axes=[0.0] * 6, buttons=[int(i == ESTOP) for i in range(15)])
+    late.header.stamp = convert.to_time(time.time_ns() - 1_000_000_000)
+    bench.joy(late)
+    bench.hold()
+    assert bench.heard[-1].estop
 
 
 def test_the_estop_button_is_passed_on(bench):

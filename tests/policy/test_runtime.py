@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vla_mbpo.core.errors import ConfigError
 from vla_mbpo.core.observation import Observation
 from vla_mbpo.policy.runtime import PolicySession, UnknownInstruction
+from vla_mbpo.policy.sessions import load_policy
 
 TEXT = "put the red cube in the bin"
 SIZE = 32
@@ -104,6 +105,14 @@ def test_the_gripper_keeps_its_range_and_its_speed(session, observation, spec, o
     assert ((found.gripper >= low) & (found.gripper <= high)).all()
     steps = np.diff(np.c_[np.full(4, opening), found.gripper], axis=1)
     assert np.abs(steps).max() <= spec.gripper_speed * spec.row_period / 1e9 + 1e-12
+
+
+def test_lowered_limits_hold_for_the_gripper_of_what_the_policy_says(tiny_bundle, observation, spec):
+    """Incident: its chunks were refused for the gripper alone, however slowly the arm moved."""
+    slow = spec.scaled(0.1)
+    found = infer(load_policy(tiny_bundle, slow), observation, k=4, noise=10.0)
+    steps = np.abs(np.diff(found.gripper, axis=1))
+    assert 0 < steps.max() <= slow.gripper_speed * slow.row_period / 1e9 + 1e-12
 
 
 def test_a_world_model_in_a_policys_place_is_refused(tiny_world_model):

@@ -82,6 +82,21 @@ def test_rows_are_those_of_the_episode():
     assert report["rows"] == {"executed": 30, "dropped_late": 1, "executed_late": 0}
 
 
+def test_rows_before_and_after_an_attempt_are_none_of_it():
+    """Incident: those of the attempt before, driven to their end, counted."""
+    made = Labels(one_attempt=True)
+    notes = [Rows(1, 5, 0, 0), Rows(1, 20, 2, 0), attempt(True).note, Rows(2, 30, 2, 0)]
+    for number, note in enumerate([*notes, attempt(False, "succeeded").note, Rows(0, 40, 3, 0)]):
+        made.add(said("", BEGIN + number, note=note))
+    assert made.report()["rows"] == {"executed": 10, "dropped_late": 0, "executed_late": 0}
+
+
+def test_an_arm_driver_that_is_activated_anew_counts_from_zero():
+    """Incident: an episode had executed -897 rows."""
+    report = labels(Rows(0, 900, 5, 0), Rows(1, 910, 5, 0), Rows(0, 3, 0, 0), Rows(1, 8, 0, 0)).report()
+    assert report["rows"] == {"executed": 18, "dropped_late": 0, "executed_late": 0}
+
+
 def test_executed_rows_with_a_decision_are_explained():
     decided = (Decided(4, 2, True), Approved(4, 2), Rows(4, 1, 0, 0), Rows(4, 2, 0, 0))
     assert labels(Rows(0, 0, 0, 0), *decided).unexplained() == []

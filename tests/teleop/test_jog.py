@@ -143,6 +143,39 @@ def test_the_gripper_is_left_alone_until_it_is_moved_then_kept():
     assert len(set(kept)) == 1 and kept[0] <= 0.04
 
 
+CLOSING = Jog(np.zeros(6), False, NONE, -0.1)
+
+
+def test_a_trigger_that_is_let_go_of_ends_the_rows_that_close_and_the_gripper_stays():
+    """Incident: the rows of the last press were driven to their end, and the next motion opened again."""
+    made, hold, step = Jogger(robot()), twist(), 20_000_000
+    for k in range(5):
+        last = made.chunks(CLOSING, robot().home, STILL, state(), NOW + k * step)[0].gripper
+    kept = made.chunks(hold, robot().home, STILL, state(), NOW + 5 * step)[0].gripper
+    assert set(kept) == {kept[0]} and last[-1] < kept[0] <= last[0]
+    assert made.chunks(hold, robot().home, STILL, state(), NOW + 6 * step)  # if the one before was lost
+    assert made.chunks(hold, robot().home, STILL, state(), NOW + 60 * step) == []
+    assert set(made.chunks(twist(0.1), robot().home, STILL, state(), NOW + 61 * step)[0].gripper) == {kept[0]}
+
+
+@pytest.mark.parametrize(("told", "velocity", "first"), [(0.006, -0.1, 0.006), (0.006, 0.1, 0.04), (None, -0.1, 0.04)])
+def test_whoever_closes_does_not_let_go_first(told, velocity, first):
+    """Incident: of an object 40 mm wide, held with 6 mm, the first press of "close" began at 40."""
+    made = Jogger(robot())
+    made.reset(told)
+    rows = made.chunks(Jog(np.zeros(6), False, NONE, velocity), robot().home, STILL, state(), NOW)[0].gripper
+    assert abs(rows[0] - first) <= 0.1 * 0.1 and (rows <= first).all() == (velocity < 0)
+
+
+def test_lowered_limits_slow_the_gripper_and_do_not_stop_the_arm():
+    """Incident: all candidates of a stick and a trigger together were refused, at a tenth of the speed."""
+    spec = robot().scaled(0.1)
+    made, gate = Jogger(spec), Gate(spec)
+    both = Jog(np.array([0.01, 0, 0, 0, 0, 0]), False, NONE, -0.1)
+    first = made.chunks(both, spec.home, STILL, state(), NOW)[0]
+    assert isinstance(gate.vet(first, state(), spec.home, NOW), JointRows)
+
+
 def test_another_number_of_joints_is_refused():
     with pytest.raises(ValueError, match="joint_velocities: 3 values for 7 joints"):
         chunks(Jog(np.zeros(6), False, np.zeros(3)))

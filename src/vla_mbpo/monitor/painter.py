@@ -48,11 +48,17 @@ class Painter:
         finally:
             self._source.close()
 
+    def _draw(self) -> None:
+        try:
+            frame = self._source.read(FRESH)
+            self._show(compose(None if frame is None else frame.image, *self._cameras()))
+        except Exception as error:  # a picture or a state that cannot be shown: the next may be fine
+            self._report(f"a picture is not shown on the page: {type(error).__name__}: {error}")
+
     def _paint(self) -> None:
         self._source.open()
         while self._running.is_set():
             begin = time.monotonic()
             if self._wanted():
-                frame = self._source.read(FRESH)
-                self._show(compose(None if frame is None else frame.image, *self._cameras()))
+                self._draw()
             time.sleep(max(0.01, self._period - (time.monotonic() - begin)))

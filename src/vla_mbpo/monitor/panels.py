@@ -80,7 +80,7 @@ def training(message: Any) -> dict[str, Any]:
 def recording(values: dict[str, str] | None, level: int, message: str) -> dict[str, Any]:
     """Of what the recorder says of itself, None: there is no recorder."""
     if values is None:
-        return {"rows": [["Recording", "no recorder: start with --record FOLDER"]]}
+        return {"rows": [["Recording", "no recorder is heard: start with --record FOLDER"]]}
     episode, wrong = values.get("episode"), f"{LEVELS[level]}: {message}" if level else LEVELS[0]
     rows = [["Recording", f"● recording {episode}" if episode else "○ not now"], ["State", wrong]]
     bad = f"{values.get('episodes', '0')}, of which bad: {values.get('bad', '0')}"
@@ -119,10 +119,10 @@ class Nodes:
         while len(self._said) > MOST:
             del self._said[next(iter(self._said))]
 
-    def values(self, name: str) -> tuple[dict[str, str] | None, int, str]:
-        """Values, level and message of a node; None: nothing was heard of it."""
-        _, level, message, values = self._said.get(name, (0.0, 0, "", None))
-        return values, level, message
+    def values(self, name: str, now: float) -> tuple[dict[str, str] | None, int, str]:
+        """Values, level and message of a node; None: nothing was heard of it, or not for long."""
+        heard, level, message, values = self._said.get(name, (now, 0, "", None))
+        return (None, 0, "") if now - heard > SILENT else (values, level, message)
 
     def panel(self, now: float, commitment: Any = None) -> dict[str, Any]:
         """One row per node: name, state in words, and the values that are rates or latencies.

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from typing import Any
 
+OLD = 5.0  # s
 POINTS = 150  # a minute of looks
 NONE = "No risk yet: no failure detector has spoken."
 
@@ -29,11 +30,12 @@ class RiskHistory:
         else:
             self._words = f"● no alarm: risk {score:.2f}, band {band:.2f}{who}"
 
-    def panel(self) -> dict[str, Any]:
-        """Points (seconds before the newest one, risk, band, alarm) and words."""
+    def panel(self, age: float = 0.0) -> dict[str, Any]:
+        """Points (seconds before the newest one, risk, band, alarm) and words; ``age``: of the newest message [s]."""
         end = self._points[-1][0] if self._points else 0.0
         points = [[round(stamp - end, 2), *rest] for stamp, *rest in self._points]
-        return {"words": self._words, "points": points}
+        old = f"○ silent for more than {OLD:.0f} s; then: " if points and age > OLD else ""
+        return {"words": f"{old}{self._words}", "points": points}
 
 
 def _number(value: float) -> float | None:

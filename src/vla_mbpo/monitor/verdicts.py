@@ -25,7 +25,10 @@ class Verdicts:
     def imagined(self, message: Any) -> None:
         """An ImaginationVerdict."""
         for one in message.candidates[:MOST]:
-            self._candidate(message.chunk_set_id, one.candidate).update(_imagined(one))
+            row, found = self._candidate(message.chunk_set_id, one.candidate), _imagined(one)
+            if row["decision"] != UNSEEN:  # the gate has said why
+                found.pop("why", None)
+            row.update(found)
 
     def decided(self, message: Any) -> None:
         """A GateDecision."""

@@ -34,7 +34,7 @@ from vla_mbpo.nodes.exclusive import ExclusiveTopic
 from vla_mbpo.nodes.join import Vetted, VettingJoin, inconsistent
 from vla_mbpo.nodes.models import Models
 from vla_mbpo.nodes.parameters import Param
-from vla_mbpo.nodes.prefix import set_point
+from vla_mbpo.nodes.prefix import set_point, told_opening
 from vla_mbpo.nodes.process import run
 from vla_mbpo.nodes.vetting import PARAMETERS, VETTING, join_of, switched_off
 from vla_mbpo.teleop.jog import Jogger
@@ -87,6 +87,7 @@ class GateNode(ManagedNode):
         """Listen, and say what the mode is."""
         self._measured: RobotState | None = None
         self._commitment: Commitment | None = None
+        self._opening: float | None = None
         self._inputs = Inputs(self.parameters["input_timeout"], self.parameters["task_timeout"])
         self._let_go = self._asked = False
         self._instruction = ""
@@ -151,7 +152,7 @@ class GateNode(ManagedNode):
             self._inputs.hear(JOINT_STATES)
 
     def _on_commitment(self, message: Commitment) -> None:
-        self._commitment = message
+        self._commitment, self._opening = message, told_opening(message, self._opening)
         self._inputs.hear(ARM_DRIVER)
 
     def _on_instruction(self, message: String) -> None:
@@ -234,7 +235,7 @@ class GateNode(ManagedNode):
         elif machine.mode == Mode.TELEOP:
             self._drive(message, now)
         elif self._let_go and not self._blocked(autonomy=False) and machine.takeover(now) is None:
-            self._jogger.reset()
+            self._jogger.reset(self._opening)
             self._drive(message, now)
 
     def _drive(self, message: TeleopCommand, now: int) -> None:

@@ -13,6 +13,8 @@ from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 from vla_mbpo.teleop.gamepad import Gamepad, GamepadState
 
+SILENCE = 0.3  # s after a gamepad has appeared: another one, whose deadman is held, is not taken for the one before
+
 
 class JoyNode(ManagedNode):
     """Publishes every change and repeats the state in between; silent while no gamepad is connected."""
@@ -29,13 +31,14 @@ class JoyNode(ManagedNode):
         valid = f"expected at most the rate, {rate}"
         require(autorepeat <= rate, f"{self.get_name()}.autorepeat", autorepeat, valid)
         self._repeat = int(rate / autorepeat + 1e-9)  # readings from one message to the next
+        self._silence = int(SILENCE * rate)  # readings
         self._gamepad = Gamepad(self.parameters["deadzone"])
         self._joy = self.publisher(qos.JOY)
 
     def activate(self) -> None:
         """Start SDL and read."""
         self._gamepad.open()
-        self._name, self._since = "", 0
+        self._name, self._since, self._new = "", 0, 0
         self._last: GamepadState | None = None
         # Not `every`: a hand moves in real time, whatever /clock does.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -60,7 +63,8 @@ class JoyNode(ManagedNode):
             self.get_logger().info(f"gamepad: {self._gamepad.name or 'none'}")
             self._name = self._gamepad.name
         self._since += 1
-        if state is not None and (state != self._last or self._since >= self._repeat):
+        self._new = 0 if state is None else self._new + 1
+        if state is not None and self._new > self._silence and (state != self._last or self._since >= self._repeat):
             self._publish(state)
             self._since = 0
         self._last = state

@@ -11,6 +11,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from vla_mbpo_msgs.msg import ActionChunkSet
 
 from vla_mbpo.core.errors import require
+from vla_mbpo.monitor import risk as risks
 from vla_mbpo.monitor.overlay import overlay
 from vla_mbpo.monitor.ribbons import Ribbon, Ways, ribbons
 from vla_mbpo.monitor.verdicts import MOST, Verdicts
@@ -23,7 +24,6 @@ from vla_mbpo.nodes.transforms import RATE, Transforms
 
 SILENT = 1.0  # s; the gate speaks ten times a second
 OLD = 2.0  # s; a chunk set is for 0.8 s
-RISK_OLD = 5.0  # s
 LIFETIME = 3.0  # s, and two periods at least: what is shown goes by itself when this node does
 # As a best-effort reader this node is nobody that a writer waits for.
 HEARD = (qos.ACTION_CHUNKS, qos.VERDICT, qos.GATE_DECISION, qos.GATE_STATE, qos.RISK)
@@ -105,7 +105,7 @@ class MarkersNode(ManagedNode):
         return self._latest[topic.name] if fresh else None
 
     def _markers(self) -> list:
-        gate, risk = self._new(qos.GATE_STATE, SILENT), self._new(qos.RISK, RISK_OLD)
+        gate, risk = self._new(qos.GATE_STATE, SILENT), self._new(qos.RISK, risks.OLD)
         return [
             *drawing.ribbons(self._candidates()),
             *drawing.state_words(gate, self._instruction()),
@@ -135,7 +135,7 @@ class MarkersNode(ManagedNode):
     def _picture(self) -> Any:
         """Both cameras, and in words what is asked for, what the gate does and what came of the newest chunk set."""
         images = [self._latest.get(topic.name) for topic in (qos.HEAD_IMAGE, qos.WRIST_IMAGE)]
-        gate, risk = self._new(qos.GATE_STATE, SILENT), self._new(qos.RISK, RISK_OLD)
+        gate, risk = self._new(qos.GATE_STATE, SILENT), self._new(qos.RISK, risks.OLD)
         candidates = self._candidates()
         words = [one.text for one in drawing.state_words(gate, self._instruction())]
         words += [_verdict(candidates), "no risk" if risk is None else drawing.risk(risk)[0].text]

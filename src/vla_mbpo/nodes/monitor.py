@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from sensor_msgs.msg import Image
-from vla_mbpo_msgs.msg import GateState, SceneState
+from vla_mbpo_msgs.msg import FailureRisk, GateState, SceneState
 
 from vla_mbpo.cameras.sim import SimSource
 from vla_mbpo.monitor import panels
@@ -23,6 +23,7 @@ from vla_mbpo.nodes.parameters import Param
 from vla_mbpo.nodes.process import run
 from vla_mbpo.sim.instructions import tasks_of
 
+CAMERA_SILENT = 2.5  # s; the slowest camera has one picture a second
 GATE_SILENT = 1.0  # s; the gate speaks ten times a second
 TRAINER_SILENT = 3.0  # s; the trainer speaks twice a second
 STEP_BACK = 10  # nice value of everything but the stop
@@ -60,16 +61,16 @@ class MonitorNode(ManagedNode):
         for topic in (*keep, qos.COMMITMENT, qos.DREAM, qos.TRAINING):
             self._watch(topic, partial(self._keep, topic.name))
         self._watch(qos.GATE_STATE, self._on_gate)
-        self._watch(qos.GATE_DECISION, self._verdicts.decided)
         self._watch(qos.VERDICT, self._verdicts.imagined)
-        self._watch(qos.RISK, self._risk.add)
+        self._watch(qos.GATE_DECISION, self._verdicts.decided)
+        self._watch(qos.RISK, self._on_risk)
         self._watch(qos.DIAGNOSTICS, lambda message: self._nodes.add(message, time.monotonic()))
         self._orders.listen()
         self._source = SimSource(self.spec(), "head", SIDE)
         self._watch(qos.SCENE_STATE, self._on_scene)
-        page, log = self._page, self.get_logger()
+        page, log = self._page, lambda text: self.get_logger().error(text, throttle_duration_sec=5.0)
         rate, wanted = self.parameters["rate"], lambda: bool(page.viewers)
-        self._painter = Painter(self._source, rate, wanted, self._cameras, page.show, lambda text: log.error(text))
+        self._painter = Painter(self._source, rate, wanted, self._cameras, page.show, log)
         self.every(1 / self.parameters["panel_rate"], self._guarded(self._tell))
 
     def deactivate(self) -> None:
@@ -116,6 +117,10 @@ class MonitorNode(ManagedNode):
         if before is None or before.epoch != message.epoch:
             self._page.tell("gate", panels.gate(message))  # at once: a person waits for it
 
+    def _on_risk(self, message: FailureRisk) -> None:
+        self._keep(qos.RISK.name, message)
+        self._risk.add(message)
+
     def _on_scene(self, message: SceneState) -> None:
         self._keep(qos.SCENE_STATE.name, message)
         if self._page.viewers:
@@ -123,7 +128,9 @@ class MonitorNode(ManagedNode):
             self._source.feed(message.task, message.seed, stamp, qpos)
 
     def _cameras(self) -> tuple[Any, Any]:
-        head, wrist = (self._latest.get(topic.name) for topic in (qos.HEAD_IMAGE, qos.WRIST_IMAGE))
+        """The painter's thread. What is old is not shown as if it were now."""
+        names = (qos.HEAD_IMAGE.name, qos.WRIST_IMAGE.name)
+        head, wrist = (self._latest[name] if self._age(name) < CAMERA_SILENT else None for name in names)
         return (
             None if head is None else convert.from_image(head),
             None if wrist is None else convert.from_image(wrist),
@@ -138,10 +145,11 @@ class MonitorNode(ManagedNode):
         words = spoken.data if spoken is not None else ""
         page.tell("task", panels.task(words, latest(qos.ATTEMPT.name), status, self._orders.said))
         page.tell("verdicts", self._verdicts.panel())
-        page.tell("risk", self._risk.panel())
-        page.tell("rates", self._nodes.panel(time.monotonic(), latest(qos.COMMITMENT.name)))
-        page.tell("recording", panels.recording(*self._nodes.values("recorder")))
-        policy, _, _ = self._nodes.values("policy")
+        page.tell("risk", self._risk.panel(self._age(qos.RISK.name)))
+        now = time.monotonic()
+        page.tell("rates", self._nodes.panel(now, latest(qos.COMMITMENT.name)))
+        page.tell("recording", panels.recording(*self._nodes.values("recorder", now)))
+        policy, _, _ = self._nodes.values("policy", now)
         page.tell("release", panels.release(latest(qos.RELEASE.name), (policy or {}).get("version", "")))
         silent = self._age(qos.TRAINING.name) > TRAINER_SILENT
         page.tell("training", panels.training(None if silent else latest(qos.TRAINING.name)))

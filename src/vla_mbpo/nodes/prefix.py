@@ -1,4 +1,4 @@
-"""What the arm driver is committed to: the rows before a new plan, and the set point now."""
+"""What the arm driver is committed to: the rows before a new plan, the set point now, and the gripper's."""
 
 from collections.abc import Sequence
 
@@ -46,3 +46,9 @@ def set_point(commitment: Commitment | None, now: int) -> tuple[FloatArray, Floa
         raise ValueError(f"commanded: {len(q)} positions and {len(v)} velocities")
     passed = (now - to_ns(commitment.header.stamp)) / 1e9
     return q + v * min(max(passed, 0.0), SET_POINT_AGE), v
+
+
+def told_opening(commitment: Commitment, before: float | None) -> float | None:
+    """What the gripper is told next [m]; without rows, what it was told ``before``: it keeps that."""
+    opening = commitment.gripper[0] if len(commitment.gripper) else np.nan
+    return float(opening) if np.isfinite(opening) else before

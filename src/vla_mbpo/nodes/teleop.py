@@ -15,6 +15,7 @@ from vla_mbpo.nodes.process import run
 from vla_mbpo.teleop.mapping import SHARES, Mapping, Speeds
 
 ESTOP_REPEAT = 0.3  # s; a short press is said again, so that no message more or less decides
+SETTLE = 0.3  # s; what a gamepad holds when it appears may be said only some readings later
 _SPEEDS = Speeds()
 
 
@@ -43,7 +44,7 @@ class TeleopNode(ManagedNode):
         """Listen."""
         self._command: TeleopCommand | None = None
         self._gate: GateState | None = None
-        self._heard, self._estop_until, self._fault = 0.0, 0.0, ""
+        self._heard, self._back, self._estop_until, self._fault = 0.0, 0.0, 0.0, ""
         self.subscribe(qos.GATE_STATE, self._on_gate)
         self.subscribe(qos.JOY, self._on_joy)
         self.every(qos.TELEOP_PERIOD, self._tick)
@@ -79,11 +80,16 @@ class TeleopNode(ManagedNode):
             self._fault = f"{qos.JOY.name}: {error}"
             self._release()
             if self._mapping.estop(message.buttons):
+                self._estop_until = time.monotonic() + ESTOP_REPEAT
                 stop = TeleopCommand(estop=True)
                 stop.header.stamp, stop.header.frame_id = convert.to_time(self.now()), self._spec.base_frame
                 self._out.publish(stop)
             return
         self._heard, self._fault = time.monotonic(), ""
+        if self._command is None:
+            self._back = self._heard
+        if self._heard - self._back < SETTLE:
+            self._mapping.forget()
         self._command = convert.to_teleop(reading, self._spec, self.now())
         if reading.estop:
             self._estop_until = self._heard + ESTOP_REPEAT

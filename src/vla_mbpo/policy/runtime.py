@@ -1,5 +1,6 @@
 """The policy on the robot: ONNX Runtime sessions, candidates from one prefix, decoding to joint rows. No torch."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,10 @@ class Candidates:
 class PolicySession:
     """Runs one bundle's encoder and flow step. One thread at a time."""
 
-    def __init__(self, bundle: Bundle, threads: int = 1, steps: int = 5, place: Place = CPU) -> None:
-        """``steps``: Euler steps of the flow; ``place``: where the graphs run."""
+    def __init__(
+        self, bundle: Bundle, threads: int = 1, steps: int = 5, place: Place = CPU, gripper_speed: float = math.inf
+    ) -> None:
+        """``steps``: Euler steps of the flow; ``place``: where the graphs run; ``gripper_speed``: at most [m/s]."""
         require(1 <= steps <= 32, "steps", steps, "1 to 32")
         self.bundle, self.version = bundle, bundle.version
         manifest = bundle.manifest
@@ -54,7 +57,7 @@ class PolicySession:
         self._mean, self._std = norm["action_mean"], norm["action_std"]
         self._proprio_mean, self._proprio_std = norm["proprio_mean"], norm["proprio_std"]
         self._range = tuple(manifest["gripper"]["range"])
-        self._reach = manifest["gripper"]["speed"] * manifest["row_period"]
+        self._reach = min(manifest["gripper"]["speed"], gripper_speed) * manifest["row_period"]
         for graph in ("encoder.int8.onnx", "step.int8.onnx"):
             require(graph in manifest["files"], "bundle", bundle.path.name, f"expected a file {graph}")
         self._place = place

@@ -72,7 +72,7 @@ def open_policy(
     """
     if bundle.adapter is None:
         _require_robot(bundle, spec)
-        return PolicySession(bundle, threads, steps, place)
+        return PolicySession(bundle, threads, steps, place, spec.gripper_speed)
     place.require_cpu(f"bundle {bundle.path.name} is a foreign policy's")
     made_for = bundle.manifest.get("robot")
     require(made_for == spec.name, f"bundle {bundle.path.name}: robot", made_for, f"the robot is {spec.name}")

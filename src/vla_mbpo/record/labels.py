@@ -5,6 +5,7 @@ from typing import Any
 
 from vla_mbpo.record.message import Approved, Attempt, Decided, Message, Person, Proposed, Release, Rows
 
+ROWS = ("executed", "dropped_late", "executed_late")
 OUTCOMES = ("succeeded", "failed", "aborted")
 SETTLED = 1_000_000_000  # ns; a chunk is 0.8 s long: rows executed later were decided on after the begin
 EDGE = 100_000_000  # ns
@@ -29,8 +30,8 @@ class Labels:
         self._accepted: set[tuple[int, int]] = set()
         self._approved: dict[tuple[int, int], int] = {}  # when [ns]
         self._sets = 0
-        self._first_rows: Rows | None = None
         self._rows: Rows | None = None
+        self._counted: Counter[str] = Counter()
         self._executed: dict[int, int] = {}  # chunk set -> when its rows were first seen to be executed [ns]
         self._begin, self._end = 0, 2**63
 
@@ -39,8 +40,7 @@ class Labels:
         note = message.note
         self._begin = self._begin or message.received
         if isinstance(note, Rows):
-            self._first_rows = self._first_rows or note
-            self._rows = note
+            self._count(note)
             if note.set_id:
                 self._executed.setdefault(note.set_id, message.received)
         elif isinstance(note, Approved):
@@ -84,10 +84,7 @@ class Labels:
 
     def report(self) -> dict[str, Any]:
         """For episode.json."""
-        rows = {}
-        if self._first_rows is not None and self._rows is not None:
-            for name in ("executed", "dropped_late", "executed_late"):
-                rows[name] = getattr(self._rows, name) - getattr(self._first_rows, name)
+        rows = {} if self._rows is None else {name: self._counted[name] for name in ROWS}
         return {
             "instruction": self.instruction,
             "outcome": self.outcome,
@@ -103,6 +100,14 @@ class Labels:
             "vetoes": dict(self._vetoes.most_common()),
             "rows": rows,
         }
+
+    def _count(self, note: Rows) -> None:
+        """Rows since the message before; an arm driver that is activated anew counts from 0."""
+        if self._rows is not None and not self.ended:
+            again = any(getattr(note, name) < getattr(self._rows, name) for name in ROWS)
+            for name in ROWS:
+                self._counted[name] += getattr(note, name) - (0 if again else getattr(self._rows, name))
+        self._rows = note
 
     def _decide(self, note: Decided) -> None:
         if note.accepted:
@@ -133,6 +138,7 @@ class Labels:
         self.began, self.ended, self._sets = stamp, 0, 0
         self._policies, self._releases = [], self._releases[-1:]
         self._decisions.clear()
+        self._counted.clear()
         self._vetoes.clear()
 
 

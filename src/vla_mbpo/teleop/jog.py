@@ -31,18 +31,21 @@ REST = 1e-3  # rad/s; slower is standing still
 
 
 class Jogger:
-    """Makes chunks from jogs. One thread. Remembers the gripper opening it has commanded."""
+    """Makes chunks from jogs. One thread. Remembers the gripper opening that is commanded."""
 
     def __init__(self, spec: RobotSpec) -> None:
         self._spec = spec
         self._ik = ToolIK(spec, spec.home)
         self._opening: float | None = None
+        self._told: float | None = None
         self._last = 0
+        self._squeeze, self._let_go = 0.0, -ROWS * spec.row_period
         self._driving = False
 
-    def reset(self) -> None:
-        """A takeover begins: the gripper keeps what it was told last until the person moves it."""
-        self._opening, self._driving = None, False
+    def reset(self, told: float | None = None) -> None:
+        """A takeover begins: the gripper keeps what it was ``told`` last [m] until the person moves it."""
+        self._opening, self._told, self._driving, self._squeeze = None, told, False, 0.0
+        self._let_go = -ROWS * self._spec.row_period
 
     def chunks(self, jog: Jog, q: FloatArray, v: FloatArray, state: RobotState, now: int) -> list[ActionChunk]:
         """Candidates, the commanded speed first, then slower ones.
@@ -71,7 +74,8 @@ class Jogger:
                 raise ValueError(f"{name}: not finite")
         gripper = self._gripper(jog.gripper_velocity, state, now)
         self._driving |= jog.moves
-        if not jog.moves and (np.abs(v).max() < REST or not self._driving):
+        ending = now - self._let_go < ROWS * self._spec.row_period  # rows that still move the gripper are replaced
+        if not jog.moves and not ending and (np.abs(v).max() < REST or not self._driving):
             return []
         if len(jog.joint_velocities):
             make = self._joint_rows
@@ -109,13 +113,24 @@ class Jogger:
     def _gripper(self, velocity: float, state: RobotState, now: int) -> FloatArray:
         """Opening of each row [m], (ROWS,), or (0,) while the person has not moved the gripper."""
         period, (low, high) = self._spec.row_period / 1e9, self._spec.gripper_range
+        velocity = float(np.clip(velocity, -self._spec.gripper_speed, self._spec.gripper_speed))
         passed, self._last = min(max((now - self._last) / 1e9, 0.0), period), now
         if velocity != 0 and np.isfinite(state.gripper):
-            start = state.gripper if self._opening is None else self._opening
+            start = self._start(velocity, state.gripper) if self._opening is None else self._opening
             self._opening = float(np.clip(start + velocity * passed, low, high))
+        elif self._squeeze and self._opening is not None:  # it stays where the row that is under way takes it
+            self._opening = float(np.clip(self._opening + self._squeeze * period, low, high))
+            self._let_go = now
+        self._squeeze = velocity
         if self._opening is None:
             return np.zeros(0)
         return np.clip(self._opening + velocity * period * np.arange(1, ROWS + 1), low, high)
+
+    def _start(self, velocity: float, measured: float) -> float:
+        """Opening to go on from [m]: what is held tightly is not let go of first, by whoever closes."""
+        if self._told is None:
+            return measured
+        return min(measured, self._told) if velocity < 0 else max(measured, self._told)
 
     def _chunk(
         self, candidate: int, kind: ActionType, rows: FloatArray, reference: FloatArray, gripper: FloatArray, now: int
