@@ -63,7 +63,7 @@ def test_a_silent_gamepad_releases_the_deadman_and_then_says_nothing(bench):
 
 
 def test_what_is_held_while_the_gamepad_is_plugged_in_has_to_be_pressed_anew(bench):
-    """Incident (review): a pad's first readings said that nothing was held, and the next ones were taken for a press."""
+    """Incident (review): a pad's first readings said that nothing was held, and the next ones counted as a press."""
     bench.graph.until(lambda: bench.node.warning() == "/joy is silent", 1.0)
     before = len(bench.heard)
     bench.hold()
