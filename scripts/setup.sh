@@ -24,18 +24,34 @@ stale() {
 }
 done_with() { echo "$wanted" >"$stamps/$1"; }
 
+# The interpreter that the virtual environment is made with.
+suitable_python() {
+  local python
+  for python in "${PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11; do
+    if "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then
+      echo "$python"
+      return
+    fi
+  done
+  return 1
+}
+
 # --- system packages -------------------------------------------------------------------------------------------------
 # g++ and Python's headers build the messages; EGL and Mesa render the simulated cameras without a display.
 system_packages() {
   local needed=(g++ libegl1 libgl1 libgl1-mesa-dri) missing=()
-  # Only the distribution's own Python needs the packages that Debian splits off it.
-  local python=$venv/bin/python
+  # Only the distribution's Pythons need the packages that Debian splits off them.
+  local python=$venv/bin/python name=python3 version='import sys; print("python%d.%d" % sys.version_info[:2])'
   if [[ ! -x $python ]]; then
-    python=python3
-    python3 -c 'import ensurepip' 2>/dev/null || needed+=(python3-venv)
+    python=$(suitable_python) || python=python3  # which may come with what is installed here
+  fi
+  [[ "$("$python" -c "$version" 2>/dev/null)" == "$(python3 -c "$version" 2>/dev/null)" ]] ||
+    name=$("$python" -c "$version")
+  if [[ ! -x $venv/bin/python ]]; then
+    "$python" -c 'import ensurepip' 2>/dev/null || needed+=("$name-venv")
   fi
   "$python" -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
-    2>/dev/null || needed+=(python3-dev)
+    2>/dev/null || needed+=("$name-dev")
   if [[ "${1:-}" == dev ]]; then needed+=(libusb-1.0-0); fi  # librealsense, for the tests of cameras
   # The page's browser tests (`make test-slow`), which are skipped without. Ubuntu has it as a snap only.
   if [[ -n "${BROWSER:-}" && "$(. /etc/os-release 2>/dev/null && echo "${ID:-}")" == debian ]]; then
@@ -70,14 +86,9 @@ virtual_environment() {
     [[ "$(uname -sm)" == "Linux x86_64" ]] ||
       fail "ROS 2 wheels exist for Linux x86_64 only: use a ROS 2 install with colcon here"
     local python
-    for python in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
-      if "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then
-        say "making the virtual environment $venv"
-        "$python" -m venv "$venv" || fail "$python cannot make a virtual environment"
-        break
-      fi
-    done
-    [[ -x $venv/bin/python ]] || fail "Python 3.11 to 3.14 is needed; set PYTHON=/path/to/python"
+    python=$(suitable_python) || fail "Python 3.11 to 3.14 is needed; set PYTHON=/path/to/python"
+    say "making the virtual environment $venv"
+    "$python" -m venv "$venv" || fail "$python cannot make a virtual environment"
   fi
   mkdir -p "$stamps"
 }

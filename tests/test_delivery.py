@@ -1,6 +1,7 @@
 """What a lab installs from: container files, locks, package.xml and the bill of materials fit the code."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -154,6 +155,25 @@ def test_locks_hold_every_requirement_with_hashes_and_a_version_in_its_range(fil
     for need in wanted(extra):
         versions, _ = found[canonicalize_name(need.name)]
         assert all(version in need.specifier for version in versions), f"{need}: {versions}; run scripts/lock.sh"
+
+
+def test_the_system_packages_are_those_of_the_python_that_is_used(tmp_path):
+    """Incident (review): with an old python3 beside it, python3-venv was installed, and that Python lacked its own."""
+    stubs = {
+        "python3": 'case "$2" in *print*) echo python3.10;; *) exit 1;; esac',
+        "python3.11": 'case "$2" in *print*) echo python3.11;; *ensurepip*|*Python.h*) exit 1;; esac',
+        "dpkg-query": 'case "$*" in *python3*) exit 1;; *) echo installed;; esac',
+        "apt-get": "exit 1",
+        "sudo": "exit 1",
+        **dict.fromkeys(("python3.12", "python3.13", "python3.14"), "exit 1"),
+    }
+    for name, text in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "VENV": str(tmp_path / "none")}
+    path.pop("PYTHON", None)
+    ended = subprocess.run(["bash", "scripts/setup.sh"], cwd=ROOT, env=path, capture_output=True, text=True)
+    assert ended.returncode and "installing system packages: python3.11-venv python3.11-dev\n" in ended.stdout
 
 
 def test_package_xml_has_the_keys_of_rosdep_and_the_packages_of_setup():

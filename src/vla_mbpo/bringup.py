@@ -263,13 +263,15 @@ def _driver(params_file: Path, scale: dict[str, Any], overrides: dict[str, dict[
 
     ConfigError: they have limits of their own each, so that the gate would run another driver ahead.
     """
-    driver, gate = ({**_said(params_file, node), **scale, **overrides.get(node, {})} for node in ("arm_driver", "gate"))
+    driver, gate = (
+        {**said_of(params_file, node), **scale, **overrides.get(node, {})} for node in ("arm_driver", "gate")
+    )
     theirs, its = (float(said.get("limits_scale", 1.0)) for said in (driver, gate))
     require(theirs == its, "limits_scale", f"arm_driver {theirs}, gate {its}", "the same: --limits-scale is for all")
     return {f"driver.{name}": driver[name] for name in SHAPING if name in driver}
 
 
-def _said(params_file: Path, node: str) -> dict[str, Any]:
+def said_of(params_file: Path, node: str) -> dict[str, Any]:
     """Parameters of the file for ``node``, by each name that ROS takes for it: node, /node, /**, /*, /**/node."""
     found: dict[str, Any] = {}
     raw = yaml.safe_load(params_file.read_text())

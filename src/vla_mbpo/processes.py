@@ -97,8 +97,15 @@ def command(spec: NodeSpec, python: str = sys.executable) -> list[str]:
 
 def _flow(value: Any) -> str:
     """A value as one line of YAML that reads back with its type: '2' stays a string, off stays off."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
+    text = yaml.dump(value, Dumper=_Quoting, default_flow_style=True, width=10**6).strip()
     return text.removesuffix("...").strip()
+
+
+class _Quoting(yaml.SafeDumper):
+    """Each string in quotes: what rcl takes for a number or a boolean is not what YAML 1.1 does."""
+
+
+_Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
 
 
 class Supervisor:

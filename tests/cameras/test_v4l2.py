@@ -113,6 +113,17 @@ def test_a_camera_is_known_by_its_serial_number_or_by_its_name_and_port(plugs, t
     assert identity("/dev/video9") == ""
 
 
+def test_in_a_container_a_camera_is_the_one_of_its_number_not_of_its_name(plugs, tmp_path, monkeypatch):
+    """Incident (review): /dev/video4 of the host, mapped to /dev/video0, had the serial number of the host's video0."""
+    plugs("video0", "Laptop", "1-1", "A1")
+    plugs("video4", "Webcam", "1-3", "B2")
+    for node, number in (("video0", "81:0"), ("video4", "81:4")):
+        (tmp_path / "class" / node / "dev").write_text(f"{number}\n")
+    told = Mock(st_rdev=os.makedev(81, 4))
+    monkeypatch.setattr(v4l2, "os", Mock(stat=lambda path: told, major=os.major, minor=os.minor))
+    assert identity("/dev/video0") == "B2"
+
+
 def test_another_camera_of_the_same_size_at_the_same_path_is_not_taken(plugs, monkeypatch):
     """Incident: V4L2 cameras had no serial number here, so any of them was the one that had been unplugged."""
     stream, container, clock = Mock(width=64, height=48), Mock(), [0.0]

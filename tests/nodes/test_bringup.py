@@ -8,7 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rclpy
 import yaml
+from rclpy.context import Context
+from rclpy.node import Node
 from scripted_bundle import write_bundle
 
 from vla_mbpo import bringup, processes, up
@@ -132,6 +135,23 @@ def test_parameters_survive_the_command_line(value):
     (text,) = [word for word in processes.command(spec) if word.startswith("x:=")]
     assert "\n" not in text
     assert yaml.safe_load(text.removeprefix("x:=")) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["0815", "038122250346", "1e5", "y", "nan", "0x10", "off", ["0908", "a"], 3, True, 2.5]
+)
+def test_what_a_node_reads_is_what_was_said(value):
+    """Incident (review): a camera's serial number of digits reached its node as a number, and the stack ended."""
+    spec = by_name(Options(overrides={"gate": {"x": value}}))["gate"]
+    (text,) = [word for word in processes.command(spec) if word.startswith("x:=")]
+    context, said = Context(), ["--ros-args", "-p", text]
+    rclpy.init(context=context)
+    try:
+        node = Node("said", context=context, cli_args=said, automatically_declare_parameters_from_overrides=True)
+        assert node.get_parameter("x").value == value
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
 
 
 def test_the_scene_is_the_one_of_the_instruction():

@@ -56,6 +56,16 @@ def test_of_each_task_both_have_the_first_attempts_in_the_order_of_their_recordi
     assert new == {("button", 0): Result(True), ("button", 1): Result(False)}
 
 
+def test_attempts_of_two_cells_that_began_in_the_same_second_are_two(tmp_path):
+    """Incident (review): they have the same name, and one of them was left out without a word."""
+    cells = [Day(tmp_path / name) for name in ("cell1", "cell2")]
+    for cell, outcome in zip(cells, ("succeeded", "failed"), strict=True):
+        cell.add("old", outcome)
+        cell.add("new", outcome)
+    (old, _), _ = sides([str(cell.folder) for cell in cells], ["old", "new"], TASKS)
+    assert list(old.values()) == [Result(True), Result(False)]
+
+
 def test_help_of_a_person_is_no_success_and_costs_are_counted(day):
     day.add("old", "succeeded", interventions=[{"begin_ns": 1, "end_ns": 2}])
     day.add("new", "succeeded", cost_events=["drop", "drop"])

@@ -6,11 +6,13 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+import yaml
 
 from vla_mbpo import cli
 from vla_mbpo.bringup import Options, graph
 from vla_mbpo.core.errors import ConfigError
-from vla_mbpo.paths import share_dir
+from vla_mbpo.engines.budget import parameters
+from vla_mbpo.paths import robot_dir, share_dir
 from vla_mbpo.security import keystore
 from vla_mbpo.security.permissions import granted, permissions
 from vla_mbpo.security.rights import TABLE, Rights, rights, stack_rights
@@ -69,6 +71,18 @@ def test_a_parameter_changes_the_rights_that_depend_on_it(specs, override, right
     other = {spec.name: spec for spec in graph(options=Options(page=False, joy=False, overrides=override))}
     plain = {spec.name: spec for spec in specs}
     assert what in rights(other[name]).beyond(rights(plain[name]))
+
+
+@pytest.mark.parametrize("section", ["gate", "/gate", "/**/gate"])
+def test_rights_and_budget_read_params_yaml_as_ros_does(tmp_path, section):
+    """Incident (review): of a section that is named otherwise than its node, rights and memory were not counted."""
+    folder = shutil.copytree(robot_dir("ur5e"), tmp_path / "ur5e")
+    said = yaml.safe_load((folder / "params.yaml").read_text())
+    said[section] = said.pop("gate")
+    said[section]["ros__parameters"]["pendant_timeout"] = 0.5
+    (folder / "params.yaml").write_text(yaml.safe_dump(said))
+    (gate,) = (spec for spec in graph(str(folder)) if spec.name == "gate")
+    assert "/pendant" in rights(gate).subscribes and parameters(gate)["pendant_timeout"] == 0.5
 
 
 def test_permissions_read_back_as_they_were_written(specs):

@@ -142,6 +142,9 @@ def test_dreams_are_kept_and_can_be_looked_at(make, tmp_path, capsys):
     np.savez(tmp_path / "other.npz", head=np.zeros(3))
     assert main(["dream", "--dreams", str(tmp_path / "other.npz")]) == 64
     assert "without cost, done, success, to_go, wrist" in capsys.readouterr().err
+    np.savez(tmp_path / "short.npz", at=np.arange(10))
+    assert main(["dream", "--episode", str(tmp_path / "short.npz"), "--start", "30"]) == 64  # incident: a traceback
+    assert "--start: 30 is not valid; 0 to 8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("anchor", [{"kl": 30.0}, {"budget": 0.0, "kl": 1.0}])

@@ -1,6 +1,7 @@
 """A camera that Linux itself has a driver for, such as most with a USB plug, read through FFmpeg."""
 
 import errno
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -156,7 +157,7 @@ def identity(device: str) -> str:
 
     ``device``: path. Empty where the system says nothing of it.
     """
-    node = _NAMES / Path(device).resolve().name
+    node = _entry(device)
     try:
         place = (node / "device").resolve(strict=True)
     except OSError:
@@ -164,6 +165,20 @@ def identity(device: str) -> str:
     usb = next((folder for folder in (place, *place.parents) if (folder / "idVendor").is_file()), None)
     serial, name = _text(usb / "serial") if usb is not None else "", _text(node / "name")
     return serial or (f"{name} at {(usb or place).name}" if name else "")
+
+
+def _entry(device: str) -> Path:
+    """What the system has on a device, by its number: in a container the host's names are others."""
+    try:
+        number = os.stat(device).st_rdev
+    except OSError:
+        number = 0
+    if number:
+        said = f"{os.major(number)}:{os.minor(number)}"
+        found = next((entry.parent for entry in sorted(_NAMES.glob("*/dev")) if _text(entry) == said), None)
+        if found is not None:
+            return found
+    return _NAMES / Path(device).resolve().name
 
 
 def _text(path: Path) -> str:

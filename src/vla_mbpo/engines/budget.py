@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vla_mbpo.bringup import NodeSpec
+from vla_mbpo.bringup import NodeSpec, said_of
 from vla_mbpo.core.errors import require
 from vla_mbpo.engines import cuda
 from vla_mbpo.engines.sessions import CUDA_ARENA, Choice, Placement, shipped
@@ -123,8 +121,7 @@ def needs(spec: NodeSpec) -> list[Need]:
 
 def parameters(spec: NodeSpec) -> dict[str, Any]:
     """What the node will be given: params.yaml, and over it what is stronger."""
-    raw = yaml.safe_load(spec.params_file.read_text()) or {}
-    return {**raw.get(spec.name, {}).get("ros__parameters", {}), **spec.parameters}
+    return {**said_of(spec.params_file, spec.name), **spec.parameters}
 
 
 def _graph(file: Path, choice: Choice) -> tuple[int, int]:

@@ -51,9 +51,11 @@ def run(args: argparse.Namespace) -> int:
     session = WorldModelSession.load(bundle_dir(args.world_model), spec, threads=2, pixels=True)
     with np.load(args.episode) as episode:
         looks = list(episode["at"])
+        last = len(looks) - 2
+        require(0 <= args.start <= last, "--start", args.start, f"0 to {last}, a look with another after it")
         wanted = looks[args.start] + spec.horizon * np.arange(args.chunks + 1)
         ends = [looks.index(a) for a in takewhile(looks.__contains__, wanted)]  # recordings may miss one
-        require(len(ends) > 1, "--start", args.start, f"0 to {len(looks) - 3}")
+        require(len(ends) > 1, "--start", args.start, f"a look with another {spec.horizon} rows later")
         real = {view: episode[view][ends] for view in ("head", "wrist")}
         found = redream(session, episode, ends, args.flow_steps, np.random.default_rng(args.seed))
         done = int(episode["success_row"])

@@ -1,6 +1,6 @@
 """The two sides of a comparison on the arm itself: recorded attempts of both policies, by their labels alone."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,16 @@ def sides(folders: Sequence[str], versions: Sequence[str], tasks: Mapping[str, T
 
 
 def _every(folders: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Labels of all attempts in the folders by name, each once, in the order of their recording."""
+    """Labels of all attempts in the folders, each once, in the order of their recording.
+
+    By name, or by folder where two cells have begun one in the same second.
+    """
     there = {episode.resolve() for folder in folders for episode in episodes(Path(folder))}
-    found = {episode.name: read_labels(episode) for episode in sorted(there, key=lambda path: path.name)}
+    counted = Counter(episode.name for episode in there)
+    found = {
+        episode.name if counted[episode.name] == 1 else str(episode): read_labels(episode)
+        for episode in sorted(there, key=lambda path: (path.name, path))
+    }
     attempts = {name: labels for name, labels in found.items() if labels["kind"] == ATTEMPT}
     nobodys = sum(not labels["policy_versions"] for labels in attempts.values())
     if nobodys:

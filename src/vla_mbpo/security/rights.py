@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-import yaml
-
-from vla_mbpo.bringup import MANAGER, NodeSpec
+from vla_mbpo.bringup import MANAGER, NodeSpec, said_of
 from vla_mbpo.nodes import qos
 from vla_mbpo.nodes.client import BRIEFLY, NAME
 from vla_mbpo.nodes.models import service_of
@@ -222,13 +220,8 @@ def settings(spec: NodeSpec) -> Settings:
     own = [kind for kind in vars(module).values() if inspect.isclass(kind) and kind.__module__ == module.__name__]
     tables = (getattr(kind, "PARAMETERS", None) or getattr(kind, "TABLE", None) for kind in own)
     table: tuple[Param, ...] = next(filter(None, tables), ())
-    raw = yaml.safe_load(spec.params_file.read_text())
-    given = {**_section(raw, "/**"), **_section(raw, spec.name), **spec.parameters}
+    given = {**said_of(spec.params_file, spec.name), **spec.parameters}
     return {param.name: param.check(spec.name, given.get(param.name, param.default)) for param in table}
-
-
-def _section(raw: dict[str, Any], name: str) -> dict[str, Any]:
-    return (raw.get(name) or {}).get("ros__parameters") or {}
 
 
 def _of_every_node(name: str) -> Rights:
