@@ -49,15 +49,16 @@ SCORES = (
     "safe_mlp", "safe_mlp_sum", "safe_lstm", "knn_euclidean", "knn_cosine", "mahalanobis", "rnd", "overlap",
     "overlap_of_sets", "reversals", "reversals_sum", "spread", "spread_sum", "imagined", "elapsed",
 )  # fmt: skip
-EARLY = 8  # looks, 3.2 s
+EARLY = 8  # looks, 3.2 s on the tabletop
 ALPHAS = (0.05, 0.1, 0.2)
 
 
 def scored(job: tuple[str, list[Attempt]]) -> list[FloatArray]:
     """(scores, looks) of each attempt."""
     bundle, attempts = job
-    scores = Parts(Bundle.load(Path(bundle))).scores(SCORES)
-    return [curve(attempt, scores) for attempt in attempts]
+    parts = Parts(Bundle.load(Path(bundle)))
+    scores = parts.scores(SCORES)
+    return [curve(attempt, scores, parts.period) for attempt in attempts]
 
 
 _SESSION: list[WorldModelSession] = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_up import FEATURES, calm_attempt
 
-from vla_mbpo.failure.attempts import curve
+from vla_mbpo.failure.attempts import curve, period
 from vla_mbpo.failure.detector import FailureDetector
 from vla_mbpo.failure.scores import Elapsed
 
@@ -27,6 +27,23 @@ def test_a_look_that_is_missing_leaves_the_others_at_their_times():
     attempt = calm_attempt(6, FEATURES)
     found = curve(replace(attempt, looks=attempt.looks[:4] + attempt.looks[6:]), [Elapsed()])
     np.testing.assert_array_equal(found, [[0, 8, 16, 24, 24, 24, 48, 56, 64, 72, 80, 88]])
+
+
+def test_each_look_counts_where_a_policy_looks_more_often():
+    """Incident (review): of a policy that looks every two rows three looks in four were left out of its curves."""
+    attempt = calm_attempt(7, FEATURES)
+    often = replace(attempt, looks=tuple(replace(look, row=look.row / 4) for look in attempt.looks))
+    assert period([attempt, often, often]) == 2 and period([attempt]) == 8
+    assert curve(often, [Elapsed()], 2).shape[1] == len(attempt.looks) > curve(often, [Elapsed()]).shape[1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_looks_between_the_periods_reach_is_no_less_either(detector, seed):
+    """Incident (review): of two looks half a period off, which had the same number, only the second counted."""
+    attempt, rows = calm_attempt(seed, FEATURES, looks=21), [0, *range(12, 172, 8)]
+    late = replace(attempt, looks=tuple(replace(k, row=row) for k, row in zip(attempt.looks, rows, strict=True)))
+    lived = max(detector.add(look).score for look in late.looks)
+    assert detector.calibration.band.reached(curve(late, detector._scores))[-1] >= lived - 1e-9
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -1,13 +1,15 @@
 """Rollouts (training/tape.py) as a failure detector sees them: one look after another, and how it ended."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vla_mbpo.failure.scores import FloatArray, Look, Score, Turns
+from vla_mbpo.policy.runtime import REPLAN_ROWS
 from vla_mbpo.training.episodes import rollout_files
 
 
@@ -94,14 +96,24 @@ def read_all(folders: Iterable[str | Path], robot: str = "sim_panda") -> list[At
     return [attempt for attempt in map(read, rollout_files(folders, robot)) if attempt is not None]
 
 
-def curve(attempt: Attempt, scores: list[Score]) -> FloatArray:
-    """(scores, looks) of an attempt, its looks counted as on the robot (scores.Turns); a missing one is as the last."""
+def period(attempts: Sequence[Attempt]) -> int:
+    """Rows from one look to the next, in most cases; 8 where no attempt has two."""
+    steps = [after.row - look.row for one in attempts for look, after in pairwise(one.looks)]
+    return max(1, round(float(np.median(steps)))) if steps else REPLAN_ROWS
+
+
+def curve(attempt: Attempt, scores: list[Score], period: int = REPLAN_ROWS) -> FloatArray:
+    """(scores, looks) of an attempt, its looks counted as on the robot (scores.Turns); a missing one is as the last.
+
+    Of looks that share a number each score counts with the highest, as the robot has lived them all.
+    """
     for score in scores:
         score.reset()
-    turns, numbers, found = Turns(), [], []
+    turns, found = Turns(period), dict[int, FloatArray]()
     for look in attempt.looks:
         if (number := turns.number(look)) is not None:
-            numbers.append(number)
-            found.append([score.add(look) for score in scores])
+            said = np.array([score.add(look) for score in scores], float)
+            found[number] = np.maximum(found.get(number, said), said)
+    numbers = list(found)
     last = np.searchsorted(numbers, np.arange(numbers[-1] + 1), side="right") - 1
-    return np.array(found, float)[last].T
+    return np.array(list(found.values()))[last].T

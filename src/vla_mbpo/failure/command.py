@@ -80,7 +80,7 @@ def successes(
     scores, seeds = parts.scores(manifest["members"]), [attempt.seed for attempt in attempts]
     tasks = sorted({a.task for a in attempts})
     facts = {"data": data, "seeds": [min(seeds), max(seeds)], "tasks": tasks}
-    return [curve(attempt, scores) for attempt in attempts], facts
+    return [curve(attempt, scores, parts.period) for attempt in attempts], facts
 
 
 def _taught(parts: Parts) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def _newer(args: argparse.Namespace, parts: Parts, before: Calibration, curves: 
     print(f"bands in use: they were fitted on attempts in {', '.join(old)}: these are not compared")
     attempts = read_all([folder for folder in args.data if folder not in old], args.robot)
     scores = parts.scores(parts.bundle.manifest["members"])
-    return [curve(a, scores) for a in attempts if a.policy == before.policy and a.success]
+    return [curve(a, scores, parts.period) for a in attempts if a.policy == before.policy and a.success]
 
 
 def _report(args: argparse.Namespace, band: Band, attempts: list[Attempt], parts: Parts) -> None:
@@ -107,7 +107,7 @@ def _report(args: argparse.Namespace, band: Band, attempts: list[Attempt], parts
     require(len(set(fails.tolist())) == 2, "--test", both, "some of each, for --report")
     members = parts.bundle.manifest["members"]
     scores = parts.scores(members)
-    report(band, members, [curve(a, scores) for a in attempts], fails, args.alpha, args.report)
+    report(band, members, [curve(a, scores, parts.period) for a in attempts], fails, args.alpha, args.report)
 
 
 def _compare(before: Calibration, curves: list[FloatArray], alpha: float) -> None:

@@ -37,13 +37,18 @@ READ_SETS = {"overlap_of_sets", "spread", "spread_sum"}  # scores that depend on
 
 
 class Parts:
-    """What a detector's bundle holds, loaded: makes scores by name."""
+    """What a detector's bundle holds, loaded: makes scores by name.
+
+    Attributes:
+        period: rows from one look to the next in the attempts that it learned from.
+    """
 
     def __init__(self, bundle: Bundle, place: Place = CPU) -> None:
         """ConfigError if the bundle is not a failure detector's; ``place``: where its graphs run."""
         kind = str(bundle.manifest.get("kind"))
         require(kind == "failure_detector", "detector", f"{bundle.path.name}, a {kind}", "a failure detector's bundle")
         self.bundle = bundle
+        self.period: int = bundle.manifest.get("period", REPLAN_ROWS)
         self.graphs = {name: place.open(bundle.path / f"{name}.onnx", 1) for name in ("safe_mlp", "safe_lstm", "rnd")}
         with np.load(bundle.path / BANK_FILE, allow_pickle=False) as kept:
             self._bank = Bank(kept["looks"], kept["mean"], kept["std"])
@@ -55,7 +60,7 @@ class Parts:
         scale = np.array(manifest["action_scale"])
         known: dict[str, Callable[[], Any]] = {
             "safe_mlp": lambda: Recent(Safe(self.graphs["safe_mlp"])),
-            "safe_mlp_sum": lambda: Sum(Safe(self.graphs["safe_mlp"])),
+            "safe_mlp_sum": lambda: Sum(Safe(self.graphs["safe_mlp"]), self.period),
             "safe_lstm": lambda: SafeLstm(self.graphs["safe_lstm"], manifest["width"]),
             "knn_euclidean": lambda: Recent(Neighbours(self._bank, cosine=False)),
             "knn_cosine": lambda: Recent(Neighbours(self._bank, cosine=True)),
@@ -64,9 +69,9 @@ class Parts:
             "overlap": lambda: Recent(Overlap(scale)),
             "overlap_of_sets": lambda: Recent(SetOverlap(scale)),
             "reversals": lambda: Recent(Reversals()),
-            "reversals_sum": lambda: Sum(Reversals()),
+            "reversals_sum": lambda: Sum(Reversals(), self.period),
             "spread": lambda: Recent(Spread(scale)),
-            "spread_sum": lambda: Sum(Spread(scale)),
+            "spread_sum": lambda: Sum(Spread(scale), self.period),
             "imagined": lambda: Recent(Imagined()),
             "elapsed": Elapsed,
         }
@@ -107,8 +112,8 @@ class FailureDetector:
         self._size: int = parts.bundle.manifest["features"]
         self._k: int = parts.bundle.manifest["candidates"] if READ_SETS & set(self.members) else 0  # 0: any number
         self._scores, self._curve, self._width = parts.scores(self.members), Curve(band), width
-        self._turns = Turns()
-        self.calibrated_rows: int = band.shape.mean.shape[1] * REPLAN_ROWS  # the longest attempt of the calibration
+        self._turns = Turns(parts.period)
+        self.calibrated_rows: int = band.shape.mean.shape[1] * parts.period  # the longest attempt of the calibration
         self.reset()
 
     @classmethod

@@ -4,6 +4,7 @@ A score sees what a policy gives with each chunk set: its features and its candi
 learned (failure/learned.py), it was learned on rollouts of the same policy.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,7 +43,9 @@ class Look:
 class Turns:
     """Which looks of an attempt count, and as the how-manieth: bands are of one look per period of the policy."""
 
-    def __init__(self) -> None:
+    def __init__(self, period: int = REPLAN_ROWS) -> None:
+        """``period``: rows from one look to the next."""
+        self._period = period
         self.reset()
 
     def reset(self) -> None:
@@ -51,11 +54,11 @@ class Turns:
 
     def number(self, look: Look) -> int | None:
         """By its time, from 0 on. None: it came sooner than the period, as other samples for the same look do."""
-        if look.row - self._last < REPLAN_ROWS - 1:
+        if look.row - self._last < self._period - 1:
             return None
         self._first = look.row if np.isnan(self._first) else self._first
         self._last = look.row
-        return round((look.row - self._first) / REPLAN_ROWS)
+        return math.floor((look.row - self._first) / self._period + 0.5)
 
 
 class Score(Protocol):
@@ -94,8 +97,8 @@ class Sum:
     A look counts for the time since the one before, so that the sum is the same where looks are missing.
     """
 
-    def __init__(self, score: Score) -> None:
-        self.name, self._score = score.name, score
+    def __init__(self, score: Score, period: int = REPLAN_ROWS) -> None:
+        self.name, self._score, self._period = score.name, score, period
         self.reset()
 
     def reset(self) -> None:
@@ -105,7 +108,7 @@ class Sum:
 
     def add(self, look: Look) -> float:
         """Take a look."""
-        since = (look.row - self._last) / REPLAN_ROWS
+        since = (look.row - self._last) / self._period
         self._sum, self._last = self._sum + self._score.add(look) * (since if since > 0 else 1.0), look.row
         return self._sum
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vla_mbpo.failure.attempts import Attempt
+from vla_mbpo.failure.attempts import Attempt, period
 from vla_mbpo.failure.detector import BANK_FILE, MEMBERS, VOTES
 from vla_mbpo.policy.bundle import Bundle, rebuilt, write_manifest
 from vla_mbpo.policy.export import difference, export_graph, require_parity
@@ -91,6 +91,7 @@ def _manifest(
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "policies": [policy.version],
         "features": state["detector"]["features"],
+        "period": period(attempts),
         "candidates": len(attempts[0].looks[0].chunks),  # what sets say of each other depends on it
         "width": state["detector"]["width"],
         "action_scale": scale.tolist(),

@@ -51,12 +51,14 @@ def find(folders: Iterable[str | Path], robot: str = "sim_panda") -> Episodes:
     """All rollouts in some folders, those of recorded attempts of this robot too.
 
     Raises:
-        ConfigError: recordings or a dataset cannot be read here at all, or nothing can be written into their folders.
+        ConfigError: there is no such folder, recordings or a dataset cannot be read here at all, or nothing can be
+            written into their folders.
     """
     files: list[Path] = []
     passed: dict[str, str] = {}
     spec, tasks = RobotSpec.load(robot_dir(robot)), tasks_of(robot)
     for folder in map(Path, folders):
+        require(folder.is_dir(), "data", str(folder), "a folder")
         if is_dataset(folder):
             files += rollouts_in(folder, spec)
             continue

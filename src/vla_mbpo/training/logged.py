@@ -63,7 +63,7 @@ class Log:
         require(fails >= LEAST_FAILURES, "failures", f"{fails:.2f}", f"{LEAST_FAILURES} of the logged attempts or more")
         looks = _under_way(data)
         own = looks[data.unaided[looks]]  # what a person did, or saved, is not the policy's
-        admitted = world.admission(states, data, _unseen(data, own, folders, world)).check(gap)
+        admitted = world.admission(states, data, _unseen(data, own[data.whole[own, 0]], folders, world)).check(gap)
         well = np.array([fact["success"] for fact in data.facts])[data.episode[own]] & data.whole[own, 0]
         require(well.any(), "data", "no success of the policy's own", "attempts that went well without a person")
         facts: dict[str, Any] = {"attempts": len(data.facts), "failures": fails, "observations": len(looks)}

@@ -127,7 +127,7 @@ class Trainer(Loop):
             interleaved=config.interleaved, **sizes,
         )  # fmt: skip
         net = WorldModel(model)
-        self._members = _members(model.ensemble, data.episode, config).to(device)
+        self._members = _members(model.ensemble, np.array(seeds)[data.episode], config).to(device)
         if self.tried is not None:
             self._tried_members = _members(model.ensemble, self.tried.branches.seed, config).to(device)
         if before:
@@ -303,7 +303,7 @@ def _judged(logits: Tensor, labels: Tensor, keep: Tensor, member: Tensor) -> Ten
 
 
 def _members(count: int, group: NDArray[np.int64], config: WorldModelRecipe) -> Tensor:
-    """(E, N) whether a member learns from a sample: all samples of an attempt or none, else members would agree."""
+    """(E, N) whether a member learns from a sample: from all of a scene (``group``: seeds) or none, else all agree."""
     draws = [np.random.default_rng([config.seed, int(g)]).random(count) < config.member for g in np.unique(group)]
     return torch.from_numpy(np.array(draws)[np.unique(group, return_inverse=True)[1]].T.astype(np.float32))
 
