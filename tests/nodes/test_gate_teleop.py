@@ -83,6 +83,7 @@ def test_a_person_drives_the_arm_of_a_silent_task_node(graph, spec):
     stick = Stick(bench)
     graph.talk(qos.TASK_HEARTBEAT)(UInt64(data=1))  # once
     bench.until_mode(GateState.HOLD)
+    graph.spin(0.1)  # after the stop the deadman has to be seen let go of
     stick.hold(0.1)
     bench.until_mode(GateState.TELEOP)
     graph.spin(1.0)
