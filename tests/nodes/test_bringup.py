@@ -59,15 +59,21 @@ def test_options_reach_their_nodes():
     assert all(spec.parameters["use_sim_time"] for spec in specs.values())
 
 
+def said_in(folder, where, name, value):
+    """A copy of the robot with a parameter in a section of params.yaml; or, of the arm driver, the override for it."""
+    robot = shutil.copytree(bringup.robot_dir("sim_panda"), folder / "sim_panda")
+    if where == "--set":
+        return robot, {"arm_driver": {name: value}}
+    said = yaml.safe_load((robot / "params.yaml").read_text())
+    said.setdefault(where, {}).setdefault("ros__parameters", {})[name] = value
+    (robot / "params.yaml").write_text(yaml.safe_dump(said))
+    return robot, {}
+
+
 @pytest.mark.parametrize("where", ["arm_driver", "/arm_driver", "/**/arm_driver", "/**", "--set"])
-def test_the_gate_runs_the_arm_driver_ahead_as_it_is_set(tmp_path, monkeypatch, where):
+def test_the_gate_runs_the_arm_driver_ahead_as_it_is_set(tmp_path, where):
     """Incident: with its defaults, whatever the driver had been given."""
-    folder = shutil.copytree(bringup.robot_dir("sim_panda"), tmp_path / "sim_panda")
-    overrides = {"arm_driver": {"settle": 0.2}} if where == "--set" else {}
-    if not overrides:
-        said = yaml.safe_load((folder / "params.yaml").read_text())
-        said.setdefault(where, {}).setdefault("ros__parameters", {})["settle"] = 0.2
-        (folder / "params.yaml").write_text(yaml.safe_dump(said))
+    folder, overrides = said_in(tmp_path, where, "settle", 0.2)
     (gate,) = (spec for spec in graph(str(folder), Options(overrides=overrides)) if spec.name == "gate")
     assert {name: value for name, value in gate.parameters.items() if name.startswith("driver.")} == {
         "driver.settle": 0.2
@@ -85,12 +91,7 @@ def test_the_gate_runs_the_arm_driver_ahead_as_it_is_set(tmp_path, monkeypatch, 
 @pytest.mark.parametrize("where", ["arm_driver", "/gate", "--set"])
 def test_gate_and_arm_driver_with_different_limits_are_refused(tmp_path, where):
     """Incident: motions that the gate approved for a driver at full speed were driven into the table by a slow one."""
-    folder = shutil.copytree(bringup.robot_dir("sim_panda"), tmp_path / "sim_panda")
-    overrides = {"arm_driver": {"limits_scale": 0.5}} if where == "--set" else {}
-    if not overrides:
-        said = yaml.safe_load((folder / "params.yaml").read_text())
-        said.setdefault(where, {}).setdefault("ros__parameters", {})["limits_scale"] = 0.5
-        (folder / "params.yaml").write_text(yaml.safe_dump(said))
+    folder, overrides = said_in(tmp_path, where, "limits_scale", 0.5)
     with pytest.raises(ConfigError, match=r"limits_scale: 'arm_driver \S+, gate \S+' is not valid"):
         graph(str(folder), Options(overrides=overrides))
     with nullcontext() if not overrides else pytest.raises(ConfigError):

@@ -37,15 +37,6 @@ def arrays(file):
         return {name: episode[name] for name in episode.files}
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    """Incident (review): a mistyped one was left out without a word, and written down as learned from."""
-    (tmp_path / "there").mkdir()
-    noise_attempts(tmp_path / "there", 1, 40, 32)
-    assert len(find([tmp_path / "there"]).files) == 1
-    with pytest.raises(ConfigError, match="typo.* a folder"):
-        find([tmp_path / "there", tmp_path / "typo"])
-
-
 def taken(attempt, folder):
     """The only rollout of the only recording in ``folder``."""
     attempt.record(folder)

@@ -84,3 +84,12 @@ def test_rollouts_are_read_where_ros_is_not_installed(mixed, monkeypatch, tmp_pa
     copy = shutil.copytree(mixed, tmp_path / "copy", ignore=shutil.ignore_patterns("2*.npz"))
     with pytest.raises(ConfigError, match="ROS 2"):
         find([copy])
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    """Incident (review): a mistyped one was left out without a word, and written down as learned from."""
+    (tmp_path / "there").mkdir()
+    noise_attempts(tmp_path / "there", 1, 40, 32)
+    assert len(find([tmp_path / "there"]).files) == 1
+    with pytest.raises(ConfigError, match="typo.* a folder"):
+        find([tmp_path / "there", tmp_path / "typo"])
