@@ -24,13 +24,18 @@ def calibrate(detector, out, *more):
     return main(["calibrate", "detector", "--detector", str(detector), "--out", str(out), *map(str, more)])
 
 
-def taught_by(folder, detector, tmp_path):
-    """A copy of the detector, trained on attempts in a folder."""
+def changed(detector, tmp_path, change):
+    """A copy of the detector, its manifest changed."""
     copy = shutil.copytree(detector, tmp_path / "tiny_detector")
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["training"]["recipe"]["data"] = [folder]
+    change(manifest)
     write_manifest(copy, {k: v for k, v in manifest.items() if k != "files"})
     return copy
+
+
+def taught_by(folder, detector, tmp_path):
+    """A copy of the detector, trained on attempts in a folder."""
+    return changed(detector, tmp_path, lambda manifest: manifest["training"]["recipe"].update(data=[folder]))
 
 
 def test_bands_are_made_from_the_attempts_of_the_policy_that_went_well(tiny_detector, policy, tmp_path):
@@ -113,18 +118,25 @@ def test_a_proposal_leaves_the_bands_in_use_and_says_how_they_do(tiny_detector, 
     assert "false alarms in 40 attempts" in capsys.readouterr().out
 
 
-def test_the_report_is_a_picture(tiny_detector, policy, tmp_path):
+def test_the_report_is_a_picture(tiny_detector, policy, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="needs matplotlib: `make setup-dev`")
     from PIL import Image
 
+    from vla_mbpo.training import detector_report
+
+    drawn = []
+    monkeypatch.setattr(detector_report.pyplot, "close", drawn.append)
+    detector = changed(tiny_detector, tmp_path, lambda manifest: manifest.update(period=4))
     data = tapes(tmp_path / "data", policy, range(200, 240))
     test = tapes(tmp_path / "test", policy, range(600, 610))
     tapes(test, policy, range(700, 710), wild=4.0, success=False)
     picture = tmp_path / "report.png"
     more = ("--data", data, "--report", picture, "--test", test)
-    assert calibrate(tiny_detector, tmp_path / "bands.json", *more) == 0
+    assert calibrate(detector, tmp_path / "bands.json", *more) == 0
     with Image.open(picture) as image:
         assert image.size[0] > 1000
+    looks = drawn[0].axes[2].lines[0].get_xdata()
+    assert np.diff(looks) == pytest.approx(0.2)  # s: four rows
 
 
 def test_a_report_needs_both_outcomes(tiny_detector, policy, tmp_path, capsys):

@@ -16,7 +16,7 @@ from vla_mbpo.imagination.autoencoder import Autoencoder, AutoencoderConfig  # n
 from vla_mbpo.imagination.perception import Perception  # noqa: E402
 from vla_mbpo.sim.tasks import CALIBRATION_SEEDS  # noqa: E402
 from vla_mbpo.training import autoencoder, world_model  # noqa: E402
-from vla_mbpo.training.calibration import OWN, VALUE, calibrate, predictions  # noqa: E402
+from vla_mbpo.training.calibration import OWN, VALUE, calibrate, load_calibration, predictions  # noqa: E402
 from vla_mbpo.training.logged import _unseen  # noqa: E402
 from vla_mbpo.training.loop import CALIBRATION, slim  # noqa: E402
 from vla_mbpo.training.rollout_data import UNTRIED  # noqa: E402
@@ -70,6 +70,8 @@ def test_a_slim_run_loads_as_the_whole_one_does(make, tmp_path):
     for name, value in whole.state_dict().items():
         np.testing.assert_allclose(half.state_dict()[name], value, rtol=1e-3, atol=1e-6)
     assert state["step"] == 2
+    with pytest.raises(ConfigError, match="a kept one has no familiar.safetensors"):
+        load_calibration(tmp_path / "slim")
 
 
 def test_a_run_that_starts_from_another_reads_its_numbers_as_that_did(make, tmp_path, data):

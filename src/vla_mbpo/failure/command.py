@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from vla_mbpo.core.errors import ConfigError, require
+from vla_mbpo.core.robot import RobotSpec
 from vla_mbpo.eval.statistics import wilson
 from vla_mbpo.failure.attempts import Attempt, curve, cut_short, read, read_all
 from vla_mbpo.failure.bands import Band, needed
 from vla_mbpo.failure.calibration import Calibration, calibration_file, write
 from vla_mbpo.failure.detector import Parts
 from vla_mbpo.failure.scores import FloatArray
-from vla_mbpo.paths import bundle_dir
+from vla_mbpo.paths import bundle_dir, robot_dir
 from vla_mbpo.policy.bundle import Bundle
 from vla_mbpo.training.episodes import overlapping, rollout_files
 
@@ -106,8 +107,8 @@ def _report(args: argparse.Namespace, band: Band, attempts: list[Attempt], parts
     both = f"{int(fails.sum())} failures, {int((~fails).sum())} successes"
     require(len(set(fails.tolist())) == 2, "--test", both, "some of each, for --report")
     members = parts.bundle.manifest["members"]
-    scores = parts.scores(members)
-    report(band, members, [curve(a, scores, parts.period) for a in attempts], fails, args.alpha, args.report)
+    scores, look = parts.scores(members), parts.period * RobotSpec.load(robot_dir(args.robot)).row_period * 1e-9
+    report(band, members, [curve(a, scores, parts.period) for a in attempts], fails, args.alpha, look, args.report)
 
 
 def _compare(before: Calibration, curves: list[FloatArray], alpha: float) -> None:

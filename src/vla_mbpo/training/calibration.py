@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from vla_mbpo.core.errors import require
 from vla_mbpo.imagination.familiar import Familiar
 from vla_mbpo.imagination.network import WorldModel
 from vla_mbpo.paths import bundle_dir
@@ -87,7 +88,11 @@ def started_from(init: str) -> dict[str, Any] | None:
 
 
 def load_calibration(run: Path) -> tuple[dict[str, Any], Familiar]:
-    """What ``calibrate`` has written into a run's folder."""
+    """What ``calibrate`` has written into a run's folder.
+
+    ConfigError: it is a kept run, which has the network alone.
+    """
+    require((run / FAMILIAR).is_file(), "--run", str(run), f"a run that learned here: a kept one has no {FAMILIAR}")
     tensors = load_file(run / FAMILIAR)
     views, _, size = tensors["mean"].shape
     familiar = Familiar(views, size)
