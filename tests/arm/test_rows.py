@@ -133,3 +133,14 @@ def test_the_path_starts_without_a_step(ns):
     start = clock.target(START + ns)
     np.testing.assert_allclose(start.q, Q)
     np.testing.assert_allclose(start.v, STILL)
+
+
+@given(st.integers(0, PERIOD - 1), st.integers(5_000_000, PERIOD), st.integers(0, 2 * PERIOD))
+def test_targets_of_many_times_at_once_are_those_of_each(late, tick, look_ahead):
+    """The gate asks at once what the driver asks tick by tick: judged and driven motion have to be the same."""
+    clock = clock_with(ramp() + 0.02 * np.sin(np.arange(16 * 7).reshape(16, 7)), START + late)
+    times = np.arange(START + late + tick, clock.last_due + 1, tick)
+    for t, target in zip(times.tolist(), clock.aims(times, look_ahead), strict=True):
+        alone = clock.aim(t, look_ahead)
+        for name in ("q", "v", "a"):
+            np.testing.assert_array_equal(getattr(target, name), getattr(alone, name))

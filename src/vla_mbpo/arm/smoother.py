@@ -60,14 +60,15 @@ class Ramp:
 
     def at(self, t: float) -> JointState:
         """See Motion."""
-        change = self.a - self.start.a
-        jerk = np.sign(change) * self.jerk
+        start, change = self.start, self.a - self.start.a
         ramp = np.minimum(np.abs(change) / self.jerk, t)
-        a = self.start.a + jerk * ramp
-        v = self.start.v + ramp * (self.start.a + 0.5 * jerk * ramp)
-        q = self.start.q + ramp * (self.start.v + ramp * (0.5 * self.start.a + jerk * ramp / 6.0))
+        risen = np.copysign(self.jerk, change) * ramp
+        a = start.a + risen
+        v = start.v + ramp * (start.a + 0.5 * risen)
+        q = start.q + ramp * (start.v + ramp * (0.5 * start.a + risen / 6.0))
         rest = t - ramp
-        return JointState(q + rest * (v + 0.5 * a * rest), v + a * rest, a)
+        gained = a * rest
+        return JointState(q + rest * (v + 0.5 * gained), v + gained, a)
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,13 @@ class Smoother:
         self._n = len(spec.joints)
         self._lower, self._upper, self._jerk = spec.lower, spec.upper, spec.jerk
         self._velocity, self._acceleration = VELOCITY_MARGIN * spec.velocity, MARGIN * spec.acceleration
+        self._least_velocity, self._least_acceleration = -self._velocity, -self._acceleration
         # A change of acceleration takes time under the jerk limit; this much velocity can pass meanwhile.
-        self._reserve = np.minimum(2.5 * self._acceleration**2 / self._jerk, 0.5 * self._velocity)
+        reserve = np.minimum(2.5 * self._acceleration**2 / self._jerk, 0.5 * self._velocity)
+        self._top = self._velocity - reserve
+        self._least_top = -self._top
+        self._linear = 0.5 * self._acceleration / GAIN**2  # from this position error [rad] on braking is the limit
+        self._half_linear = 0.5 * self._linear
         # Farthest a joint can swing past both ends of its brake while a jerk-limited acceleration changes sign.
         self._swing = self._acceleration**3 / self._jerk**2
         # Most that the velocity rises while the acceleration is taken back, and longest time for all its changes [s].
@@ -139,16 +145,15 @@ class Smoother:
         Returns:
             The motion, to be used up to ``dt`` only, and the state at ``dt``.
         """
-        ahead = dt + self._look_ahead
-        q, v = _within(target.q, self._lower, self._upper), _within(target.v, -self._velocity, self._velocity)
-        error = q - state.q - 0.5 * (state.v + v) * ahead
-        most, top = self._acceleration, self._velocity - self._reserve
-        a = _within((v + self._approach(error) - state.v) / self._settle, -most, most)
-        a = _within(_within(a, (-top - state.v) / dt, (top - state.v) / dt), -most, most)
+        least, most = self._least_acceleration, self._acceleration
+        q, v = _within(target.q, self._lower, self._upper), _within(target.v, self._least_velocity, self._velocity)
+        error = q - state.q - (state.v + v) * (0.5 * (dt + self._look_ahead))
+        a = (v + self._approach(error) - state.v) / self._settle
+        a = _within(_within(a, (self._least_top - state.v) / dt, (self._top - state.v) / dt), least, most)
         motion: Motion = Ramp(state, a, self._jerk)
         after = motion.at(dt)
         free = self._can_stop(state, after)
-        if not free.all():
+        if free is not None:
             motion = Mixed(free, motion, self.brake(state))
             after = motion.at(dt)
         return motion, after
@@ -179,14 +184,15 @@ class Smoother:
 
     def _approach(self, error: FloatArray) -> FloatArray:
         """Velocity that takes a position error away: linear for small ones, braking parabola for large ones."""
-        force = 0.5 * self._acceleration
-        linear = force / GAIN**2
         size = np.abs(error)
-        parabola = np.sqrt(np.maximum(2.0 * force * (size - 0.5 * linear), 0.0))
-        return np.where(size < linear, GAIN * error, np.sign(error) * parabola)
+        # The line is the parabola's tangent, so that the parabola is below it from where they meet.
+        parabola = np.sqrt(self._acceleration * (np.maximum(size, self._linear) - self._half_linear))
+        return np.copysign(np.minimum(GAIN * size, parabola), error)
 
-    def _can_stop(self, before: JointState, after: JointState) -> NDArray[np.bool_]:
+    def _can_stop(self, before: JointState, after: JointState) -> NDArray[np.bool_] | None:
         """Joints that, braking from ``after``, stay inside their limits, or no farther outside than they were, (n,).
+
+        None: all of them do.
 
         Position limits bound the whole brake, velocity limits the peak while the acceleration is taken back to 0.
         """
@@ -195,14 +201,15 @@ class Smoother:
         most = fastest * (fastest / self._acceleration + self._turn) + self._swing
         inside = (after.q - most >= self._lower) & (after.q + most <= self._upper) & (fastest <= self._velocity)
         if inside.all():
-            return inside
+            return None
         brake = self.brake(after)
         end = brake.at(brake.duration).q  # ruckig's own position_extrema are wrong for velocity control (0.19)
         low, high = np.minimum(after.q, end) - self._swing, np.maximum(after.q, end) + self._swing
         lower, upper = np.minimum(self._lower, before.q - self._swing), np.maximum(self._upper, before.q + self._swing)
         peak, was = (np.abs(s.v + 0.5 * s.a * np.abs(s.a) / self._jerk) for s in (after, before))
         slow = peak <= np.maximum(self._velocity, was) + 1e-9
-        return slow & (low >= lower) & (high <= upper)
+        free = slow & (low >= lower) & (high <= upper)
+        return None if free.all() else free
 
 
 def _within(x: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:

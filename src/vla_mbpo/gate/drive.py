@@ -39,12 +39,12 @@ class Drive:
             chunk.chunk_set_id, chunk.candidate, chunk.observation_stamp, chunk.expiry, self._spec.joints,
             chunk.row_period, rows, np.zeros(0), chunk.committed_rows, 0,
         )  # fmt: skip
-        clock, state, points, t = RowClock(), JointState(q, v, np.zeros_like(q)), [q], now
-        clock.offer(taken, now, q, v)
-        while (target := clock.aim(t + self._ns, self._look_ahead)) is not None:
-            _, state = self._smoother.step(state, target, self.tick)
-            points.append(state.q)
-            t += self._ns
+        clock, state, points = RowClock(), JointState(q, v, np.zeros_like(q)), [q]
+        if clock.offer(taken, now, q, v):
+            times = np.arange(now + self._ns, taken.due(len(rows) - 1) + 1, self._ns)
+            for target in clock.aims(times, self._look_ahead):
+                _, state = self._smoother.step(state, target, self.tick)
+                points.append(state.q)
         stop = self._smoother.stop(state)
         ticks = int(np.ceil(stop.duration / self.tick))
         return np.array([*points, *(stop.at((k + 1) * self.tick).q for k in range(ticks))])
